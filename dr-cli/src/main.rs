@@ -1,0 +1,2 @@
+//! The command `dr`.
+fn main() {}

@@ -1,0 +1,113 @@
+//! Bodies: what stands inside sealed objects. A schema number, the value in bincode, tagged extensions.
+//!
+//! This is the only module that knows bincode, and it sees only authenticated bytes.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{FormatError, invalid};
+
+const MAX: usize = 256 << 20;
+
+/// The bit of a tag (of an extension, of a kind of log entry) that says: who does not know this must not write or
+/// collect.
+pub(crate) const CRITICAL: u16 = 0x8000;
+
+/// A later addition to a body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extension {
+    /// What it is; with [`CRITICAL`] set, a program that does not know it must not write or collect.
+    pub(crate) tag: u16,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A decoded body.
+#[derive(Debug)]
+pub(crate) struct Body<T> {
+    pub(crate) value: T,
+    /// An extension is critical and unknown: the repository may be read but not written.
+    pub(crate) read_only: bool,
+}
+
+/// Encodes a value as a body of schema 1 without extensions.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    encode_with(value, &[])
+}
+
+/// Encodes a value as a body of schema 1 with extensions.
+pub(crate) fn encode_with<T: Serialize>(value: &T, extensions: &[Extension]) -> Vec<u8> {
+    let mut bytes = 1u16.to_le_bytes().to_vec();
+    encode_plain(&(value, extensions), &mut bytes);
+    bytes
+}
+
+/// Decodes a body; the whole input must be consumed.
+pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<Body<T>, FormatError> {
+    let (schema, rest) = bytes.split_first_chunk::<2>().ok_or(FormatError::Truncated { what })?;
+    let schema = u16::from_le_bytes(*schema);
+    if schema != 1 {
+        return Err(FormatError::Unsupported { what, version: u32::from(schema) });
+    }
+    let (value, extensions): (T, Vec<Extension>) = decode_plain(what, rest)?;
+    Ok(Body { value, read_only: extensions.iter().any(|extension| extension.tag & CRITICAL != 0) })
+}
+
+/// Encodes a value in bincode: little-endian, variable-length integers.
+pub(crate) fn encode_plain<T: Serialize>(value: &T, into: &mut Vec<u8>) {
+    struct Sink<'a>(&'a mut Vec<u8>);
+    impl bincode::enc::write::Writer for Sink<'_> {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+    bincode::serde::encode_into_writer(value, Sink(into), bincode::config::standard())
+        .expect("derived types of known length always encode, and a vector takes every byte");
+}
+
+/// Decodes a value from bincode; the whole input must be consumed.
+pub(crate) fn decode_plain<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, FormatError> {
+    let config = bincode::config::standard().with_limit::<MAX>();
+    let (value, consumed) =
+        bincode::serde::decode_from_slice(bytes, config).map_err(|_| invalid(what, "its body does not decode"))?;
+    if consumed != bytes.len() {
+        return Err(invalid(what, "bytes follow its body"));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_consumed_whole_and_its_schema_checked() {
+        let bytes = encode(&(7u32, "x".to_owned()));
+        assert_eq!(decode::<(u32, String)>("t", &bytes).unwrap().value, (7, "x".to_owned()));
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(decode::<(u32, String)>("t", &longer).is_err());
+        assert!(decode::<(u32, String)>("t", &bytes[..bytes.len() - 1]).is_err());
+        let mut newer = bytes;
+        newer[0] = 2;
+        assert_eq!(
+            decode::<(u32, String)>("t", &newer).unwrap_err(),
+            FormatError::Unsupported { what: "t", version: 2 }
+        );
+    }
+
+    #[test]
+    fn only_critical_extensions_forbid_writing() {
+        let extension = |tag| Extension { tag, bytes: vec![1] };
+        assert!(!decode::<u32>("t", &encode_with(&1u32, &[extension(7)])).unwrap().read_only);
+        assert!(decode::<u32>("t", &encode_with(&1u32, &[extension(7 | CRITICAL)])).unwrap().read_only);
+    }
+
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        // A vector of 2^60 elements, of which none follows.
+        let mut bytes = vec![1, 0, 253];
+        bytes.extend_from_slice(&(1u64 << 60).to_le_bytes());
+        assert!(decode::<Vec<u64>>("t", &bytes).is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! Names of stored objects.
+
+use dr_store::Name;
+
+use super::envelope::PackClass;
+use crate::id::ObjectHash;
+
+/// The folders of a repository.
+pub(crate) const CONFIG: &str = "config";
+pub(crate) const KEYS: &str = "keys";
+pub(crate) const RING: &str = "ring";
+pub(crate) const INDEX: &str = "index";
+pub(crate) const LOG: &str = "log";
+pub(crate) const LIST: &str = "list";
+pub(crate) const CHECKPOINT: &str = "ckpt";
+pub(crate) const PROBE: &str = "probe";
+
+pub(crate) fn config() -> Name {
+    name(CONFIG.to_owned())
+}
+
+pub(crate) fn hashed(folder: &str, hash: &ObjectHash) -> Name {
+    name(format!("{folder}/{hash}"))
+}
+
+pub(crate) fn pack(class: PackClass, hash: &ObjectHash) -> Name {
+    name(format!("{}/{:02x}/{hash}", class.folder(), hash.as_bytes()[0]))
+}
+
+/// Slot `n` of the log: sixteen hexadecimal digits of 2^64-1-n, the last three after a slash.
+pub(crate) fn slot(slot: u64) -> Name {
+    let digits = format!("{:016x}", !slot);
+    let (folder, rest) = digits.split_at(13);
+    name(format!("{LOG}/{folder}/{rest}"))
+}
+
+/// The slot that a folder and a name below `log/` stand for.
+pub(crate) fn parse_slot(name: &Name) -> Option<u64> {
+    let (folder, rest) = name.as_str().strip_prefix("log/")?.split_once('/')?;
+    if folder.len() != 13 || rest.len() != 3 {
+        return None;
+    }
+    let is_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_hex(folder) || !is_hex(rest) {
+        return None;
+    }
+    let number = u64::from_str_radix(folder, 16).ok()? << 12 | u64::from_str_radix(rest, 16).ok()?;
+    Some(!number)
+}
+
+/// The hash that is the last part of a name.
+pub(crate) fn parse_hash(name: &Name) -> Option<ObjectHash> {
+    ObjectHash::from_hex(name.as_str().rsplit('/').next()?)
+}
+
+fn name(text: String) -> Name {
+    Name::new(text).expect("built of hexadecimal digits and fixed folders")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_inverted_and_round_trip() {
+        assert_eq!(slot(0).as_str(), "log/fffffffffffff/fff");
+        assert_eq!(slot(4096).as_str(), "log/ffffffffffffe/fff");
+        for n in [0, 1, 4095, 4096, 1 << 40, u64::MAX] {
+            assert_eq!(parse_slot(&slot(n)), Some(n));
+        }
+        assert!(slot(1) < slot(0));
+        for bad in ["log/a/fff", "log/fffffffffffff/ff", "log/fffffffffffff/+ff", "log/fffffffffffff"] {
+            assert_eq!(parse_slot(&Name::new(bad.to_owned()).unwrap_or_else(|_| config())), None);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! zstd, one frame a message, and the early test for bytes that do not compress.
+
+use std::fmt;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::envelope::TAG_BYTES;
+use crate::format::pack::Codec;
+
+/// How hard to compress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Not at all.
+    Off,
+    /// zstd level 1.
+    Fast,
+    /// zstd level 3.
+    #[default]
+    Auto,
+    /// zstd level 7.
+    Better,
+    /// zstd level 19.
+    Max,
+}
+
+impl Compression {
+    fn level(self) -> i32 {
+        match self {
+            Compression::Off => 0,
+            Compression::Fast => 1,
+            Compression::Auto => 3,
+            Compression::Better => 7,
+            Compression::Max => 19,
+        }
+    }
+}
+
+/// How many samples of a frame are looked at, and how long each is, to tell whether it compresses.
+const SAMPLES: usize = 8;
+const SAMPLE_BYTES: usize = 2 << 10;
+const TRIAL_BYTES: usize = 16 << 10;
+/// Samples of encrypted or compressed data have more bits of entropy a byte than this; text and programs stay below 7.
+const NOISE_BITS: f32 = 7.8;
+
+/// Compresses frames; one a thread, because its context is reused.
+pub(crate) struct Compressor {
+    compression: Compression,
+    context: zstd::bulk::Compressor<'static>,
+    trial: zstd::bulk::Compressor<'static>,
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compressor").field("compression", &self.compression).finish_non_exhaustive()
+    }
+}
+
+impl Compressor {
+    pub(crate) fn new(compression: Compression) -> Result<Compressor> {
+        let failed = |error| {
+            Error::new(ErrorKind::Internal, "the compressor could not be set up").with_source(error)
+        };
+        Ok(Compressor {
+            compression,
+            context: zstd::bulk::Compressor::new(compression.level()).map_err(failed)?,
+            trial: zstd::bulk::Compressor::new(-5).map_err(failed)?,
+        })
+    }
+
+    /// Compresses `raw`, or copies it where that saves nothing. The buffer has room for a tag.
+    pub(crate) fn compress(&mut self, raw: &[u8]) -> (Codec, Vec<u8>) {
+        if self.compression != Compression::Off && !self.is_noise(raw) {
+            let mut compressed = Vec::with_capacity(zstd::zstd_safe::compress_bound(raw.len()) + TAG_BYTES);
+            let written = self.context.compress_to_buffer(raw, &mut compressed);
+            // Less than one part in 64 saved is not worth a decompression.
+            if written.is_ok_and(|written| written + raw.len() / 64 < raw.len()) {
+                compressed.reserve_exact(TAG_BYTES);
+                compressed.shrink_to(compressed.len() + TAG_BYTES);
+                return (Codec::Zstd, compressed);
+            }
+        }
+        let mut copy = Vec::with_capacity(raw.len() + TAG_BYTES);
+        copy.extend_from_slice(raw);
+        (Codec::Raw, copy)
+    }
+
+    /// Whether the bytes look random and a quick trial cannot compress them either. Entropy alone would misjudge repeated
+    /// random blocks.
+    fn is_noise(&mut self, raw: &[u8]) -> bool {
+        if raw.len() < SAMPLES * SAMPLE_BYTES || sampled_entropy(raw) < NOISE_BITS {
+            return false;
+        }
+        let start = (raw.len() - TRIAL_BYTES.min(raw.len())) / 2;
+        let sample = &raw[start..start + TRIAL_BYTES.min(raw.len())];
+        let compressed = self.trial.compress(sample).map_or(sample.len(), |bytes| bytes.len());
+        compressed + sample.len() / 64 >= sample.len()
+    }
+}
+
+/// The order-0 entropy of a few samples, in bits a byte.
+fn sampled_entropy(raw: &[u8]) -> f32 {
+    let mut counts = [0u32; 256];
+    let stride = (raw.len() - SAMPLE_BYTES) / (SAMPLES - 1);
+    for sample in 0..SAMPLES {
+        for byte in &raw[sample * stride..sample * stride + SAMPLE_BYTES] {
+            counts[usize::from(*byte)] += 1;
+        }
+    }
+    let total = (SAMPLES * SAMPLE_BYTES) as f32;
+    counts.iter().filter(|count| **count > 0).map(|count| *count as f32 / total).map(|share| -share * share.log2()).sum()
+}
+
+/// Decompresses a frame that is `raw_bytes` long, a length that was authenticated and is bounded.
+pub(crate) fn decompress(codec: Codec, bytes: &[u8], raw_bytes: u32) -> Result<Vec<u8>> {
+    let raw_bytes = raw_bytes as usize;
+    let raw = match codec {
+        Codec::Raw => bytes.to_vec(),
+        Codec::Zstd => zstd::bulk::decompress(bytes, raw_bytes)
+            .map_err(|error| Error::corrupt("a frame does not decompress").with_source(error))?,
+    };
+    if raw.len() == raw_bytes { Ok(raw) } else { Err(Error::corrupt("a frame is not as long as it should be")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(bytes: usize) -> Vec<u8> {
+        let mut output = vec![0; bytes];
+        blake3::Hasher::new().finalize_xof().fill(&mut output);
+        output
+    }
+
+    #[test]
+    fn frames_round_trip_and_noise_is_stored_raw() {
+        let mut compressor = Compressor::new(Compression::Auto).unwrap();
+        let block = noise(32 << 10);
+        let repeated = block.repeat(16);
+        for (raw, expected) in [
+            (vec![], Codec::Raw),
+            (b"a".repeat(100_000), Codec::Zstd),
+            (noise(1 << 20), Codec::Raw),
+            (b"x".to_vec(), Codec::Raw),
+            (repeated[..40 << 10].to_vec(), Codec::Raw),
+        ] {
+            let (codec, bytes) = compressor.compress(&raw);
+            assert_eq!(codec, expected, "{} bytes", raw.len());
+            assert!(bytes.capacity() >= bytes.len() + TAG_BYTES);
+            assert_eq!(decompress(codec, &bytes, raw.len() as u32).unwrap(), raw);
+            assert!(decompress(codec, &bytes, raw.len() as u32 + 1).is_err());
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_it_grows() {
+        let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 19).unwrap();
+        assert!(decompress(Codec::Zstd, &bomb, 1 << 20).is_err());
+    }
+}

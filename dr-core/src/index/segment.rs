@@ -1,0 +1,165 @@
+//! Index segments between the store's sealed bytes and the records in memory.
+
+use super::table::{build_filter, encode_table, is_sound};
+use crate::crypto::{Kek, KeyRing, ObjectKey, hedged_salt};
+use crate::entropy::{Entropy, random};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::envelope::{COMMIT_BYTES, Header, ObjectType, TAG_BYTES};
+use crate::format::pack::{FOOTER_NUMBER, TRAILER_BYTES, TRAILER_NUMBER, Trailer};
+use crate::format::segment::{ChunkRecord, FrameRecord, Segment, SegmentFooter, SegmentPack};
+use crate::limits::SEGMENT_BYTES_MAX;
+use crate::pack::PackEntry;
+
+/// The segment that describes some packs.
+pub(crate) fn segment_of_packs(packs: &[PackEntry]) -> Segment {
+    let mut segment = Segment::default();
+    for pack in packs {
+        let (number, header) = (segment.packs.len() as u32, segment.headers.len() as u32);
+        segment.packs.push(SegmentPack { class: pack.class, hash: pack.hash, bytes: pack.bytes });
+        segment.headers.push(pack.header.clone());
+        for frame in &pack.frames {
+            let place = segment.frames.len() as u32;
+            segment.frames.push(FrameRecord { pack: number, offset: frame.offset, header, shape: frame.shape });
+            let mut offset = 0;
+            for (id, bytes) in &frame.chunks {
+                segment.chunks.push(ChunkRecord { id: *id, frame: place, offset, bytes: *bytes });
+                offset += bytes;
+            }
+        }
+    }
+    segment.chunks.sort_by_key(|record| record.id);
+    segment
+}
+
+/// Seals a segment as an object, and lays it out as a table for the cache.
+pub(crate) fn seal_segment(ring: &KeyRing, segment: &Segment, entropy: &dyn Entropy) -> Result<(Vec<u8>, Vec<u8>)> {
+    let filter = build_filter(&segment.chunks);
+    let table = encode_table(segment, &filter);
+    let parts = segment.encode(filter);
+    let mut header = ring.header(ObjectType::Segment);
+    let randomness: [u8; 32] = random(entropy)?;
+    header.salt = hedged_salt(&randomness, |hasher| {
+        hasher.update(&table);
+    });
+    let mut object = header.encode();
+    let key = ObjectKey::derive(&ring.kek(&header)?, &object);
+    object.extend_from_slice(key.commit());
+    let mut seal = |number: u32, text: &[u8]| {
+        let start = object.len();
+        object.extend_from_slice(text);
+        let tag = key.seal(number, key.header_hash(), &mut object[start..]);
+        object.extend_from_slice(&tag);
+        (start, object.len())
+    };
+    let mut sections_end = 0;
+    for (number, section) in parts.sections.iter().enumerate() {
+        (_, sections_end) = seal(number as u32, section);
+    }
+    let (footer_offset, footer_end) = seal(FOOTER_NUMBER, &parts.footer);
+    let trailer = Trailer {
+        frames_end: sections_end as u64,
+        footer_offset: footer_offset as u64,
+        footer_bytes: (footer_end - footer_offset) as u32,
+    };
+    seal(TRAILER_NUMBER, &trailer.encode());
+    if object.len() as u64 > SEGMENT_BYTES_MAX {
+        return Err(Error::new(ErrorKind::LimitExceeded, "an index segment is larger than the format allows"));
+    }
+    Ok((object, table))
+}
+
+/// Opens a sealed segment; gives it, and its layout as a table for the cache.
+pub(crate) fn open_segment(
+    keks: impl FnOnce(&Header) -> Result<Kek>,
+    object: &[u8],
+) -> Result<(Segment, Vec<u8>)> {
+    let short = || Error::corrupt("the index segment is cut short");
+    if object.len() as u64 > SEGMENT_BYTES_MAX {
+        return Err(Error::corrupt("the index segment is larger than the format allows"));
+    }
+    let (header, header_bytes) = Header::decode(object)?;
+    if header.object != ObjectType::Segment {
+        return Err(Error::corrupt("the object is no index segment"));
+    }
+    let key = ObjectKey::derive(&keks(&header)?, &object[..header_bytes]);
+    let start = header_bytes + COMMIT_BYTES;
+    if !key.is_committed(object.get(header_bytes..start).ok_or_else(short)?) {
+        return Err(Error::corrupt("the index segment's key commitment does not match"));
+    }
+    let altered = || Error::corrupt("a part of the index segment does not authenticate");
+    let open = |number: u32, range: std::ops::Range<usize>| -> Result<Vec<u8>> {
+        let mut sealed = object.get(range).ok_or_else(short)?.to_vec();
+        let length = key.open(number, key.header_hash(), &mut sealed).ok_or_else(altered)?.len();
+        sealed.truncate(length);
+        Ok(sealed)
+    };
+    let trailer_start = object.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= start).ok_or_else(short)?;
+    let trailer = Trailer::decode(
+        &open(TRAILER_NUMBER, trailer_start..object.len())?,
+        start as u64,
+        object.len() as u64,
+    )?;
+    let footer = SegmentFooter::decode(&open(FOOTER_NUMBER, trailer.footer_offset as usize..trailer_start)?)?;
+    let mut offset = start;
+    let mut sections = Vec::new();
+    for (number, bytes) in footer.section_bytes().into_iter().enumerate() {
+        let end = offset + bytes + TAG_BYTES;
+        sections.push(open(number as u32, offset..end)?);
+        offset = end;
+    }
+    if offset as u64 != trailer.frames_end || trailer.frames_end != trailer.footer_offset {
+        return Err(Error::corrupt("the index segment's parts do not fill it"));
+    }
+    let segment = Segment::decode(&footer, &sections)?;
+    let filter = std::mem::take(&mut sections[0]);
+    if !filter.is_empty() {
+        let sound = filter.split_at_checked(20).and_then(|(head, rest)| is_sound(head, rest.len()));
+        if sound != Some(true) {
+            return Err(Error::corrupt("the index segment's filter is not sound"));
+        }
+    }
+    let table = encode_table(&segment, &filter);
+    Ok((segment, table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+    use crate::format::envelope::PackClass;
+    use crate::format::pack::{Codec, FrameShape};
+    use crate::id::{ChunkId, ObjectHash};
+    use crate::index::Table;
+    use crate::pack::PackFrame;
+
+    fn packs(ring: &KeyRing, chunks: u32) -> Vec<PackEntry> {
+        let frames = (0..chunks.div_ceil(10))
+            .map(|number| PackFrame {
+                offset: 98 + number * 100,
+                shape: FrameShape { number, raw_bytes: 100, stored_bytes: 80, codec: Codec::Zstd },
+                chunks: (0..10)
+                    .map(|chunk| (ChunkId::from_bytes(*blake3::hash(&(number * 10 + chunk).to_le_bytes()).as_bytes()), 10))
+                    .collect(),
+            })
+            .collect();
+        let header = ring.header(ObjectType::DataPack);
+        vec![PackEntry { class: PackClass::Data, hash: ObjectHash::from_bytes([5; 32]), bytes: 1 << 20, header, frames }]
+    }
+
+    #[test]
+    fn segments_round_trip_and_every_flipped_bit_is_noticed() {
+        let ring = KeyRing::new([1; 16], crate::chunker::DEFAULT_PARAMS, &SystemEntropy).unwrap();
+        for chunks in [0, 10, 3000] {
+            let segment = segment_of_packs(&packs(&ring, chunks));
+            let (object, table) = seal_segment(&ring, &segment, &SystemEntropy).unwrap();
+            let opened = open_segment(|header| ring.kek(header), &object).unwrap();
+            assert_eq!(opened, (segment, table.clone()));
+            assert_eq!(Table::from_bytes(table).unwrap().chunks(), chunks as usize);
+            for bit in (0..object.len() * 8).step_by(if chunks > 100 { 409 } else { 1 }) {
+                let mut flipped = object.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(open_segment(|header| ring.kek(header), &flipped).is_err(), "bit {bit}");
+            }
+        }
+    }
+}

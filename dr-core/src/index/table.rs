@@ -1,0 +1,354 @@
+//! A segment as a table of fixed-width records that is searched in place, mapped from the cache or in memory.
+//!
+//! Layout: a head of 64 bytes (magic, six lengths, checksum), the fan-out table, the filter, the chunk records, the frame
+//! records, the packs and headers. The fan-out table says for each prefix of an id where its records begin.
+
+use std::ops::{Deref, Range};
+use std::path::Path;
+use std::sync::Arc;
+
+use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
+
+use super::Location;
+use super::mapped::MappedFile;
+use crate::error::{Error, Result};
+use crate::format::body;
+use crate::format::envelope::{Header, PackClass};
+use crate::format::reader::Reader;
+use crate::format::segment::{CHUNK_RECORD_BYTES, ChunkRecord, FILTER_CHUNKS_MIN, FRAME_RECORD_BYTES, FrameRecord, Segment, SegmentPack};
+use crate::id::{ChunkId, ObjectHash};
+
+const MAGIC: [u8; 8] = *b"drtable1";
+const HEAD_BYTES: usize = 64;
+/// Records behind each entry of the fan-out table, on average.
+const FAN_OUT: usize = 16;
+/// The checksum of larger tables is not compared when they are opened: it would read them whole. A damaged record can
+/// only make a chunk unreadable until the cache is deleted, since every chunk is verified against its id.
+const CHECKED_BYTES_MAX: usize = 16 << 20;
+
+#[derive(Debug)]
+enum Backing {
+    Mapped(MappedFile),
+    Owned(Vec<u8>),
+}
+
+impl Deref for Backing {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Backing::Mapped(map) => map,
+            Backing::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// A searchable segment.
+#[derive(Debug)]
+pub(crate) struct Table {
+    bytes: Backing,
+    fan_out_bits: u32,
+    fan_out: Range<usize>,
+    filter: Option<FilterPlace>,
+    chunks: Range<usize>,
+    frames: Range<usize>,
+    packs: Vec<SegmentPack>,
+    headers: Vec<Arc<Header>>,
+}
+
+#[derive(Debug)]
+struct FilterPlace {
+    descriptor: Range<usize>,
+    fingerprints: Range<usize>,
+}
+
+/// Builds the filter over the ids of sorted records; empty where there are too few or none can be built.
+pub(crate) fn build_filter(chunks: &[ChunkRecord]) -> Vec<u8> {
+    if chunks.len() < FILTER_CHUNKS_MIN {
+        return Vec::new();
+    }
+    let mut keys: Vec<u64> = chunks.iter().map(|record| key(&record.id)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let Ok(filter) = BinaryFuse8::try_from_iterator(keys.into_iter()) else { return Vec::new() };
+    let mut bytes = vec![0; BinaryFuse8::DESCRIPTOR_LEN];
+    filter.dma_copy_descriptor_to(&mut bytes);
+    bytes.extend_from_slice(filter.dma_fingerprints());
+    bytes
+}
+
+fn key(id: &ChunkId) -> u64 {
+    u64::from_be_bytes(*id.as_bytes().first_chunk().expect("an id has 32 bytes"))
+}
+
+/// Lays a segment out as a table.
+pub(crate) fn encode_table(segment: &Segment, filter: &[u8]) -> Vec<u8> {
+    let bits = (segment.chunks.len() / FAN_OUT).max(1).ilog2();
+    let mut tail = Vec::new();
+    let packs: Vec<(u8, ObjectHash, u64)> =
+        segment.packs.iter().map(|pack| (pack.class as u8, pack.hash, pack.bytes)).collect();
+    let headers: Vec<Vec<u8>> = segment.headers.iter().map(Header::encode).collect();
+    body::encode_plain(&(packs, headers), &mut tail);
+    let mut table = vec![0; HEAD_BYTES];
+    let mut start = 0;
+    for prefix in 0..=1u64 << bits {
+        start += segment.chunks[start..].partition_point(|record| prefix_of(&record.id, bits) < prefix);
+        table.extend_from_slice(&(start as u32).to_le_bytes());
+    }
+    table.extend_from_slice(filter);
+    segment.chunks.iter().for_each(|record| record.encode(&mut table));
+    segment.frames.iter().for_each(|record| record.encode(&mut table));
+    table.extend_from_slice(&tail);
+    let numbers = [bits as usize, filter.len(), segment.chunks.len(), segment.frames.len(), tail.len(), 0];
+    let mut head = MAGIC.to_vec();
+    for number in numbers {
+        head.extend_from_slice(&(number as u32).to_le_bytes());
+    }
+    let check = *blake3::Hasher::new().update(&head).update(&table[HEAD_BYTES..]).finalize().as_bytes();
+    head.extend_from_slice(&check);
+    table[..HEAD_BYTES].copy_from_slice(&head);
+    table
+}
+
+fn prefix_of(id: &ChunkId, bits: u32) -> u64 {
+    key(id).checked_shr(64 - bits).unwrap_or(0)
+}
+
+impl Table {
+    /// A table in memory.
+    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<Table> {
+        Table::new(Backing::Owned(bytes))
+    }
+
+    /// A table in the cache.
+    pub(crate) fn open(path: &Path) -> Result<Table> {
+        let map = MappedFile::open(path)
+            .map_err(|error| Error::corrupt("a cached table cannot be opened").with_path(path).with_source(error))?;
+        Table::new(Backing::Mapped(map)).map_err(|error| error.with_path(path))
+    }
+
+    fn new(bytes: Backing) -> Result<Table> {
+        let damaged = || Error::corrupt("a table of the index is damaged").with_remedy("delete the cache directory");
+        let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or_else(damaged)?;
+        let mut reader = Reader::new("a table of the index", &head[..]);
+        if reader.array::<8>()? != MAGIC {
+            return Err(damaged());
+        }
+        let [bits, filter, chunks, frames, tail, _] = {
+            let mut numbers = [0usize; 6];
+            for number in &mut numbers {
+                *number = reader.u32()? as usize;
+            }
+            numbers
+        };
+        if bits > 32 {
+            return Err(damaged());
+        }
+        let mut end = HEAD_BYTES;
+        let mut take = |bytes: usize| {
+            let start = end;
+            end += bytes;
+            start..end
+        };
+        let fan_out = take(((1usize << bits) + 1) * 4);
+        let filter = take(filter);
+        let chunks = take(chunks * CHUNK_RECORD_BYTES);
+        let frames = take(frames * FRAME_RECORD_BYTES);
+        let tail = take(tail);
+        if end != bytes.len() {
+            return Err(damaged());
+        }
+        if bytes.len() <= CHECKED_BYTES_MAX {
+            let found = blake3::Hasher::new().update(&head[..32]).update(&bytes[HEAD_BYTES..]).finalize();
+            if found.as_bytes()[..] != head[32..] {
+                return Err(damaged());
+            }
+        }
+        let (packs, headers): (Vec<(u8, ObjectHash, u64)>, Vec<Vec<u8>>) =
+            body::decode_plain("a table of the index", &bytes[tail])?;
+        let packs = packs
+            .into_iter()
+            .map(|(class, hash, bytes)| SegmentPack {
+                class: if class == PackClass::Data as u8 { PackClass::Data } else { PackClass::Tree },
+                hash,
+                bytes,
+            })
+            .collect();
+        let headers = headers
+            .iter()
+            .map(|header| Ok(Arc::new(Header::decode(header)?.0)))
+            .collect::<Result<Vec<_>>>()?;
+        let filter = if filter.is_empty() { None } else { Some(check_filter(&bytes, filter).ok_or_else(damaged)?) };
+        Ok(Table { fan_out_bits: bits as u32, fan_out, filter, chunks, frames, packs, headers, bytes })
+    }
+
+    /// How many chunks the table lists.
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.len() / CHUNK_RECORD_BYTES
+    }
+
+    pub(crate) fn packs(&self) -> &[SegmentPack] {
+        &self.packs
+    }
+
+    /// All chunk records, in order of id.
+    pub(crate) fn records(&self) -> impl Iterator<Item = ChunkRecord> + '_ {
+        self.bytes[self.chunks.clone()].chunks_exact(CHUNK_RECORD_BYTES).filter_map(|record| ChunkRecord::decode(record).ok())
+    }
+
+    /// The places of a chunk.
+    pub(crate) fn lookup<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Location> + 'a {
+        self.find(id).filter_map(|record| self.locate(&record))
+    }
+
+    /// The packs that hold a chunk.
+    pub(crate) fn packs_of<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = ObjectHash> + 'a {
+        self.find(id).filter_map(|record| Some(self.packs.get(self.frame(record.frame)?.pack as usize)?.hash))
+    }
+
+    /// The place that a record of this table speaks of.
+    pub(crate) fn locate(&self, record: &ChunkRecord) -> Option<Location> {
+        let frame = self.frame(record.frame)?.check(&self.packs, self.headers.len()).ok()?;
+        if u64::from(record.offset) + u64::from(record.bytes) > u64::from(frame.shape.raw_bytes) {
+            return None;
+        }
+        Some(Location {
+            pack: self.packs.get(frame.pack as usize)?.clone(),
+            header: self.headers.get(frame.header as usize)?.clone(),
+            frame_offset: frame.offset,
+            shape: frame.shape,
+            offset: record.offset,
+            bytes: record.bytes,
+        })
+    }
+
+    fn find<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = ChunkRecord> + 'a {
+        let range = if self.may_hold(id) { self.candidates(id) } else { 0..0 };
+        let records = self.bytes[self.chunks.clone()]
+            .get(range.start * CHUNK_RECORD_BYTES..range.end * CHUNK_RECORD_BYTES)
+            .unwrap_or_default();
+        let count = records.len() / CHUNK_RECORD_BYTES;
+        let id_of = |number: usize| &records[number * CHUNK_RECORD_BYTES..][..32];
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if id_of(middle) < &id.as_bytes()[..] { low = middle + 1 } else { high = middle }
+        }
+        records[low * CHUNK_RECORD_BYTES..]
+            .chunks_exact(CHUNK_RECORD_BYTES)
+            .take_while(|record| record[..32] == id.as_bytes()[..])
+            .filter_map(|record| ChunkRecord::decode(record).ok())
+    }
+
+    fn may_hold(&self, id: &ChunkId) -> bool {
+        let Some(place) = &self.filter else { return true };
+        BinaryFuse8Ref::from_dma(&self.bytes[place.descriptor.clone()], &self.bytes[place.fingerprints.clone()])
+            .contains(&key(id))
+    }
+
+    fn candidates(&self, id: &ChunkId) -> Range<usize> {
+        let prefix = prefix_of(id, self.fan_out_bits) as usize;
+        let fan_out = &self.bytes[self.fan_out.clone()];
+        let at = |place: usize| {
+            fan_out.get(place * 4..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
+        };
+        let (start, end) = (at(prefix), at(prefix + 1));
+        start..end.max(start).min(self.chunks())
+    }
+
+    fn frame(&self, number: u32) -> Option<FrameRecord> {
+        let start = (number as usize).checked_mul(FRAME_RECORD_BYTES)?;
+        let record = self.bytes[self.frames.clone()].get(start..start + FRAME_RECORD_BYTES)?;
+        FrameRecord::decode(record).ok()
+    }
+}
+
+/// Checks that no lookup in the filter can reach outside of its fingerprints: the descriptor's five numbers are the seed,
+/// the segment length, its mask, and the length covered by segment starts.
+fn check_filter(bytes: &[u8], filter: Range<usize>) -> Option<FilterPlace> {
+    let descriptor = filter.start..filter.start + BinaryFuse8::DESCRIPTOR_LEN;
+    if descriptor.end > filter.end {
+        return None;
+    }
+    let fingerprints = descriptor.end..filter.end;
+    is_sound(&bytes[descriptor.clone()], fingerprints.len())?.then_some(FilterPlace { descriptor, fingerprints })
+}
+
+/// Whether a binary fuse filter of this descriptor stays within so many fingerprints.
+pub(crate) fn is_sound(descriptor: &[u8], fingerprints: usize) -> Option<bool> {
+    let mut reader = Reader::new("a filter", descriptor);
+    let _seed = reader.u64().ok()?;
+    let segment = u64::from(reader.u32().ok()?);
+    let mask = u64::from(reader.u32().ok()?);
+    let covered = u64::from(reader.u32().ok()?);
+    let power = segment.is_power_of_two() && mask == segment - 1;
+    Some(power && covered > 0 && covered + 2 * segment <= fingerprints as u64 && covered % segment == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::KeyRing;
+    use crate::entropy::SystemEntropy;
+    use crate::format::envelope::ObjectType;
+    use crate::format::pack::{Codec, FrameShape};
+
+    fn segment(chunks: u32) -> Segment {
+        let ring = KeyRing::new([1; 16], crate::chunker::DEFAULT_PARAMS, &SystemEntropy).unwrap();
+        let shape = FrameShape { number: 0, raw_bytes: 1 << 20, stored_bytes: 100, codec: Codec::Zstd };
+        let mut segment = Segment {
+            packs: vec![SegmentPack { class: PackClass::Data, hash: ObjectHash::from_bytes([9; 32]), bytes: 1 << 20 }],
+            headers: vec![ring.header(ObjectType::DataPack)],
+            frames: vec![FrameRecord { pack: 0, offset: 98, header: 0, shape }],
+            ..Segment::default()
+        };
+        for number in 0..chunks {
+            let id = ChunkId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+            segment.chunks.push(ChunkRecord { id, frame: 0, offset: number, bytes: 1 });
+        }
+        segment.chunks.sort_by_key(|record| record.id);
+        segment
+    }
+
+    #[test]
+    fn every_chunk_is_found_and_no_other() {
+        for count in [0, 1, 15, 255, 256, 20_000] {
+            let segment = segment(count);
+            let table = Table::from_bytes(encode_table(&segment, &build_filter(&segment.chunks))).unwrap();
+            assert_eq!(table.chunks(), count as usize);
+            for record in &segment.chunks {
+                let found: Vec<_> = table.lookup(&record.id).collect();
+                assert_eq!(found.len(), 1);
+                assert_eq!((found[0].offset, found[0].bytes), (record.offset, 1));
+            }
+            for number in count..count + 1000 {
+                let id = ChunkId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+                assert_eq!(table.lookup(&id).count(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_table_is_refused_or_finds_nothing_but_never_panics() {
+        let segment = segment(3000);
+        let bytes = encode_table(&segment, &build_filter(&segment.chunks));
+        for position in (0..bytes.len()).step_by(211).chain(0..128) {
+            let mut damaged = bytes.clone();
+            damaged[position] ^= 0x55;
+            assert!(Table::from_bytes(damaged.clone()).is_err(), "byte {position}");
+            // A table too large to be checked whole: make the checksum fit, and look everything up.
+            let check = *blake3::Hasher::new().update(&damaged[..32]).update(&damaged[HEAD_BYTES..]).finalize().as_bytes();
+            damaged[32..64].copy_from_slice(&check);
+            if let Ok(table) = Table::from_bytes(damaged) {
+                for record in &segment.chunks {
+                    for location in table.lookup(&record.id) {
+                        assert!(location.bytes <= location.shape.raw_bytes);
+                    }
+                }
+            }
+        }
+        for cut in [0, 10, 63, 64, 200, bytes.len() - 1] {
+            assert!(Table::from_bytes(bytes[..cut].to_vec()).is_err());
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The commit log: one append-only sequence of slots, ordered by create-if-absent, decides which snapshots exist, which
+//! index segments count and which packs may be deleted. `docs/PROTOCOL.md` gives the rules and why they hold.
+
+mod append;
+mod fold;
+mod read;
+
+pub(crate) use append::{Appended, append};
+pub(crate) use fold::{Fold, Refusal, SegmentPlace};
+pub(crate) use read::{Log, Sync};

@@ -1,0 +1,177 @@
+//! Reads the log: finds its head, follows its chain, and says what is damaged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dr_store::{ObjectMeta, Store, StoreErrorKind};
+
+use super::fold::Fold;
+use crate::crypto::{KeyRing, open_object};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::envelope::ObjectType;
+use crate::format::log::{LogEntry, decode_list};
+use crate::format::names;
+use crate::id::ObjectHash;
+
+/// A slot of the log that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DamagedSlot {
+    pub(crate) slot: u64,
+    pub(crate) why: String,
+    /// Its successor confirms that it was written so: it never said anything, and nothing is lost.
+    pub(crate) void: bool,
+}
+
+/// The log as far as it has been read.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    pub(crate) fold: Fold,
+    /// The hash of the newest slot's raw bytes, and the store's time of that slot.
+    pub(crate) head: ObjectHash,
+    pub(crate) head_ms: i64,
+    pub(crate) damaged: Vec<DamagedSlot>,
+    /// The hash of every slot's raw bytes, for comparing with what was seen before.
+    hashes: Vec<Option<ObjectHash>>,
+    /// A slot that did not decode, and waits for its successor to say whether it was written so.
+    suspect: Option<DamagedSlot>,
+}
+
+/// What a synchronisation needs.
+pub(crate) struct Sync<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) ring: &'a KeyRing,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            fold: Fold::default(),
+            head: ObjectHash::from_bytes([0; 32]),
+            head_ms: 0,
+            damaged: Vec::new(),
+            hashes: Vec::new(),
+            suspect: None,
+        }
+    }
+}
+
+impl Log {
+    /// The hash of a slot's raw bytes, where it could be read.
+    pub(crate) fn hash_of(&self, slot: u64) -> Option<ObjectHash> {
+        self.hashes.get(usize::try_from(slot).ok()?).copied().flatten()
+    }
+
+    /// Damage that was not confirmed as written so: nothing may be appended before it is repaired.
+    pub(crate) fn damage(&self) -> impl Iterator<Item = &DamagedSlot> {
+        self.damaged.iter().chain(&self.suspect).filter(|slot| !slot.void)
+    }
+
+    /// Whether an entry may be appended.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if let Some(damaged) = self.damage().next() {
+            return Err(Error::corrupt(format!("slot {} of the log is damaged ({})", damaged.slot, damaged.why))
+                .with_object(names::slot(damaged.slot))
+                .with_remedy("run 'dr check'; snapshots can still be restored, but nothing is written to a damaged log"));
+        }
+        self.fold.check_writable().map_err(|_| {
+            Error::new(ErrorKind::UnsupportedFormat, "a newer program has written to the repository")
+                .with_remedy("use that version: this one can only read it")
+        })
+    }
+
+    /// Reads everything that was appended since the last call.
+    pub(crate) fn synchronise(&mut self, sync: &Sync<'_>) -> Result<()> {
+        let listed = list_slots(sync.store, self.fold.next)?;
+        let Some(newest) = listed.keys().next_back().copied() else { return Ok(()) };
+        for slot in self.fold.next..=newest {
+            self.read_slot(sync, slot, listed.get(&slot))?;
+        }
+        Ok(())
+    }
+
+    fn read_slot(&mut self, sync: &Sync<'_>, slot: u64, listed: Option<&ObjectMeta>) -> Result<()> {
+        let name = names::slot(slot);
+        let bytes = match sync.store.get(&name) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == StoreErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(bytes) = bytes else {
+            self.settle_suspect(None);
+            self.hashes.push(None);
+            self.fold.next = slot + 1;
+            self.damaged.push(DamagedSlot { slot, why: "it is missing".to_owned(), void: false });
+            return Ok(());
+        };
+        let hash = ObjectHash::of_parts([&bytes[..]]);
+        match open_slot(sync.ring, slot, &bytes) {
+            Ok(entry) => {
+                let is_chained = slot == 0 || self.hash_of(slot - 1).is_none_or(|before| before == entry.previous);
+                if !is_chained {
+                    let why = "the next slot was written after other bytes than these".to_owned();
+                    self.damaged.push(DamagedSlot { slot: slot - 1, why, void: false });
+                }
+                self.settle_suspect(Some(entry.previous));
+                self.fold.apply(&entry, &mut |list| read_list(sync, list))?;
+            }
+            Err(error) if error.kind() == ErrorKind::WrongCredentials => return Err(error),
+            Err(error) => {
+                self.settle_suspect(None);
+                self.suspect = Some(DamagedSlot { slot, why: error.to_string(), void: false });
+                self.fold.next = slot + 1;
+            }
+        }
+        self.hashes.push(Some(hash));
+        self.head = hash;
+        self.head_ms = listed.map_or(self.head_ms, |meta| meta.modified_ms);
+        Ok(())
+    }
+
+    /// Decides over a slot that did not decode: if its successor was appended after exactly these bytes, it was written
+    /// bad and is void.
+    fn settle_suspect(&mut self, previous: Option<ObjectHash>) {
+        let Some(mut suspect) = self.suspect.take() else { return };
+        suspect.void = previous.is_some() && previous == self.hash_of(suspect.slot);
+        let known = self.damaged.iter().any(|damaged| damaged.slot == suspect.slot);
+        if !known {
+            self.damaged.push(suspect);
+        }
+    }
+}
+
+fn open_slot(ring: &KeyRing, slot: u64, bytes: &[u8]) -> Result<LogEntry> {
+    let body = open_object(|header| ring.kek(header), ObjectType::Slot, slot, bytes)?;
+    let entry = LogEntry::decode(&body)?;
+    if entry.slot != slot {
+        return Err(Error::corrupt("the entry belongs to another slot"));
+    }
+    Ok(entry)
+}
+
+/// Reads a list object.
+pub(crate) fn read_list(sync: &Sync<'_>, list: &ObjectHash) -> Result<Vec<ObjectHash>> {
+    let name = names::hashed(names::LIST, list);
+    let bytes = sync.store.get(&name)?;
+    let body = open_object(|header| sync.ring.kek(header), ObjectType::List, 0, &bytes)
+        .map_err(|error| error.with_object(&name))?;
+    decode_list(&body).map_err(|error| Error::from(error).with_object(&name))
+}
+
+/// The slots from `from` on that exist. Listing the folders finds the newest without listing the others.
+fn list_slots(store: &dyn Store, from: u64) -> Result<Arc<BTreeMap<u64, ObjectMeta>>> {
+    let first_folder = from >> 12;
+    let mut slots = BTreeMap::new();
+    for folder in store.list_folder(names::LOG)?.folders {
+        let Some(number) = u64::from_str_radix(&folder, 16).ok().filter(|_| folder.len() == 13) else { continue };
+        // Thirteen digits of the inverted slot number are the slot's number without its low twelve bits, inverted.
+        if (!(number << 12 | 0xfff)) >> 12 < first_folder {
+            continue;
+        }
+        for meta in store.list_folder(&format!("{}/{folder}", names::LOG))?.objects {
+            if let Some(slot) = names::parse_slot(&meta.name).filter(|slot| *slot >= from) {
+                slots.insert(slot, meta);
+            }
+        }
+    }
+    Ok(Arc::new(slots))
+}

@@ -1,0 +1,183 @@
+//! Gathers frames into a pack and seals it.
+
+use dr_store::{Bytes, Payload};
+use zeroize::Zeroize;
+
+use super::reader::{open_frame, split_frame};
+use crate::crypto::{KeyRing, ObjectKey};
+use crate::entropy::{Entropy, random};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::envelope::{COMMIT_BYTES, Header, PackClass, TAG_BYTES};
+use crate::format::pack::{FOOTER_NUMBER, Footer, FooterFrame, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer};
+use crate::format::padding;
+use crate::frame::Frame;
+use crate::id::{ChunkId, ObjectHash};
+use crate::limits::PACK_CHUNKS_MAX;
+
+/// A pack is closed when its frames take this many bytes.
+const PACK_TARGET_BYTES: usize = 32 << 20;
+
+/// Whether sealed frames are opened and hashed again before they leave this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verify {
+    /// Finds faults of memory and processor while the source is still there.
+    Frames,
+    Nothing,
+}
+
+/// A pack that is being filled.
+#[derive(Debug)]
+pub(crate) struct PackBuilder {
+    class: PackClass,
+    frames: Vec<Frame>,
+    bytes: usize,
+    chunks: usize,
+}
+
+impl PackBuilder {
+    pub(crate) fn new(class: PackClass) -> PackBuilder {
+        PackBuilder { class, frames: Vec::new(), bytes: 0, chunks: 0 }
+    }
+
+    /// Whether `frame` must go into another pack.
+    pub(crate) fn is_full_for(&self, frame: &Frame) -> bool {
+        self.bytes >= PACK_TARGET_BYTES || self.chunks + frame.chunks.len() > PACK_CHUNKS_MAX as usize
+    }
+
+    pub(crate) fn add(&mut self, frame: Frame) {
+        self.bytes += frame.bytes.len() + TAG_BYTES;
+        self.chunks += frame.chunks.len();
+        self.frames.push(frame);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Takes the other pack's frames, as far as they fit; gives back the rest.
+    pub(crate) fn merge(&mut self, other: PackBuilder) -> Option<PackBuilder> {
+        let mut rest = PackBuilder::new(self.class);
+        for frame in other.frames {
+            if self.chunks + frame.chunks.len() > PACK_CHUNKS_MAX as usize { rest.add(frame) } else { self.add(frame) }
+        }
+        (!rest.is_empty()).then_some(rest)
+    }
+
+    /// Seals the pack. Nothing is sealed before the list of frames is complete, because the salt hashes all of it.
+    pub(crate) fn seal(mut self, ring: &KeyRing, entropy: &dyn Entropy, verify: Verify, ids: &[u8; 32]) -> Result<SealedPack> {
+        let mut header = ring.header(self.class.object());
+        let mut randomness: [u8; 32] = random(entropy)?;
+        header.salt = crate::crypto::hedged_salt(&randomness, |hasher| {
+            for frame in &self.frames {
+                hasher.update(blake3::hash(&frame.bytes).as_bytes());
+                hasher.update(&frame.raw_bytes.to_le_bytes());
+                hasher.update(&[frame.codec as u8]);
+            }
+        });
+        randomness.zeroize();
+        let plain_header = header.encode();
+        let key = ObjectKey::derive(&ring.kek(&header)?, &plain_header);
+        let frames_start = plain_header.len() + COMMIT_BYTES;
+        let mut hasher = blake3::Hasher::new();
+        let mut parts = vec![Bytes::from([plain_header.as_slice(), key.commit()].concat())];
+        let mut entry = PackEntry { class: self.class, hash: ObjectHash::from_bytes([0; 32]), bytes: 0, header, frames: vec![] };
+        let mut offset = frames_start;
+        for (number, frame) in std::mem::take(&mut self.frames).into_iter().enumerate() {
+            let sealed = seal_frame(&key, number as u32, frame, verify, ids)?;
+            let place = u32::try_from(offset)
+                .map_err(|_| Error::new(ErrorKind::Internal, "a pack has grown beyond 4 GiB"))?;
+            offset += sealed.bytes.len();
+            entry.frames.push(PackFrame { offset: place, shape: sealed.shape, chunks: sealed.chunks });
+            parts.push(Bytes::from(sealed.bytes));
+        }
+        parts.push(Bytes::from(seal_tail(&key, frames_start, offset, &entry)));
+        parts.iter().for_each(|part| {
+            hasher.update(part);
+        });
+        entry.hash = ObjectHash::from_bytes(*hasher.finalize().as_bytes());
+        let payload = Payload::from_parts(parts);
+        entry.bytes = payload.bytes();
+        Ok(SealedPack { entry, payload })
+    }
+}
+
+struct SealedFrame {
+    shape: FrameShape,
+    bytes: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+fn seal_frame(key: &ObjectKey, number: u32, frame: Frame, verify: Verify, ids: &[u8; 32]) -> Result<SealedFrame> {
+    let Frame { codec, raw_bytes, mut bytes, chunks } = frame;
+    let stored_bytes = u32::try_from(bytes.len() + TAG_BYTES)
+        .map_err(|_| Error::new(ErrorKind::Internal, "a frame has grown beyond 4 GiB"))?;
+    let shape = FrameShape { number, raw_bytes, stored_bytes, codec };
+    let tag = key.seal(number, &shape.associated_data(key.header_hash()), &mut bytes);
+    bytes.extend_from_slice(&tag);
+    if verify == Verify::Frames {
+        let raw = open_frame(key, &shape, &mut bytes.clone())?;
+        let intact = split_frame(&raw, &chunks).all(|(id, chunk)| *blake3::keyed_hash(ids, chunk).as_bytes() == *id.as_bytes());
+        if !intact {
+            return Err(Error::new(ErrorKind::Internal, "a frame did not read back as it was written: nothing was stored")
+                .with_remedy("this machine's memory or processor made an error: test its memory"));
+        }
+    }
+    Ok(SealedFrame { shape, bytes, chunks })
+}
+
+/// Padding, sealed footer and sealed trailer.
+fn seal_tail(key: &ObjectKey, frames_start: usize, frames_end: usize, entry: &PackEntry) -> Vec<u8> {
+    let footer = Footer {
+        foreign: Vec::new(),
+        frames: entry
+            .frames
+            .iter()
+            .map(|frame| FooterFrame { header: 0, shape: frame.shape, chunks: frame.chunks.clone() })
+            .collect(),
+    };
+    debug_assert!(frames_start <= frames_end);
+    let mut footer = footer.encode();
+    let footer_bytes = footer.len() + TAG_BYTES;
+    let total = padding::pack((frames_end + footer_bytes + TRAILER_BYTES) as u64) as usize;
+    let padding_bytes = total - frames_end - footer_bytes - TRAILER_BYTES;
+    let mut tail = vec![0; padding_bytes];
+    key.fill_padding(&mut tail);
+    let tag = key.seal(FOOTER_NUMBER, key.header_hash(), &mut footer);
+    tail.extend_from_slice(&footer);
+    tail.extend_from_slice(&tag);
+    let mut trailer = Trailer {
+        frames_end: frames_end as u64,
+        footer_offset: (frames_end + padding_bytes) as u64,
+        footer_bytes: footer_bytes as u32,
+    }
+    .encode();
+    let tag = key.seal(TRAILER_NUMBER, key.header_hash(), &mut trailer);
+    tail.extend_from_slice(&trailer);
+    tail.extend_from_slice(&tag);
+    tail
+}
+
+/// A sealed pack, ready to be stored.
+#[derive(Debug)]
+pub(crate) struct SealedPack {
+    pub(crate) entry: PackEntry,
+    pub(crate) payload: Payload,
+}
+
+/// What the index must know of a pack.
+#[derive(Debug, Clone)]
+pub(crate) struct PackEntry {
+    pub(crate) class: PackClass,
+    pub(crate) hash: ObjectHash,
+    pub(crate) bytes: u64,
+    pub(crate) header: Header,
+    pub(crate) frames: Vec<PackFrame>,
+}
+
+/// A frame of a stored pack, and the chunks in it in order.
+#[derive(Debug, Clone)]
+pub(crate) struct PackFrame {
+    pub(crate) offset: u32,
+    pub(crate) shape: FrameShape,
+    pub(crate) chunks: Vec<(ChunkId, u32)>,
+}

@@ -1,0 +1,169 @@
+//! Reads packs: a frame whose place is known, or a whole pack with nothing but its bytes.
+
+use super::builder::{PackEntry, PackFrame};
+use crate::crypto::{KeyRing, ObjectKey};
+use crate::error::{Error, Result};
+use crate::format::envelope::{COMMIT_BYTES, Header, PackClass};
+use crate::format::pack::{FOOTER_NUMBER, Footer, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer, check_shape};
+use crate::frame::decompress;
+use crate::id::{ChunkId, ObjectHash};
+use crate::limits::PACK_BYTES_MAX;
+
+/// Opens a sealed frame (which is decrypted in place) and decompresses it.
+pub(crate) fn open_frame(key: &ObjectKey, shape: &FrameShape, sealed: &mut [u8]) -> Result<Vec<u8>> {
+    check_shape(shape)?;
+    if sealed.len() != shape.stored_bytes as usize {
+        return Err(Error::corrupt("a frame is cut short"));
+    }
+    let text = key
+        .open(shape.number, &shape.associated_data(key.header_hash()), sealed)
+        .ok_or_else(|| Error::corrupt("a frame does not authenticate"))?;
+    decompress(shape.codec, text, shape.raw_bytes)
+}
+
+/// The chunks of a raw frame; a chunk that would lie outside is empty, and so does not match its id.
+pub(crate) fn split_frame<'a>(
+    raw: &'a [u8],
+    chunks: &'a [(ChunkId, u32)],
+) -> impl Iterator<Item = (&'a ChunkId, &'a [u8])> {
+    chunks.iter().scan(0usize, move |start, (id, bytes)| {
+        let end = start.saturating_add(*bytes as usize);
+        let chunk = raw.get(*start..end).unwrap_or_default();
+        *start = end;
+        Some((id, chunk))
+    })
+}
+
+/// A pack that was opened whole.
+pub(crate) struct OpenedPack {
+    pub(crate) entry: PackEntry,
+    /// The keys of the frames: of this pack, then of the packs that frames were copied from.
+    keys: Vec<ObjectKey>,
+    /// Which key each frame is sealed under.
+    key_of_frame: Vec<u32>,
+}
+
+impl OpenedPack {
+    /// Opens frame `number` of the pack's `bytes`.
+    pub(crate) fn frame(&self, bytes: &[u8], number: usize) -> Result<Vec<u8>> {
+        let missing = || Error::corrupt("a frame lies outside its pack");
+        let frame = self.entry.frames.get(number).ok_or_else(missing)?;
+        let key = self.keys.get(self.key_of_frame[number] as usize).ok_or_else(missing)?;
+        let start = frame.offset as usize;
+        let sealed = bytes.get(start..start + frame.shape.stored_bytes as usize).ok_or_else(missing)?;
+        open_frame(key, &frame.shape, &mut sealed.to_vec())
+    }
+}
+
+/// Opens a pack from nothing but its bytes: checks header, commitment, trailer, footer and padding.
+pub(crate) fn open_pack(ring: &KeyRing, class: PackClass, bytes: &[u8]) -> Result<OpenedPack> {
+    if bytes.len() as u64 > PACK_BYTES_MAX {
+        return Err(Error::corrupt("a pack is larger than the format allows"));
+    }
+    let (header, header_bytes) = Header::decode(bytes)?;
+    if header.object != class.object() {
+        return Err(Error::corrupt("the pack is of another class than its name says"));
+    }
+    let key = ObjectKey::derive(&ring.kek(&header)?, &bytes[..header_bytes]);
+    let frames_start = header_bytes + COMMIT_BYTES;
+    let short = || Error::corrupt("the pack is cut short");
+    if !key.is_committed(bytes.get(header_bytes..frames_start).ok_or_else(short)?) {
+        return Err(Error::corrupt("the pack's key commitment does not match"));
+    }
+    let trailer_offset =
+        bytes.len().checked_sub(TRAILER_BYTES).filter(|offset| *offset >= frames_start).ok_or_else(short)?;
+    let mut trailer = bytes[trailer_offset..].to_vec();
+    let trailer = key
+        .open(TRAILER_NUMBER, key.header_hash(), &mut trailer)
+        .ok_or_else(|| Error::corrupt("the pack's trailer does not authenticate"))?;
+    let trailer = Trailer::decode(trailer, frames_start as u64, bytes.len() as u64)?;
+    let (frames_end, footer_start) = (trailer.frames_end as usize, trailer.footer_offset as usize);
+    let mut footer = bytes[footer_start..trailer_offset].to_vec();
+    let footer = key
+        .open(FOOTER_NUMBER, key.header_hash(), &mut footer)
+        .ok_or_else(|| Error::corrupt("the pack's footer does not authenticate"))?;
+    let footer = Footer::decode(footer, (frames_end - frames_start) as u64)?;
+    let mut padding = vec![0; footer_start - frames_end];
+    key.fill_padding(&mut padding);
+    if padding != bytes[frames_end..footer_start] {
+        return Err(Error::corrupt("the pack's padding was altered"));
+    }
+    let mut keys = vec![key];
+    for foreign in &footer.foreign {
+        if foreign.object != class.object() {
+            return Err(Error::corrupt("a frame was sealed for another class"));
+        }
+        keys.push(ObjectKey::derive(&ring.kek(foreign)?, &foreign.encode()));
+    }
+    let mut offset = frames_start as u64;
+    let (mut frames, mut key_of_frame) = (Vec::new(), Vec::new());
+    for frame in footer.frames {
+        key_of_frame.push(frame.header);
+        frames.push(PackFrame { offset: offset as u32, shape: frame.shape, chunks: frame.chunks });
+        offset += u64::from(frame.shape.stored_bytes);
+    }
+    let entry = PackEntry { class, hash: ObjectHash::of_parts([bytes]), bytes: bytes.len() as u64, header, frames };
+    Ok(OpenedPack { entry, keys, key_of_frame })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunker::DEFAULT_PARAMS;
+    use crate::entropy::SystemEntropy;
+    use crate::frame::{Compression, Compressor, Frame};
+    use crate::pack::{PackBuilder, Verify};
+
+    fn sample(ring: &KeyRing) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let ids = ring.domain().unwrap().data_ids;
+        let mut compressor = Compressor::new(Compression::Auto).unwrap();
+        let mut builder = PackBuilder::new(PackClass::Data);
+        let mut raws = Vec::new();
+        for content in [&b"alpha"[..], &[7; 3000], b""] {
+            let chunks: Vec<_> = content
+                .chunks(1000)
+                .map(|chunk| (ChunkId::from_bytes(*blake3::keyed_hash(ids.bytes(), chunk).as_bytes()), chunk.len() as u32))
+                .collect();
+            let (codec, bytes) = compressor.compress(content);
+            builder.add(Frame { codec, raw_bytes: content.len() as u32, bytes, chunks });
+            raws.push(content.to_vec());
+        }
+        let sealed = builder.seal(ring, &SystemEntropy, Verify::Frames, ids.bytes()).unwrap();
+        let bytes = sealed.payload.to_vec();
+        assert_eq!(sealed.entry.hash, ObjectHash::of_parts([bytes.as_slice()]));
+        (bytes, raws)
+    }
+
+    #[test]
+    fn a_pack_opens_from_its_bytes_alone_and_every_flipped_bit_is_noticed() {
+        let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
+        let (bytes, raws) = sample(&ring);
+        assert_eq!(bytes.len(), 64 << 10);
+        let read = |bytes: &[u8]| -> Result<Vec<Vec<u8>>> {
+            let pack = open_pack(&ring, PackClass::Data, bytes)?;
+            (0..pack.entry.frames.len()).map(|number| pack.frame(bytes, number)).collect()
+        };
+        assert_eq!(read(&bytes).unwrap(), raws);
+        assert!(open_pack(&ring, PackClass::Tree, &bytes).is_err());
+        // All of the header and the frames, a sample of the padding, all of the footer and the trailer.
+        for bit in (0..4096 * 8).chain((4096 * 8..(bytes.len() - 1024) * 8).step_by(997)).chain((bytes.len() - 1024) * 8..bytes.len() * 8) {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&flipped).is_err(), "bit {bit}");
+        }
+        for cut in [0, 1, 65, 66, 98, 99, 1000, bytes.len() - 1] {
+            assert!(read(&bytes[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_fault_of_memory_is_noticed_before_anything_is_stored() {
+        let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
+        let mut builder = PackBuilder::new(PackClass::Data);
+        let wrong = (ChunkId::from_bytes([1; 32]), 3);
+        builder.add(Frame { codec: crate::format::pack::Codec::Raw, raw_bytes: 3, bytes: b"abc".to_vec(), chunks: vec![wrong] });
+        let ids = ring.domain().unwrap().data_ids;
+        let error = builder.seal(&ring, &SystemEntropy, Verify::Frames, ids.bytes()).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Internal);
+    }
+}

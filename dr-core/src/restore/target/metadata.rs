@@ -1,0 +1,201 @@
+//! Owner, mode, extended attributes and times: given last, in the order in which none undoes another.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, openat};
+use rustix::io::Errno;
+
+use crate::restore::target::handle::Handle;
+use crate::restore::target::{Shared, TargetDir, validate};
+use crate::time::Timestamp;
+use crate::tree::{Entry, EntryKind, Metadata, Xattr};
+
+const ACL_PREFIX: &[u8] = b"system.posix_acl_";
+
+/// Something that could not be given back to an entry.
+#[derive(Debug)]
+pub(crate) struct MetadataProblem {
+    /// What is missing.
+    pub(crate) what: MetadataPart,
+    /// Why; `None` where it was not attempted.
+    pub(crate) error: Option<io::Error>,
+}
+
+/// A part of an entry's metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MetadataPart {
+    /// All of it: the entry is not there any more, or another is.
+    All,
+    /// User and group, and with them the set-user-id and set-group-id bits.
+    Owner,
+    /// The mode.
+    Mode,
+    /// The extended attribute of this name.
+    Xattr(Vec<u8>),
+    /// The times.
+    Times,
+}
+
+impl fmt::Display for MetadataPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MetadataPart::All => f.write_str("metadata"),
+            MetadataPart::Owner => f.write_str("owner"),
+            MetadataPart::Mode => f.write_str("mode"),
+            MetadataPart::Xattr(name) => write!(f, "extended attribute {}", name.escape_ascii()),
+            MetadataPart::Times => f.write_str("times"),
+        }
+    }
+}
+
+impl TargetDir {
+    /// Gives an open file of this target its metadata, after its last byte was written.
+    pub(crate) fn finish_file(&self, file: &File, entry: &Entry) -> Vec<MetadataProblem> {
+        Finish::new(&self.shared, Handle::Open(file.as_fd()), entry).run()
+    }
+
+    /// Gives this directory its metadata, after everything in it is finished.
+    pub(crate) fn finish_dir(&self, entry: &Entry) -> Vec<MetadataProblem> {
+        Finish::new(&self.shared, Handle::Open(self.as_fd()), entry).run()
+    }
+
+    /// Gives the symbolic link, device, pipe or socket `name` its metadata.
+    pub(crate) fn finish_path(&self, name: &[u8], entry: &Entry) -> Vec<MetadataProblem> {
+        let all = |error: io::Error| vec![MetadataProblem { what: MetadataPart::All, error: Some(error) }];
+        if validate(name, self.path()).is_err() {
+            return all(io::ErrorKind::InvalidFilename.into());
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let pinned = match openat(self, name, flags, Mode::empty()) {
+            Ok(pinned) => pinned,
+            Err(error) => return all(error.into()),
+        };
+        let handle = Handle::Pinned(pinned.as_fd());
+        match handle.stat() {
+            Ok(stat) if is_of(entry, &stat) => Finish::new(&self.shared, handle, entry).run(),
+            Ok(_) => all(io::Error::other("something else took its place")),
+            Err(error) => all(error.into()),
+        }
+    }
+}
+
+/// Whether the inode is what `create_special` made for `entry`: of its kind, and without another name unless the entry
+/// has several, so that nobody has put a link to an inode from elsewhere in its place.
+fn is_of(entry: &Entry, stat: &Stat) -> bool {
+    let is_kind = match (&entry.kind, FileType::from_raw_mode(stat.st_mode)) {
+        (EntryKind::Symlink(_), FileType::Symlink)
+        | (EntryKind::Fifo, FileType::Fifo)
+        | (EntryKind::Socket, FileType::Socket) => true,
+        (EntryKind::CharacterDevice(number), FileType::CharacterDevice)
+        | (EntryKind::BlockDevice(number), FileType::BlockDevice) => *number == stat.st_rdev,
+        _ => false,
+    };
+    is_kind && (stat.st_nlink == 1 || entry.metadata.links > 1)
+}
+
+/// The steps of giving one inode its metadata.
+struct Finish<'a> {
+    shared: &'a Shared,
+    handle: Handle<'a>,
+    entry: &'a Entry,
+    problems: Vec<MetadataProblem>,
+}
+
+impl<'a> Finish<'a> {
+    fn new(shared: &'a Shared, handle: Handle<'a>, entry: &'a Entry) -> Finish<'a> {
+        Finish { shared, handle, entry, problems: Vec::new() }
+    }
+
+    fn run(mut self) -> Vec<MetadataProblem> {
+        let metadata = &self.entry.metadata;
+        let present = self.handle.xattr_names().unwrap_or_default();
+        let (acls, others): (Vec<_>, Vec<_>) =
+            metadata.xattrs.iter().partition(|xattr| xattr.name.starts_with(ACL_PREFIX));
+        // A change of owner clears set-user-id bits and capabilities, so it comes first.
+        let is_owner_right = self.set_owner();
+        // Only who may write a file may set its `user` attributes, so these come before a mode that forbids it.
+        self.remove_xattrs(&present);
+        others.into_iter().for_each(|xattr| self.set_xattr(xattr, &present));
+        if !matches!(self.entry.kind, EntryKind::Symlink(_)) {
+            let special_bits = if is_owner_right { 0o7000 } else { 0o1000 };
+            let mode = metadata.mode & (special_bits | 0o777);
+            let set = self.handle.set_mode(Mode::from_raw_mode(mode));
+            self.note(set, || MetadataPart::Mode);
+        }
+        // A change of mode changes an ACL's mask.
+        acls.into_iter().for_each(|xattr| self.set_xattr(xattr, &present));
+        let set = self.handle.set_times(&times(metadata));
+        self.note(set, || MetadataPart::Times);
+        self.problems
+    }
+
+    /// Gives user and group; whether the inode has the right ones now.
+    fn set_owner(&mut self) -> bool {
+        let Shared { options, numbers, .. } = self.shared;
+        let metadata = &self.entry.metadata;
+        let wanted = match options.numeric_ids {
+            true => (metadata.uid, metadata.gid),
+            false => (numbers.user(metadata), numbers.group(metadata)),
+        };
+        let set = match self.handle.stat() {
+            Err(error) => Err(error),
+            Ok(stat) if (stat.st_uid, stat.st_gid) == wanted => return true,
+            Ok(_) if !options.owners => {
+                self.problems.push(MetadataProblem { what: MetadataPart::Owner, error: None });
+                return false;
+            }
+            // To the kernel this number means "leave it as it is".
+            Ok(_) if wanted.0 == u32::MAX || wanted.1 == u32::MAX => Err(Errno::INVAL),
+            Ok(_) => self.handle.set_owner(Uid::from_raw(wanted.0), Gid::from_raw(wanted.1)),
+        };
+        self.note(set, || MetadataPart::Owner);
+        set.is_ok()
+    }
+
+    /// Removes what a kept directory had, or a new entry got from its directory's default ACL.
+    fn remove_xattrs(&mut self, present: &[Vec<u8>]) {
+        let wanted = &self.entry.metadata.xattrs;
+        let extra = present.iter().filter(|name| {
+            let is_ours = name.starts_with(b"user.") || name.starts_with(ACL_PREFIX);
+            is_ours && !wanted.iter().any(|xattr| xattr.name == **name)
+        });
+        for name in extra {
+            match self.handle.remove_xattr(name) {
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                removed => self.note(removed, || MetadataPart::Xattr(name.clone())),
+            }
+        }
+    }
+
+    fn set_xattr(&mut self, xattr: &Xattr, present: &[Vec<u8>]) {
+        // A label that the system gave already need not be set, which may be forbidden.
+        let is_present = present.contains(&xattr.name)
+            && self.handle.xattr(&xattr.name).is_ok_and(|value| value == xattr.value);
+        if !is_present {
+            let set = self.handle.set_xattr(&xattr.name, &xattr.value);
+            self.note(set, || MetadataPart::Xattr(xattr.name.clone()));
+        }
+    }
+
+    fn note(&mut self, done: Result<(), Errno>, what: impl FnOnce() -> MetadataPart) {
+        if let Err(error) = done {
+            self.problems.push(MetadataProblem { what: what(), error: Some(error.into()) });
+        }
+    }
+}
+
+fn times(metadata: &Metadata) -> Timestamps {
+    let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    Timestamps {
+        last_access: metadata.accessed.map_or(omitted, timespec),
+        last_modification: timespec(metadata.modified),
+    }
+}
+
+fn timespec(time: Timestamp) -> Timespec {
+    // Larger numbers mean "now" or "leave it as it is" to the kernel, and a snapshot may hold any.
+    Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.min(999_999_999).into() }
+}

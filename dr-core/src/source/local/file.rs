@@ -1,0 +1,117 @@
+//! An open regular file.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, openat, seek};
+use rustix::io::Errno;
+
+use crate::source::SourceFile;
+use crate::source::local::owners::Recent;
+use crate::source::local::xattrs::{self, Holder};
+use crate::source::local::{Shared, open_quietly, stat};
+use crate::tree::{Entry, Extent};
+
+/// An open regular file of the tree.
+#[derive(Debug)]
+pub(super) struct LocalFile {
+    file: File,
+    name: Vec<u8>,
+    shared: Arc<Shared>,
+}
+
+impl LocalFile {
+    pub(super) fn open(dir: BorrowedFd<'_>, name: &[u8], shared: &Arc<Shared>) -> io::Result<LocalFile> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = match open_quietly(dir, name, flags) {
+            // A symbolic link, or a socket or a device without driver: none of them was listed as a file.
+            Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Err(not_regular()),
+            Err(Errno::AGAIN) => open_leased(dir, name)?,
+            opened => opened?,
+        };
+        check_regular(&fd)?;
+        Ok(LocalFile { file: fd.into(), name: name.to_vec(), shared: Arc::clone(shared) })
+    }
+}
+
+impl SourceFile for LocalFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
+    fn entry(&self) -> io::Result<Entry> {
+        let stat = stat::of_open(&self.file)?;
+        let mut entry = stat::entry(&self.shared, self.name.clone(), &stat, &mut Recent::default())?;
+        entry.metadata.xattrs = xattrs::read(Holder::Open(self.file.as_fd()))?;
+        Ok(entry)
+    }
+
+    fn extents(&self, bytes: u64) -> io::Result<Option<Vec<Extent>>> {
+        let stat = stat::of_open(&self.file)?;
+        if bytes == 0 || stat.stx_blocks.saturating_mul(512) >= stat.stx_size {
+            return Ok(None);
+        }
+        match data_extents(self.file.as_fd(), bytes) {
+            // The file system does not tell.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY) => Ok(None),
+            Err(error) => Err(error.into()),
+            // Smaller than its length by compression, not by holes.
+            Ok(extents) if extents == [Extent { offset: 0, bytes }] => Ok(None),
+            Ok(extents) => Ok(Some(extents)),
+        }
+    }
+}
+
+/// The data extents within the first `bytes` bytes. Moves the descriptor's position, which nobody uses.
+fn data_extents(file: BorrowedFd<'_>, bytes: u64) -> Result<Vec<Extent>, Errno> {
+    let mut extents: Vec<Extent> = Vec::new();
+    let mut position = 0;
+    while position < bytes {
+        let start = match seek(file, SeekFrom::Data(position)) {
+            Err(Errno::NXIO) => break,
+            start => start?,
+        };
+        if start >= bytes {
+            break;
+        }
+        // A hole punched meanwhile may make the answer `start`; that data is then read as what it is now, zeros.
+        let end = match seek(file, SeekFrom::Hole(start)) {
+            Err(Errno::NXIO) => break,
+            end => end?.clamp(start.saturating_add(1), bytes),
+        };
+        match extents.last_mut() {
+            Some(last) if last.offset + last.bytes == start => last.bytes += end - start,
+            _ => extents.push(Extent { offset: start, bytes: end - start }),
+        }
+        position = end;
+    }
+    Ok(extents)
+}
+
+/// Opens a file on which another program holds a lease, waiting until it is given back. The file is pinned and checked
+/// first, so this cannot wait for a pipe.
+pub(super) fn open_leased(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let pinned = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    check_regular(&pinned)?;
+    let path = xattrs::descriptor_path(pinned.as_fd(), None);
+    Ok(open_quietly(CWD, path.as_slice(), OFlags::RDONLY | OFlags::CLOEXEC)?)
+}
+
+fn check_regular(fd: &OwnedFd) -> io::Result<()> {
+    match stat::file_type(&stat::of_open(fd)?) {
+        FileType::RegularFile => Ok(()),
+        _ => Err(not_regular()),
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::other("is no longer a regular file")
+}

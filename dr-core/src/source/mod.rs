@@ -1,0 +1,90 @@
+//! Where the bytes come from: the interface between the engine and whatever is being backed up.
+//!
+//! A source is a tree of directories. The engine lists a directory, compares each entry with the parent snapshot, and
+//! reads only what changed. [`LocalTree`] is the local file system; an embedding program may bring its own.
+
+mod local;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use local::{LocalTree, LocalTreeOptions};
+
+use crate::tree::{Entry, Extent};
+
+/// A tree that can be backed up.
+pub trait Source: Debug + Send + Sync {
+    /// The paths that were asked for, as the snapshot records them.
+    fn paths(&self) -> Vec<PathBuf>;
+
+    /// Opens the topmost directory, `/` of the snapshot.
+    ///
+    /// # Errors
+    /// Any I/O error; the backup fails.
+    fn open_root(&self) -> io::Result<Arc<dyn SourceDirectory>>;
+
+    /// What was asked for and is not there, or cannot be reached; recorded in the snapshot as problems.
+    fn missing(&self) -> Vec<(PathBuf, io::Error)>;
+}
+
+/// An open directory of a source.
+pub trait SourceDirectory: Debug + Send + Sync {
+    /// Lists the directory: one item per entry, in ascending order of name (bytes). Files have an empty stream and
+    /// their length, directories an empty stream, symbolic links no target and nothing has extended attributes yet: `complete`
+    /// adds them where they are needed. An entry that cannot be looked at is an error beside its name.
+    ///
+    /// # Errors
+    /// Any I/O error of the directory itself; it is recorded as a problem.
+    fn entries(&self) -> io::Result<Vec<SourceItem>>;
+
+    /// Adds the target of a symbolic link and the extended attributes.
+    ///
+    /// # Errors
+    /// Any I/O error; `NotFound` where the entry has vanished.
+    fn complete(&self, entry: &mut Entry) -> io::Result<()>;
+
+    /// Opens the directory `name`.
+    ///
+    /// # Errors
+    /// Any I/O error; `NotFound` where it has vanished.
+    fn open_directory(&self, name: &[u8]) -> io::Result<Arc<dyn SourceDirectory>>;
+
+    /// Opens the regular file `name` for reading. Never follows a symbolic link and never blocks on a pipe that took
+    /// the file's place.
+    ///
+    /// # Errors
+    /// Any I/O error; `NotFound` where it has vanished.
+    fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>>;
+}
+
+/// One listed entry.
+#[derive(Debug)]
+pub struct SourceItem {
+    /// The entry's name.
+    pub name: Vec<u8>,
+    /// The entry, or why it could not be looked at.
+    pub entry: io::Result<Entry>,
+}
+
+/// An open file of a source.
+pub trait SourceFile: Debug + Send + Sync {
+    /// Reads up to `buffer.len()` bytes at `offset`; 0 at the end of the file. May be called from several threads.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Looks at the open file again: its entry with metadata, extended attributes and current length.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn entry(&self) -> io::Result<Entry>;
+
+    /// The data extents of a file with holes within its first `bytes` bytes; `None` for a file without holes.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn extents(&self, bytes: u64) -> io::Result<Option<Vec<Extent>>>;
+}

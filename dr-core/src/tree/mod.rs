@@ -1,0 +1,9 @@
+//! Directories, what they hold, and the streams that both are stored as.
+
+mod entry;
+mod read;
+mod write;
+
+pub use entry::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};
+pub(crate) use read::{DirectoryReader, ReadChunk, read_stream, stream_chunks};
+pub(crate) use write::{DirectoryWriter, StreamWriter, TreeSink, store_bytes};

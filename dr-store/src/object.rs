@@ -1,0 +1,238 @@
+//! The adapter from the asynchronous drivers of the `object_store` crate to the blocking [`Store`](crate::Store).
+
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload};
+
+use crate::error::kind_of_io;
+use crate::name::{check_folder, is_valid_part};
+use crate::runtime;
+use crate::{
+    Bytes, FolderListing, Name, ObjectMeta, Payload, PutMode, Result, Store, StoreError, StoreErrorKind,
+};
+
+/// How many objects of a listing cross from the driver's threads to the caller at a time.
+const LIST_PAGE_OBJECTS: usize = 1000;
+
+/// Any store of the `object_store` crate, as a [`Store`].
+#[derive(Debug, Clone)]
+pub(crate) struct ObjectStoreDriver {
+    store: Arc<dyn ObjectStore>,
+    endpoint: String,
+}
+
+impl ObjectStoreDriver {
+    /// Wraps `store`; `endpoint` is what [`Store::endpoint`] answers.
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, endpoint: String) -> ObjectStoreDriver {
+        ObjectStoreDriver { store, endpoint }
+    }
+
+    /// Puts at a path that need not be a valid [`Name`], for a driver's own staging.
+    pub(crate) fn put_at(&self, path: &str, payload: &Payload, mode: PutMode) -> Result<()> {
+        let mode = match mode {
+            PutMode::Create => object_store::PutMode::Create,
+            PutMode::Replace => object_store::PutMode::Overwrite,
+        };
+        // The parts are shared, never copied together.
+        let parts: PutPayload = payload.parts().iter().cloned().collect();
+        let location = Path::from(path);
+        self.call("put", path, |store| async move { store.put_opts(&location, parts, mode.into()).await })?;
+        Ok(())
+    }
+
+    fn call<T, F>(
+        &self,
+        operation: &'static str,
+        object: &str,
+        make: impl FnOnce(Arc<dyn ObjectStore>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = object_store::Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        runtime::wait(operation, object, make(Arc::clone(&self.store)))?
+            .map_err(|error| from_object_store(operation, object, error))
+    }
+}
+
+impl Store for ObjectStoreDriver {
+    fn put(&self, name: &Name, payload: Payload, mode: PutMode) -> Result<()> {
+        self.put_at(name.as_str(), &payload, mode)
+    }
+
+    fn get(&self, name: &Name) -> Result<Bytes> {
+        let location = Path::from(name.as_str());
+        self.call("get", name.as_str(), |store| async move { store.get(&location).await?.bytes().await })
+    }
+
+    fn get_range(&self, name: &Name, range: Range<u64>) -> Result<Bytes> {
+        let outside = || {
+            let why = format!("the bytes {range:?} are not inside the object");
+            StoreError::new(StoreErrorKind::InvalidInput, "get_range", name.as_str()).with_source(why)
+        };
+        if range.start >= range.end {
+            // Stores refuse an empty range, so whether it lies inside the object is answered by its length.
+            let inside = range.start == range.end && range.end <= self.stat(name)?.bytes;
+            return if inside { Ok(Bytes::new()) } else { Err(outside()) };
+        }
+        let (location, wanted) = (Path::from(name.as_str()), range.clone());
+        let answer =
+            self.call(
+                "get_range",
+                name.as_str(),
+                |store| async move { store.get_range(&location, wanted).await },
+            );
+        match answer {
+            Ok(bytes) if bytes.len() as u64 == range.end - range.start => Ok(bytes),
+            // Stores shorten a range that ends behind the object.
+            Ok(_) => Err(outside()),
+            // They have no common error for one that also begins there.
+            Err(error)
+                if error.kind() == StoreErrorKind::Other
+                    && self.stat(name).is_ok_and(|object| object.bytes < range.end) =>
+            {
+                Err(outside())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(
+        &self,
+        folder: &str,
+        after: Option<&Name>,
+        visit: &mut dyn FnMut(ObjectMeta) -> Result<()>,
+    ) -> Result<()> {
+        let prefix = folder_path("list", folder)?;
+        let offset = after.map(|after| Path::from(after.as_str()));
+        let mut stream = self.call("list", folder, |store| async move {
+            Ok(match &offset {
+                Some(offset) => store.list_with_offset(prefix.as_ref(), offset),
+                None => store.list(prefix.as_ref()),
+            })
+        })?;
+        loop {
+            // The stream travels to the driver's threads and back with each page, so nothing is read ahead and
+            // `visit` runs on the caller's thread.
+            let (page, rest) = runtime::wait("list", folder, async move {
+                let page: Vec<_> = stream.by_ref().take(LIST_PAGE_OBJECTS).collect().await;
+                (page, stream)
+            })?;
+            stream = rest;
+            let is_last = page.len() < LIST_PAGE_OBJECTS;
+            for item in page {
+                let meta = item.map_err(|error| from_object_store("list", folder, error))?;
+                match object_meta(meta) {
+                    Some(object) if after.is_none_or(|after| object.name > *after) => visit(object)?,
+                    _ => {}
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn list_folder(&self, folder: &str) -> Result<FolderListing> {
+        let prefix = folder_path("list_folder", folder)?;
+        let listed = self.call("list_folder", folder, |store| async move {
+            store.list_with_delimiter(prefix.as_ref()).await
+        })?;
+        let mut listing = FolderListing {
+            folders: listed
+                .common_prefixes
+                .iter()
+                .filter_map(|path| path.filename().filter(|part| is_valid_part(part)).map(String::from))
+                .collect(),
+            objects: listed.objects.into_iter().filter_map(object_meta).collect(),
+        };
+        listing.folders.sort_unstable();
+        listing.objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(listing)
+    }
+
+    fn delete(&self, name: &Name) -> Result<()> {
+        let location = Path::from(name.as_str());
+        self.call("delete", name.as_str(), |store| async move { store.delete(&location).await })
+    }
+
+    fn stat(&self, name: &Name) -> Result<ObjectMeta> {
+        let location = Path::from(name.as_str());
+        let meta = self.call("stat", name.as_str(), |store| async move { store.head(&location).await })?;
+        Ok(ObjectMeta {
+            name: name.clone(),
+            bytes: meta.size,
+            modified_ms: meta.last_modified.timestamp_millis(),
+        })
+    }
+
+    fn endpoint(&self) -> String {
+        self.endpoint.clone()
+    }
+}
+
+fn folder_path(operation: &'static str, folder: &str) -> Result<Option<Path>> {
+    check_folder(operation, folder)?;
+    Ok((!folder.is_empty()).then(|| Path::from(folder)))
+}
+
+/// What is not validly named was not written through this crate and is not listed.
+fn object_meta(meta: object_store::ObjectMeta) -> Option<ObjectMeta> {
+    let name = Name::new(String::from(meta.location)).ok()?;
+    Some(ObjectMeta { name, bytes: meta.size, modified_ms: meta.last_modified.timestamp_millis() })
+}
+
+fn from_object_store(operation: &'static str, object: &str, error: Error) -> StoreError {
+    let kind = match &error {
+        Error::NotFound { .. } => StoreErrorKind::NotFound,
+        // The only condition this crate ever sets is that no object of the name exists.
+        Error::AlreadyExists { .. } | Error::Precondition { .. } => StoreErrorKind::AlreadyExists,
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreErrorKind::PermissionDenied,
+        Error::InvalidPath { .. } | Error::UnknownConfigurationKey { .. } => StoreErrorKind::InvalidInput,
+        Error::NotSupported { .. } | Error::NotImplemented { .. } => StoreErrorKind::Unsupported,
+        _ => kind_of_cause(&error),
+    };
+    StoreError::new(kind, operation, object).with_source(error)
+}
+
+/// Looks for an error of the operating system among the causes: the generic errors say nothing themselves.
+fn kind_of_cause(error: &Error) -> StoreErrorKind {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(error) = current.downcast_ref::<io::Error>() {
+            return kind_of_io(error);
+        }
+        cause = current.source();
+    }
+    StoreErrorKind::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_of_the_operating_system_get_their_kinds() {
+        let cases = [
+            (rustix::io::Errno::NOSPC, StoreErrorKind::StorageFull),
+            (rustix::io::Errno::DQUOT, StoreErrorKind::StorageFull),
+            (rustix::io::Errno::ACCESS, StoreErrorKind::PermissionDenied),
+            (rustix::io::Errno::ROFS, StoreErrorKind::PermissionDenied),
+            (rustix::io::Errno::TIMEDOUT, StoreErrorKind::Unavailable),
+            (rustix::io::Errno::NAMETOOLONG, StoreErrorKind::InvalidInput),
+            (rustix::io::Errno::IO, StoreErrorKind::Other),
+        ];
+        for (errno, kind) in cases {
+            let source = Box::new(io::Error::from(errno));
+            let error = from_object_store("put", "data/aa", Error::Generic { store: "test", source });
+            assert_eq!(error.kind(), kind, "{errno:?}");
+            assert_eq!(error.is_retryable(), kind == StoreErrorKind::Unavailable);
+            assert!(error.to_string().starts_with("put data/aa: "), "{error}");
+        }
+    }
+}
