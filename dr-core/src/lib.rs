@@ -1,5 +1,9 @@
 //! A backup engine.
 
+mod backends;
+mod backup;
+mod cancel;
+mod check;
 mod chunker;
 mod crypto;
 mod entropy;
@@ -10,12 +14,28 @@ mod id;
 mod index;
 mod limits;
 mod log;
+mod observer;
 mod pack;
+mod repository;
+mod restore;
+mod snapshot;
 mod source;
 mod time;
 mod tree;
 
+pub use backends::backends;
+pub use backup::{BackupOptions, BackupReport, Parent, StreamInput};
+pub use cancel::CancelToken;
+pub use check::{CheckOptions, CheckReport, Finding, scrub};
 pub use crypto::{Credentials, KdfStrength};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, ErrorKind, Result};
+pub use frame::Compression;
 pub use id::{ChunkId, ObjectHash, SnapshotId};
+pub use observer::{Change, Context, Event, Observer, RecordingObserver};
+pub use repository::{CreateOptions, Repository, RepositoryOptions, Stats};
+pub use restore::{RestoreOptions, RestoreReport};
+pub use snapshot::{Problem, ProblemKind, Snapshot, SnapshotFilter, Totals};
+pub use source::{LocalTree, LocalTreeOptions, Source, SourceDirectory, SourceFile, SourceItem};
+pub use time::{Clock, SystemClock, Timestamp};
+pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};

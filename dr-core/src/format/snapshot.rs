@@ -109,6 +109,12 @@ pub enum ProblemKind {
     Vanished,
     /// It changed while it was being read; the snapshot may hold a mixture.
     Changed,
-    /// Its extended attributes could not be read; the snapshot holds the rest.
+    /// Some of its metadata could not be read (or restored); the snapshot (or the target) holds the rest.
     Attributes,
+    /// On restore: its stored bytes are damaged or missing.
+    Damaged,
+    /// On restore: it could not be written.
+    NotRestored,
+    /// On restore: it was left out, because it was not wanted or only root can make it.
+    Skipped,
 }

@@ -182,6 +182,11 @@ impl Table {
         Ok(Table { fan_out_bits: bits as u32, fan_out, filter, chunks, frames, packs, headers, bytes })
     }
 
+    /// Whether the table holds exactly these bytes.
+    pub(crate) fn is_copy_of(&self, bytes: &[u8]) -> bool {
+        self.bytes[..] == *bytes
+    }
+
     /// How many chunks the table lists.
     pub(crate) fn chunks(&self) -> usize {
         self.chunks.len() / CHUNK_RECORD_BYTES

@@ -6,5 +6,5 @@ mod fold;
 mod read;
 
 pub(crate) use append::{Appended, append};
-pub(crate) use fold::{Fold, Refusal, SegmentPlace};
-pub(crate) use read::{Log, Sync};
+pub(crate) use fold::{Fold, Refusal, SegmentPlace, SnapshotState};
+pub(crate) use read::{Log, Sync, read_list};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use local::{LocalTree, LocalTreeOptions};
 
-use crate::tree::{Entry, Extent};
+use crate::tree::{Entry, EntryKind, Extent};
 
 /// A tree that can be backed up.
 pub trait Source: Debug + Send + Sync {
@@ -82,9 +82,28 @@ pub trait SourceFile: Debug + Send + Sync {
     /// Any I/O error.
     fn entry(&self) -> io::Result<Entry>;
 
+    /// Whether length, modification and change time are still those of `entry`.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn is_unchanged_since(&self, entry: &Entry) -> io::Result<bool> {
+        self.entry().map(|now| same_content(&now, entry))
+    }
+
     /// The data extents of a file with holes within its first `bytes` bytes; `None` for a file without holes.
     ///
     /// # Errors
     /// Any I/O error.
     fn extents(&self, bytes: u64) -> io::Result<Option<Vec<Extent>>>;
+}
+
+/// Whether two looks at a file saw the same length, modification and change time.
+pub(crate) fn same_content(now: &Entry, before: &Entry) -> bool {
+    let bytes = |entry: &Entry| match &entry.kind {
+        EntryKind::File(content) => Some(content.bytes),
+        _ => None,
+    };
+    bytes(now) == bytes(before)
+        && now.metadata.modified == before.metadata.modified
+        && now.metadata.changed == before.metadata.changed
 }

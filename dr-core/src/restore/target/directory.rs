@@ -175,7 +175,7 @@ impl TargetDir {
     }
 
     /// Removes `name`, which is no directory.
-    fn remove(&self, name: &[u8]) -> Result<()> {
+    pub(crate) fn remove(&self, name: &[u8]) -> Result<()> {
         match unlinkat(self, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error @ Errno::ISDIR) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, openat, seek};
 use rustix::io::Errno;
 
-use crate::source::SourceFile;
+use crate::source::{SourceFile, same_content};
 use crate::source::local::owners::Recent;
 use crate::source::local::xattrs::{self, Holder};
 use crate::source::local::{Shared, open_quietly, stat};
@@ -52,6 +52,13 @@ impl SourceFile for LocalFile {
         let mut entry = stat::entry(&self.shared, self.name.clone(), &stat, &mut Recent::default())?;
         entry.metadata.xattrs = xattrs::read(Holder::Open(self.file.as_fd()))?;
         Ok(entry)
+    }
+
+    fn is_unchanged_since(&self, entry: &Entry) -> io::Result<bool> {
+        // Without the extended attributes: their changes show in the change time.
+        let stat = stat::of_open(&self.file)?;
+        let now = stat::entry(&self.shared, Vec::new(), &stat, &mut Recent::default())?;
+        Ok(same_content(&now, entry))
     }
 
     fn extents(&self, bytes: u64) -> io::Result<Option<Vec<Extent>>> {

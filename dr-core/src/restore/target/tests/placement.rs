@@ -16,6 +16,7 @@ use crate::tree::{Entry, EntryKind, Metadata};
 fn planted_symbolic_links_are_never_followed() {
     let area = Area::new();
     area.plant("victim/precious", "precious");
+    area.plant("victim/sub/precious", "precious");
     symlink(area.path("victim"), area.path("root/parent")).unwrap();
     symlink(area.path("victim/precious"), area.path("root/file")).unwrap();
     symlink(area.path("victim"), area.path("root/dir")).unwrap();

@@ -1,0 +1,203 @@
+//! Makes a backup's work count: index segments, then lists, then one entry of the log.
+
+use dr_store::PutMode;
+
+use super::scan::Tally;
+use super::storer::{Scratch, Storer};
+use crate::crypto::seal_object;
+use crate::entropy::random;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::body;
+use crate::format::envelope::ObjectType;
+use crate::format::log::{Commit, Event, HashList, SnapshotPlace, SnapshotRecord, encode_list};
+use crate::format::names;
+use crate::format::snapshot::SnapshotBody;
+use crate::id::{ObjectHash, SnapshotId};
+use crate::index::{seal_segment, segment_of_packs};
+use crate::log::{Log, Refusal, append};
+use crate::observer::lock;
+use crate::tree::{Stream, store_bytes};
+
+/// Sealed segments up to this length stand in the log's entry itself.
+const INLINE_SEGMENT_BYTES_MAX: usize = 16 << 10;
+/// Snapshots' bodies up to this length stand in the log's entry itself.
+const INLINE_BODY_BYTES_MAX: usize = 8 << 10;
+/// Lists of hashes up to this length stand in the log's entry itself.
+const INLINE_HASHES_MAX: usize = 256;
+/// A tree chunk of a snapshot's body, or of its problems.
+const BODY_CHUNK_BYTES: usize = 256 << 10;
+const PROBLEMS_PER_CHUNK: usize = 1000;
+/// Segments are written when they list this many chunks, so that memory follows neither the data nor the repository.
+const SEGMENT_CHUNKS: usize = 1 << 20;
+
+/// How a commit ended.
+#[derive(Debug)]
+pub(crate) enum Committed {
+    /// The snapshot is in the log.
+    Snapshot(SnapshotId),
+    /// Packs that it needs were condemned meanwhile: the backup must be made again, and stores again what is missing.
+    Refused,
+}
+
+/// The segments of this backup: what was written, and what a commit still has to name.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    objects: Vec<ObjectHash>,
+    inline: Vec<Vec<u8>>,
+    /// Objects named by an entry already.
+    named: usize,
+}
+
+impl Segments {
+    /// Writes segments for the packs that none lists yet.
+    fn write(&mut self, storer: &Storer<'_>) -> Result<()> {
+        let packs = storer.take_unlisted();
+        let mut batch = Vec::new();
+        let mut chunks = 0;
+        for pack in packs {
+            chunks += pack.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
+            batch.push(pack);
+            if chunks >= SEGMENT_CHUNKS {
+                self.write_one(storer, &std::mem::take(&mut batch))?;
+                chunks = 0;
+            }
+        }
+        if batch.is_empty() { Ok(()) } else { self.write_one(storer, &batch) }
+    }
+
+    fn write_one(&mut self, storer: &Storer<'_>, packs: &[crate::pack::PackEntry]) -> Result<()> {
+        let repository = storer.repository;
+        let (sealed, table) =
+            seal_segment(&repository.ring, &segment_of_packs(packs), &*repository.entropy)?;
+        let hash = ObjectHash::of_parts([sealed.as_slice()]);
+        if let Some(cache) = &repository.cache {
+            cache.keep_table(&hash, &table);
+        }
+        if sealed.len() <= INLINE_SEGMENT_BYTES_MAX && self.inline.is_empty() {
+            self.inline.push(sealed);
+            return Ok(());
+        }
+        repository.store.put(&names::hashed(names::INDEX, &hash), sealed.into(), PutMode::Create)?;
+        self.objects.push(hash);
+        Ok(())
+    }
+}
+
+/// What a snapshot will say, beside what is counted.
+pub(crate) struct Draft<'d> {
+    pub(crate) body: SnapshotBody,
+    pub(crate) tally: &'d Tally,
+    pub(crate) reused: Vec<SnapshotId>,
+}
+
+/// Stores what is left, and commits a snapshot. No worker may be running.
+pub(crate) fn commit(
+    storer: &Storer<'_>,
+    segments: &mut Segments,
+    draft: Draft<'_>,
+    scratch: &mut Scratch,
+) -> Result<Committed> {
+    let repository = storer.repository;
+    let Draft { mut body, tally, reused } = draft;
+    body.problems = tally.problems.len() as u64;
+    body.problem_list = store_bytes(
+        tally.problems.chunks(PROBLEMS_PER_CHUNK).map(|problems| body::encode(&problems)),
+        storer,
+    )?;
+    storer.flush(scratch)?;
+    body.totals = totals(storer, tally);
+    body.nonce = random(&*repository.entropy)?;
+    body.finished = repository.clock.now();
+    let encoded = body.encode();
+    let id = crate::repository::snapshot_id(repository, &encoded);
+    let place = if encoded.len() <= INLINE_BODY_BYTES_MAX {
+        let header = repository.ring.header(ObjectType::Snapshot);
+        let kek = repository.ring.kek(&header)?;
+        SnapshotPlace::Inline(seal_object(&kek, header, 0, &encoded, &*repository.entropy)?)
+    } else {
+        let parts = encoded.chunks(BODY_CHUNK_BYTES).map(<[u8]>::to_vec);
+        let stream: Stream = store_bytes(parts, storer)?;
+        storer.flush(scratch)?;
+        SnapshotPlace::Stream(stream)
+    };
+    let record = SnapshotRecord { id, partial: body.partial, body: place };
+    let refused = append_commit(storer, segments, Some(record), reused)?;
+    Ok(if refused { Committed::Refused } else { Committed::Snapshot(id) })
+}
+
+/// Names the packs that were finished in the log, without a snapshot, so that the next run finds their chunks.
+pub(crate) fn commit_packs(storer: &Storer<'_>, segments: &mut Segments) -> Result<()> {
+    append_commit(storer, segments, None, Vec::new()).map(drop)
+}
+
+/// The counts of a snapshot.
+pub(crate) fn totals(storer: &Storer<'_>, tally: &Tally) -> crate::snapshot::Totals {
+    use std::sync::atomic::Ordering;
+    let mut totals = tally.totals;
+    totals.new_chunks = storer.counts.new_chunks.load(Ordering::Relaxed);
+    totals.new_bytes = storer.counts.new_bytes.load(Ordering::Relaxed);
+    totals.stored_bytes = storer.counts.stored_bytes.load(Ordering::Relaxed);
+    totals
+}
+
+/// Appends the entry; says whether the rules refused it.
+fn append_commit(
+    storer: &Storer<'_>,
+    segments: &mut Segments,
+    snapshot: Option<SnapshotRecord>,
+    reused: Vec<SnapshotId>,
+) -> Result<bool> {
+    let repository = storer.repository;
+    segments.write(storer)?;
+    let unnamed = segments.objects[segments.named..].to_vec();
+    let inline = std::mem::take(&mut segments.inline);
+    if snapshot.is_none() && unnamed.is_empty() && inline.is_empty() {
+        return Ok(false);
+    }
+    let (own, dedup) = (storer.own_packs(), storer.dedup_packs());
+    let event = Commit {
+        snapshot,
+        segments: unnamed,
+        inline_segments: inline,
+        own_packs: put_list(storer, &own)?,
+        dedup_packs: put_list(storer, &dedup)?,
+        reused,
+    };
+    let mut own_objects = own;
+    own_objects.extend(&event.segments);
+    let mut refusal = None;
+    let mut validate = |log: &Log| {
+        log.fold.check_commit(&own_objects, &dedup, &event.reused).map_err(|refused| refuse(refused, &mut refusal))?;
+        Ok(Event::Commit(event.clone()))
+    };
+    let mut log = lock(&repository.log);
+    let appended =
+        append(&mut log, &*repository.store, &repository.ring, &*repository.entropy, repository.writer, &mut validate);
+    if refusal.is_some() {
+        return Ok(true);
+    }
+    appended?;
+    if let Some(seen) = &repository.seen {
+        seen.remember(&log)?;
+    }
+    drop(log);
+    segments.named = segments.objects.len();
+    Ok(false)
+}
+
+fn refuse(refused: Refusal, noted: &mut Option<Refusal>) -> Error {
+    *noted = Some(refused);
+    Error::new(ErrorKind::Internal, "the commit is not valid on the newest state")
+}
+
+/// Hashes as an entry names them: themselves, or a list object, which is durable before the entry.
+fn put_list(storer: &Storer<'_>, hashes: &[ObjectHash]) -> Result<HashList> {
+    if hashes.len() <= INLINE_HASHES_MAX {
+        return Ok(HashList::Inline(hashes.to_vec()));
+    }
+    let repository = storer.repository;
+    let header = repository.ring.header(ObjectType::List);
+    let kek = repository.ring.kek(&header)?;
+    let sealed = seal_object(&kek, header, 0, &encode_list(hashes), &*repository.entropy)?;
+    crate::repository::put_hashed(&*repository.store, names::LIST, sealed).map(HashList::List)
+}

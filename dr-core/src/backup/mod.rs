@@ -1,0 +1,205 @@
+//! Backing up: source -> walk -> chunk -> dedup -> frame -> compress -> pack -> seal -> store -> index -> commit.
+
+mod commit;
+mod file;
+mod options;
+mod parent;
+mod queue;
+mod report;
+mod scan;
+mod segment;
+mod storer;
+mod stream;
+mod window;
+mod workers;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+pub use options::{BackupOptions, Parent, StreamInput};
+pub use report::BackupReport;
+
+use commit::{Committed, Draft, Segments, commit, commit_packs, totals};
+use parent::Parents;
+use report::REPORTED_PROBLEMS_MAX;
+use scan::{Scan, Tally};
+use storer::{Scratch, Storer};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
+use crate::id::SnapshotId;
+use crate::observer::{Context, Event};
+use crate::repository::{ChunkReader, Inner, Repository};
+use crate::source::Source;
+use crate::time::Timestamp;
+use crate::tree::Stream;
+
+/// How often a backup is made again because packs that it needs were condemned meanwhile.
+const ATTEMPTS_MAX: usize = 3;
+
+impl Repository {
+    /// Backs a source up.
+    ///
+    /// # Errors
+    /// `Source` where nothing that was asked for is there, `Cancelled`, and what the store answers. What is wrong with
+    /// single files is no error: the snapshot and the report say so.
+    pub fn backup(&self, source: &dyn Source, options: &BackupOptions, ctx: &Context<'_>) -> Result<BackupReport> {
+        refuse_all_missing(source)?;
+        let mut options = options.clone();
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(report) = self.0.backup_once(source, &options, *ctx)? {
+                return Ok(report);
+            }
+            // Nothing of the condemned snapshots is trusted the second time.
+            options.parent = Parent::Nothing;
+        }
+        Err(condemned())
+    }
+}
+
+fn condemned() -> Error {
+    Error::new(ErrorKind::StoreUnavailable, "packs that the backup needs were collected while it ran")
+        .with_remedy("try again; do not prune all the time")
+}
+
+fn refuse_all_missing(source: &dyn Source) -> Result<()> {
+    let missing = source.missing();
+    match missing.into_iter().next() {
+        Some((path, error)) if source.paths().len() <= source.missing().len() => {
+            Err(Error::new(ErrorKind::Source, "nothing that was to be backed up is there")
+                .with_path(path)
+                .with_source(error)
+                .with_remedy("check the paths"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Inner {
+    /// One attempt; `None` where the rules of the log refused its commit.
+    fn backup_once(&self, source: &dyn Source, options: &BackupOptions, ctx: Context<'_>) -> Result<Option<BackupReport>> {
+        let started = options.time.unwrap_or_else(|| self.clock.now());
+        let log = self.synchronise()?;
+        if !options.dry_run {
+            log.check_writable()?;
+        }
+        let index = self.index(&log)?;
+        let paths = source.paths();
+        let parents = Parents::find(self, &log, ChunkReader::new(self, index.clone()), options, &paths)?;
+        let storer = Storer::new(self, index, options, ctx)?;
+        let mut run = Run::new(&storer, started, paths, &parents)?;
+        let outcome = workers::with_workers(&storer, || {
+            let mut scan = Scan::new(&storer, &parents);
+            for (path, error) in source.missing() {
+                scan.note(Problem::new(path.as_os_str().as_bytes(), ProblemKind::Missing, error));
+            }
+            let root = source.open_root().map_err(|error| {
+                Error::new(ErrorKind::Source, "the source cannot be opened").with_source(error)
+            })?;
+            let mut pause = |scan: &mut Scan<'_, '_>| run.commit_partial_if_due(scan);
+            let root = scan.run(root, &mut pause)?;
+            storer.queue.wait_idle()?;
+            let tally = std::mem::take(&mut scan.tally);
+            let committed = run.commit(root, false, &tally)?;
+            Ok((committed, tally))
+        });
+        run.conclude(outcome)
+    }
+}
+
+/// One attempt at a backup.
+pub(crate) struct Run<'s, 'a> {
+    storer: &'s Storer<'a>,
+    segments: Segments,
+    scratch: Scratch,
+    started: Timestamp,
+    paths: Vec<PathBuf>,
+    parents: Vec<SnapshotId>,
+    last_partial: Timestamp,
+}
+
+impl<'s, 'a> Run<'s, 'a> {
+    fn new(storer: &'s Storer<'a>, started: Timestamp, paths: Vec<PathBuf>, parents: &Parents<'_>) -> Result<Self> {
+        Ok(Run {
+            storer,
+            segments: Segments::default(),
+            scratch: Scratch::new(storer.options)?,
+            started,
+            paths,
+            parents: parents.snapshots.iter().map(|snapshot| snapshot.id).collect(),
+            last_partial: storer.repository.clock.now(),
+        })
+    }
+
+    /// Commits what is done so far, where the last time is long enough ago.
+    fn commit_partial_if_due(&mut self, scan: &mut Scan<'_, '_>) -> Result<()> {
+        let Some(every) = self.storer.options.partial_every.filter(|_| !self.storer.options.dry_run) else {
+            return Ok(());
+        };
+        let now = self.storer.repository.clock.now();
+        if now.as_nanoseconds() - self.last_partial.as_nanoseconds() < every.as_nanos() as i128 {
+            return Ok(());
+        }
+        let root = scan.so_far()?;
+        self.commit(root, true, &scan.tally)?;
+        self.last_partial = self.storer.repository.clock.now();
+        Ok(())
+    }
+
+    fn commit(&mut self, root: Stream, partial: bool, tally: &Tally) -> Result<Option<Committed>> {
+        let options = self.storer.options;
+        if options.dry_run {
+            return Ok(None);
+        }
+        let body = SnapshotBody {
+            nonce: [0; 16],
+            time: self.started,
+            finished: self.started,
+            host: options.host.clone(),
+            paths: self.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
+            tags: options.tags.clone(),
+            program: concat!("dr ", env!("CARGO_PKG_VERSION")).to_owned(),
+            parent: self.parents.first().copied(),
+            partial,
+            root,
+            totals: tally.totals,
+            problems: 0,
+            problem_list: Stream::default(),
+        };
+        let draft = Draft { body, tally, reused: self.parents.clone() };
+        let committed = commit(self.storer, &mut self.segments, draft, &mut self.scratch)?;
+        if let Committed::Snapshot(snapshot) = committed {
+            self.storer.ctx.observer.event(&Event::Committed { snapshot, partial });
+        }
+        Ok(Some(committed))
+    }
+
+    /// Makes the report; after a failure, keeps the packs that were finished for the next run.
+    fn conclude(mut self, outcome: Result<(Option<Committed>, Tally)>) -> Result<Option<BackupReport>> {
+        let (committed, mut tally) = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // The failure is what the caller must hear of; that its packs are kept as well is a courtesy.
+                let _ = commit_packs(self.storer, &mut self.segments);
+                return Err(error);
+            }
+        };
+        let snapshot = match committed {
+            Some(Committed::Refused) => return Ok(None),
+            Some(Committed::Snapshot(id)) => Some(id),
+            None => None,
+        };
+        let problem_count = tally.problems.len() as u64;
+        tally.problems.truncate(REPORTED_PROBLEMS_MAX);
+        Ok(Some(BackupReport {
+            snapshot,
+            parent: self.parents.first().copied(),
+            totals: totals(self.storer, &tally),
+            entries_new: tally.entries_new,
+            entries_changed: tally.entries_changed,
+            entries_unchanged: tally.entries_unchanged,
+            problem_count,
+            problems: tally.problems,
+        }))
+    }
+}

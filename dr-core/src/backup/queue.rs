@@ -1,0 +1,201 @@
+//! The work of a backup's threads: a queue that is bounded, prefers what frees memory, and stops at the first failure.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex};
+
+use super::file::{FileDone, FileJob};
+use super::segment::SegmentJob;
+use super::window::FrameJob;
+use crate::error::{Error, Result};
+use crate::observer::lock;
+
+/// Files handed out but not begun. Each holds its directory open.
+const FILES_MAX: usize = 128;
+/// Segments of large files read but not hashed.
+const SEGMENTS_MAX: usize = 2;
+
+/// A piece of work.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Compress a frame. Comes first: it frees memory.
+    Frame(FrameJob),
+    /// Hash and store a segment of a large file.
+    Segment(SegmentJob),
+    /// Read a file.
+    File(Box<FileJob>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<FrameJob>,
+    segments: VecDeque<SegmentJob>,
+    files: VecDeque<Box<FileJob>>,
+    done: Vec<FileDone>,
+    /// Pieces of work that threads hold, and files whose result is not yet in `done`.
+    running: usize,
+    closed: bool,
+    failure: Option<Error>,
+    failed: bool,
+}
+
+/// The queue between the coordinator and the workers.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Queue {
+    /// The next piece of work; `None` when there will be no more. The caller must call `finished` after it.
+    pub(crate) fn next(&self) -> Option<Work> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.failed {
+                return None;
+            }
+            if let Some(work) = take_leaf(&mut state) {
+                return Some(work);
+            }
+            if let Some(file) = state.files.pop_front() {
+                state.running += 1;
+                self.changed.notify_all();
+                return Some(Work::File(file));
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// A frame or segment to be done now by a thread that waits for something else.
+    pub(crate) fn next_leaf(&self) -> Option<Work> {
+        let mut state = lock(&self.state);
+        if state.failed { None } else { take_leaf(&mut state) }
+    }
+
+    /// Says that a piece of work is done.
+    pub(crate) fn finished(&self, result: Result<Option<FileDone>>) {
+        let mut state = lock(&self.state);
+        state.running = state.running.saturating_sub(1);
+        match result {
+            Ok(Some(done)) => state.done.push(done),
+            Ok(None) => {}
+            Err(error) => fail(&mut state, error),
+        }
+        self.changed.notify_all();
+    }
+
+    /// Hands a file out; waits while there are too many. Returns at once when the backup has failed.
+    pub(crate) fn push_file(&self, file: FileJob) {
+        let mut state = lock(&self.state);
+        while state.files.len() >= FILES_MAX && !state.failed {
+            state = self.wait(state);
+        }
+        state.files.push_back(Box::new(file));
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn push_frames(&self, frames: impl IntoIterator<Item = FrameJob>) {
+        lock(&self.state).frames.extend(frames);
+        self.changed.notify_all();
+    }
+
+    /// Hands a segment out; says whether the caller should rather do some work than read on.
+    pub(crate) fn push_segment(&self, segment: SegmentJob) -> bool {
+        let mut state = lock(&self.state);
+        state.segments.push_back(segment);
+        self.changed.notify_all();
+        state.segments.len() > SEGMENTS_MAX
+    }
+
+    /// The files that are done since the last call.
+    pub(crate) fn take_done(&self) -> Result<Vec<FileDone>> {
+        let mut state = lock(&self.state);
+        self.check(&mut state)?;
+        Ok(std::mem::take(&mut state.done))
+    }
+
+    /// Waits until a file is done or nothing is left to do, and gives the files that are done.
+    pub(crate) fn wait_done(&self) -> Result<Vec<FileDone>> {
+        let mut state = lock(&self.state);
+        while state.done.is_empty() && !state.failed && !is_idle(&state) {
+            state = self.wait(state);
+        }
+        self.check(&mut state)?;
+        Ok(std::mem::take(&mut state.done))
+    }
+
+    /// Waits until nothing is left to do but what `take_done` gives.
+    pub(crate) fn wait_idle(&self) -> Result<()> {
+        let mut state = lock(&self.state);
+        while !state.failed && !is_idle(&state) {
+            state = self.wait(state);
+        }
+        self.check(&mut state)
+    }
+
+    /// Ends the workers' loops once the queue is empty.
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Ends the workers' loops now.
+    pub(crate) fn abort(&self, error: Error) {
+        fail(&mut lock(&self.state), error);
+        self.changed.notify_all();
+    }
+
+    /// The failure that ended the workers, where nobody took it yet.
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        lock(&self.state).failure.take()
+    }
+
+    /// Whether the backup has failed: long work looks at this between its steps.
+    pub(crate) fn is_failed(&self) -> bool {
+        lock(&self.state).failed
+    }
+
+    /// Waits for `done` to hold, for a moment at the most; somebody else's work makes it so.
+    pub(crate) fn wait_a_moment(&self) {
+        let state = lock(&self.state);
+        let timeout = std::time::Duration::from_millis(20);
+        drop(self.changed.wait_timeout(state, timeout));
+    }
+
+    fn check(&self, state: &mut State) -> Result<()> {
+        match state.failure.take() {
+            Some(error) => Err(error),
+            None if state.failed => Err(Error::cancelled()),
+            None => Ok(()),
+        }
+    }
+
+    fn wait<'a>(&self, state: std::sync::MutexGuard<'a, State>) -> std::sync::MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn take_leaf(state: &mut State) -> Option<Work> {
+    let work = match state.frames.pop_front() {
+        Some(frame) => Work::Frame(frame),
+        None => Work::Segment(state.segments.pop_front()?),
+    };
+    state.running += 1;
+    Some(work)
+}
+
+fn is_idle(state: &State) -> bool {
+    state.running == 0 && state.frames.is_empty() && state.segments.is_empty() && state.files.is_empty()
+}
+
+fn fail(state: &mut State, error: Error) {
+    if !state.failed {
+        state.failure = Some(error);
+        state.failed = true;
+    }
+    state.frames.clear();
+    state.segments.clear();
+    state.files.clear();
+}

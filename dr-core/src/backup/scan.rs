@@ -1,0 +1,419 @@
+//! Walks the source beside the parents, hands out the files that changed, and puts the directories together.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use super::file::{FileDone, FileJob, Place, is_racy, problem_of};
+use super::options::BackupOptions;
+use super::parent::{ParentDirectory, Parents};
+use super::storer::Storer;
+use crate::error::Result;
+use crate::format::snapshot::{Problem, ProblemKind, Totals};
+use crate::limits::DEPTH_MAX;
+use crate::observer::{Change, Event};
+use crate::source::{SourceDirectory, SourceItem};
+use crate::time::Timestamp;
+use crate::tree::{DirectoryWriter, Entry, EntryKind, Stream};
+
+/// Directories whose files are still being read. More than these wait for the readers.
+const WAITING_MAX: usize = 4096;
+
+/// What a scan found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) totals: Totals,
+    pub(crate) entries_new: u64,
+    pub(crate) entries_changed: u64,
+    pub(crate) entries_unchanged: u64,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A walk in progress.
+pub(crate) struct Scan<'s, 'a> {
+    storer: &'s Storer<'a>,
+    parents: &'s Parents<'a>,
+    open: HashMap<u64, OpenDirectory<'s>>,
+    /// The directories being listed, outermost first.
+    stack: Vec<u64>,
+    next_id: u64,
+    root: Option<Stream>,
+    pub(crate) tally: Tally,
+}
+
+/// A directory that is not yet put together.
+struct OpenDirectory<'p> {
+    path: Vec<u8>,
+    /// Open while it is listed.
+    directory: Option<Arc<dyn SourceDirectory>>,
+    items: std::vec::IntoIter<SourceItem>,
+    looked: Timestamp,
+    parent: ParentDirectory<'p>,
+    entries: Vec<Option<Entry>>,
+    pending: usize,
+    /// Its own entry, what the first parent has in its place, and where it belongs; none for `/`.
+    own: Option<(Entry, Option<Entry>, Place)>,
+}
+
+impl<'s, 'a> Scan<'s, 'a> {
+    pub(crate) fn new(storer: &'s Storer<'a>, parents: &'s Parents<'a>) -> Self {
+        Scan {
+            storer,
+            parents,
+            open: HashMap::new(),
+            stack: Vec::new(),
+            next_id: 0,
+            root: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Walks the tree below `root`; calls `pause` between entries, with the walk in a state that `so_far` can tell.
+    pub(crate) fn run(
+        &mut self,
+        root: Arc<dyn SourceDirectory>,
+        pause: &mut dyn FnMut(&mut Self) -> Result<()>,
+    ) -> Result<Stream> {
+        let looked = self.storer.repository.clock.now();
+        let items = root.entries().map_err(|error| {
+            crate::Error::new(crate::ErrorKind::Source, "the source cannot be listed").with_source(error)
+        })?;
+        self.open_directory(Vec::new(), root, items, looked, self.parents.root(), None);
+        loop {
+            self.storer.ctx.cancel.check()?;
+            for done in self.storer.queue.take_done()? {
+                self.settle(done)?;
+            }
+            if let Some(root) = self.root.take() {
+                return Ok(root);
+            }
+            let top = self.stack.last().copied().filter(|_| self.open.len() < WAITING_MAX + self.stack.len());
+            let Some(top) = top else {
+                for done in self.storer.queue.wait_done()? {
+                    self.settle(done)?;
+                }
+                continue;
+            };
+            self.step(top)?;
+            pause(self)?;
+        }
+    }
+
+    /// Takes one entry of a directory, or ends its listing.
+    fn step(&mut self, id: u64) -> Result<()> {
+        let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
+        match open.items.next() {
+            Some(item) => self.take(id, item),
+            None => {
+                open.directory = None;
+                self.stack.pop();
+                self.finish_if_done(id)
+            }
+        }
+    }
+
+    fn take(&mut self, id: u64, item: SourceItem) -> Result<()> {
+        let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
+        let path = [open.path.as_slice(), b"/", &item.name].concat();
+        let known = open.parent.find(&item.name);
+        let Some(directory) = open.directory.clone() else { return Ok(()) };
+        let looked = open.looked;
+        let entry = match item.entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                self.lose(id, problem_of(&path, &error));
+                return Ok(());
+            }
+        };
+        match entry.kind {
+            EntryKind::Directory(_) => self.take_directory(id, &*directory, entry, known, path),
+            EntryKind::File(_) => {
+                self.take_file(id, directory, entry, known, path);
+                Ok(())
+            }
+            _ => {
+                self.take_other(id, &*directory, entry, known, path, looked);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_directory(
+        &mut self,
+        id: u64,
+        directory: &dyn SourceDirectory,
+        mut entry: Entry,
+        known: Vec<Option<Entry>>,
+        path: Vec<u8>,
+    ) -> Result<()> {
+        self.tally.totals.directories += 1;
+        let looked = self.storer.repository.clock.now();
+        let known_entry = known.iter().flatten().find(|before| before.is_directory()).cloned();
+        match known_entry.filter(|before| is_unchanged(before, &entry, self.storer.options)) {
+            Some(before) => entry.metadata.xattrs = before.metadata.xattrs,
+            None => self.complete(directory, &mut entry, &path),
+        }
+        entry.metadata.racy = is_racy(&entry, looked);
+        let too_deep = self.stack.len() >= DEPTH_MAX;
+        let opened = if too_deep {
+            Err(io::Error::other("directories are nested deeper than 4,096"))
+        } else {
+            directory.open_directory(&entry.name).and_then(|below| Ok((below.entries()?, below)))
+        };
+        let place = self.reserve(id);
+        let (items, below) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let problem = problem_of(&path, &error);
+                let is_gone = problem.kind == ProblemKind::Vanished;
+                self.lose(id, problem);
+                // What is known of a directory that cannot be listed is kept: its name, owner and mode.
+                self.put(place, (!is_gone).then_some(entry));
+                return self.finish_if_done(id);
+            }
+        };
+        let first = known.first().cloned().flatten();
+        let parent = self.parents.directory_of(&known);
+        self.open_directory(path, below, items, looked, parent, Some((entry, first, place)));
+        Ok(())
+    }
+
+    fn take_file(
+        &mut self,
+        id: u64,
+        directory: Arc<dyn SourceDirectory>,
+        mut entry: Entry,
+        known: Vec<Option<Entry>>,
+        path: Vec<u8>,
+    ) {
+        let is_new = known.iter().all(Option::is_none);
+        let before = known.iter().flatten().find(|before| is_unchanged(before, &entry, self.storer.options));
+        let place = self.reserve(id);
+        let Some(before) = before else {
+            let change = if is_new { Change::New } else { Change::Changed };
+            self.count(change);
+            self.differs(id);
+            self.storer.queue.push_file(FileJob { directory, entry, path, place, change });
+            return;
+        };
+        entry.kind.clone_from(&before.kind);
+        entry.metadata.xattrs.clone_from(&before.metadata.xattrs);
+        self.compare(id, known.first().and_then(Option::as_ref), &entry);
+        self.count(Change::Unchanged);
+        self.tell(path, Change::Unchanged, &entry);
+        self.tally.totals.files += 1;
+        self.tally.totals.bytes += file_bytes(&entry);
+        self.put(place, Some(entry));
+    }
+
+    fn take_other(
+        &mut self,
+        id: u64,
+        directory: &dyn SourceDirectory,
+        mut entry: Entry,
+        known: Vec<Option<Entry>>,
+        path: Vec<u8>,
+        looked: Timestamp,
+    ) {
+        let before = known.iter().flatten().find(|before| is_unchanged(before, &entry, self.storer.options));
+        let change = match before {
+            Some(before) => {
+                entry.kind.clone_from(&before.kind);
+                entry.metadata.xattrs.clone_from(&before.metadata.xattrs);
+                Change::Unchanged
+            }
+            None => {
+                if let Err(error) = directory.complete(&mut entry) {
+                    let is_link = matches!(entry.kind, EntryKind::Symlink(_));
+                    let problem = problem_of(&path, &error);
+                    if is_link || problem.kind == ProblemKind::Vanished {
+                        self.lose(id, problem);
+                        return;
+                    }
+                    self.note(Problem { kind: ProblemKind::Attributes, ..problem });
+                }
+                entry.metadata.racy = is_racy(&entry, looked);
+                if known.iter().all(Option::is_none) { Change::New } else { Change::Changed }
+            }
+        };
+        self.compare(id, known.first().and_then(Option::as_ref), &entry);
+        self.count(change);
+        self.tell(path, change, &entry);
+        self.tally.totals.others += 1;
+        let place = self.reserve(id);
+        self.put(place, Some(entry));
+    }
+
+    fn complete(&mut self, directory: &dyn SourceDirectory, entry: &mut Entry, path: &[u8]) {
+        if let Err(error) = directory.complete(entry) {
+            self.note(Problem::new(path, ProblemKind::Attributes, error));
+        }
+    }
+
+    /// Takes the result of a file that was read.
+    fn settle(&mut self, done: FileDone) -> Result<()> {
+        if let Some(problem) = done.problem {
+            self.note(problem);
+        }
+        self.tally.totals.files_read += 1;
+        self.tally.totals.bytes_read += done.bytes_read;
+        if let Some(entry) = &done.entry {
+            self.tally.totals.files += 1;
+            self.tally.totals.bytes += file_bytes(entry);
+        }
+        self.put(done.place, done.entry);
+        self.finish_if_done(done.place.directory)
+    }
+
+    fn open_directory(
+        &mut self,
+        path: Vec<u8>,
+        directory: Arc<dyn SourceDirectory>,
+        items: Vec<SourceItem>,
+        looked: Timestamp,
+        parent: ParentDirectory<'s>,
+        own: Option<(Entry, Option<Entry>, Place)>,
+    ) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let entries = Vec::with_capacity(items.len());
+        let items = items.into_iter();
+        let open = OpenDirectory { path, directory: Some(directory), items, looked, parent, entries, pending: 0, own };
+        self.open.insert(id, open);
+        self.stack.push(id);
+    }
+
+    /// Puts a directory together once it was listed and all its files are read; then perhaps the one above it.
+    fn finish_if_done(&mut self, mut id: u64) -> Result<()> {
+        loop {
+            let is_done = |open: &OpenDirectory<'_>| open.directory.is_none() && open.pending == 0;
+            if !self.open.get(&id).is_some_and(is_done) {
+                return Ok(());
+            }
+            let Some(mut open) = self.open.remove(&id) else { return Ok(()) };
+            let stream = match open.parent.unchanged_stream() {
+                Some(stream) => stream,
+                None => write_directory(open.entries.into_iter().flatten(), self.storer)?,
+            };
+            let Some((mut entry, known, place)) = open.own else {
+                self.root = Some(stream);
+                return Ok(());
+            };
+            entry.kind = EntryKind::Directory(stream);
+            let change = match &known {
+                None => Change::New,
+                Some(known) if *known == entry => Change::Unchanged,
+                Some(_) => Change::Changed,
+            };
+            self.compare(place.directory, known.as_ref(), &entry);
+            self.count(change);
+            self.tell(open.path, change, &entry);
+            self.put(place, Some(entry));
+            id = place.directory;
+        }
+    }
+
+    /// The tree as far as it was walked: every directory on the way holds what is done, and the one being listed.
+    pub(crate) fn so_far(&mut self) -> Result<Stream> {
+        self.storer.queue.wait_idle()?;
+        for done in self.storer.queue.take_done()? {
+            self.settle(done)?;
+        }
+        let mut below: Option<(Entry, Place)> = None;
+        let mut stream = Stream::default();
+        for id in self.stack.iter().rev() {
+            let Some(open) = self.open.get(id) else { continue };
+            let mut entries = open.entries.clone();
+            if let Some((entry, place)) = below.take() {
+                entries[place.number] = Some(entry);
+            }
+            stream = write_directory(entries.into_iter().flatten(), self.storer)?;
+            if let Some((entry, _, place)) = &open.own {
+                let mut entry = entry.clone();
+                entry.kind = EntryKind::Directory(stream.clone());
+                below = Some((entry, *place));
+            }
+        }
+        Ok(stream)
+    }
+
+    fn reserve(&mut self, directory: u64) -> Place {
+        let Some(open) = self.open.get_mut(&directory) else { return Place { directory, number: 0 } };
+        open.entries.push(None);
+        open.pending += 1;
+        Place { directory, number: open.entries.len() - 1 }
+    }
+
+    fn put(&mut self, place: Place, entry: Option<Entry>) {
+        if let Some(open) = self.open.get_mut(&place.directory) {
+            open.entries[place.number] = entry;
+            open.pending -= 1;
+        }
+    }
+
+    fn compare(&mut self, directory: u64, known: Option<&Entry>, entry: &Entry) {
+        if known != Some(entry) {
+            self.differs(directory);
+        }
+    }
+
+    fn differs(&mut self, directory: u64) {
+        if let Some(open) = self.open.get_mut(&directory) {
+            open.parent.differs();
+        }
+    }
+
+    /// Notes an entry that will not be in the snapshot.
+    fn lose(&mut self, directory: u64, problem: Problem) {
+        self.differs(directory);
+        self.note(problem);
+    }
+
+    pub(crate) fn note(&mut self, problem: Problem) {
+        self.storer.ctx.problem(&problem);
+        self.tally.problems.push(problem);
+    }
+
+    fn count(&mut self, change: Change) {
+        match change {
+            Change::New => self.tally.entries_new += 1,
+            Change::Changed => self.tally.entries_changed += 1,
+            _ => self.tally.entries_unchanged += 1,
+        }
+    }
+
+    fn tell(&self, path: Vec<u8>, change: Change, entry: &Entry) {
+        self.storer.ctx.observer.event(&Event::EntryDone { path, change, bytes: file_bytes(entry) });
+    }
+}
+
+fn file_bytes(entry: &Entry) -> u64 {
+    match &entry.kind {
+        EntryKind::File(content) => content.bytes,
+        _ => 0,
+    }
+}
+
+fn write_directory(entries: impl Iterator<Item = Entry>, storer: &Storer<'_>) -> Result<Stream> {
+    let mut writer = DirectoryWriter::default();
+    for entry in entries {
+        writer.push(entry, storer)?;
+    }
+    writer.finish(storer)
+}
+
+/// Whether an entry is what the parent has, going by length, times and inode: then it is not looked at any further.
+fn is_unchanged(before: &Entry, now: &Entry, options: &BackupOptions) -> bool {
+    let (then, current) = (&before.metadata, &now.metadata);
+    let same_kind = match (&before.kind, &now.kind) {
+        (EntryKind::File(before), EntryKind::File(now)) => before.bytes == now.bytes,
+        (EntryKind::CharacterDevice(before), EntryKind::CharacterDevice(now))
+        | (EntryKind::BlockDevice(before), EntryKind::BlockDevice(now)) => before == now,
+        (before, now) => std::mem::discriminant(before) == std::mem::discriminant(now),
+    };
+    same_kind
+        && !then.racy
+        && then.modified == current.modified
+        && (options.ignore_ctime || then.changed == current.changed)
+        && (options.ignore_inode || then.inode == current.inode)
+}

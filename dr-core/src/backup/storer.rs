@@ -1,0 +1,274 @@
+//! Stores chunks: claims new ones, frames and compresses them, fills packs, seals and puts them.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dr_store::{PutMode, StoreErrorKind};
+
+use super::options::BackupOptions;
+use super::queue::Queue;
+use super::window::{FrameJob, Window};
+use crate::chunker::Chunker;
+use crate::error::{Error, Result};
+use crate::format::envelope::PackClass;
+use crate::format::names;
+use crate::frame::{Compressor, FRAME_TARGET_BYTES, Frame};
+use crate::id::{ChunkId, ObjectHash};
+use crate::index::Index;
+use crate::observer::{Context, Event, lock};
+use crate::pack::{PackBuilder, PackEntry, Verify};
+use crate::repository::Inner;
+use crate::tree::{ChunkRef, TreeSink};
+
+const SHARDS: usize = 64;
+
+/// What the threads of one backup share.
+pub(crate) struct Storer<'a> {
+    pub(crate) repository: &'a Inner,
+    pub(crate) ctx: Context<'a>,
+    pub(crate) chunker: Chunker,
+    pub(crate) options: &'a BackupOptions,
+    pub(crate) queue: Queue,
+    index: Index,
+    /// The new chunks of this backup, claimed by whoever saw them first, before they are compressed: no chunk is stored
+    /// twice.
+    claims: Vec<Mutex<HashSet<ChunkId>>>,
+    window: Mutex<Window>,
+    trees: Mutex<Window>,
+    packs: [Mutex<OpenPacks>; 2],
+    finished: Mutex<Finished>,
+    dedup_packs: Mutex<HashSet<ObjectHash>>,
+    pub(crate) counts: Counts,
+}
+
+/// What was counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) new_chunks: AtomicU64,
+    pub(crate) new_bytes: AtomicU64,
+    pub(crate) stored_bytes: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}
+
+/// The two packs of a class that frames are spread over at random, so that a pack's length tells little of one file.
+struct OpenPacks {
+    class: PackClass,
+    open: [PackBuilder; 2],
+    random: u64,
+}
+
+/// Packs that are stored: those that no segment lists yet, and all of them by name.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    pub(crate) unlisted: Vec<PackEntry>,
+    pub(crate) names: Vec<ObjectHash>,
+}
+
+impl OpenPacks {
+    fn new(class: PackClass, seed: u64) -> OpenPacks {
+        OpenPacks { class, open: [PackBuilder::new(class), PackBuilder::new(class)], random: seed | 1 }
+    }
+
+    /// Adds a frame; gives the pack that it filled.
+    fn add(&mut self, frame: Frame) -> Option<PackBuilder> {
+        // xorshift64 (Marsaglia 2003), seeded from the injected randomness.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let pack = &mut self.open[(self.random >> 32 & 1) as usize];
+        let full = pack.is_full_for(&frame).then(|| std::mem::replace(pack, PackBuilder::new(self.class)));
+        pack.add(frame);
+        full
+    }
+
+    /// Takes what is left: both packs become one, as far as that fits.
+    fn take(&mut self) -> Vec<PackBuilder> {
+        let [mut first, second] =
+            std::mem::replace(&mut self.open, [PackBuilder::new(self.class), PackBuilder::new(self.class)]);
+        let rest = first.merge(second);
+        std::iter::once(first).chain(rest).filter(|pack| !pack.is_empty()).collect()
+    }
+}
+
+impl<'a> Storer<'a> {
+    pub(crate) fn new(
+        repository: &'a Inner,
+        index: Index,
+        options: &'a BackupOptions,
+        ctx: Context<'a>,
+    ) -> Result<Storer<'a>> {
+        let seed = |_| -> Result<u64> {
+            Ok(u64::from_le_bytes(crate::entropy::random(&*repository.entropy)?))
+        };
+        let [data, tree] = [seed(0)?, seed(1)?];
+        Ok(Storer {
+            repository,
+            ctx,
+            chunker: Chunker::new(&repository.domain),
+            options,
+            queue: Queue::default(),
+            index,
+            claims: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            window: Mutex::default(),
+            trees: Mutex::default(),
+            packs: [Mutex::new(OpenPacks::new(PackClass::Data, data)), Mutex::new(OpenPacks::new(PackClass::Tree, tree))],
+            finished: Mutex::default(),
+            dedup_packs: Mutex::default(),
+            counts: Counts::default(),
+        })
+    }
+
+    /// The id of a chunk.
+    pub(crate) fn id(&self, class: PackClass, chunk: &[u8]) -> ChunkId {
+        ChunkId::from_bytes(*blake3::keyed_hash(self.repository.domain.id_key(class), chunk).as_bytes())
+    }
+
+    /// Whether the caller is the first to bring a chunk, and must store it.
+    pub(crate) fn claim(&self, id: &ChunkId, bytes: usize) -> bool {
+        let mut claimed = lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]);
+        if claimed.contains(id) {
+            return false;
+        }
+        if let Some(pack) = self.index.pack_of(id) {
+            drop(claimed);
+            lock(&self.dedup_packs).insert(pack);
+            return false;
+        }
+        claimed.insert(*id);
+        Counts::add(&self.counts.new_chunks, 1);
+        Counts::add(&self.counts.new_bytes, bytes as u64);
+        true
+    }
+
+    /// Stores a small file's chunk through the window.
+    pub(crate) fn store_small(&self, name: &[u8], chunk: &[u8]) -> Result<ChunkRef> {
+        let id = self.id(PackClass::Data, chunk);
+        if self.claim(&id, chunk.len()) && !self.options.dry_run {
+            let frames = lock(&self.window).add(id, name, chunk);
+            if !frames.is_empty() {
+                self.queue.push_frames(frames);
+            }
+        }
+        Ok(ChunkRef { id, bytes: chunk.len() as u32 })
+    }
+
+    /// Compresses a frame of the window and adds it to a pack.
+    pub(crate) fn store_frame_job(&self, job: &FrameJob, scratch: &mut Scratch) -> Result<()> {
+        let chunks = job.gather(&mut scratch.buffer);
+        let raw = std::mem::take(&mut scratch.buffer);
+        let stored = self.store_frame(job.class, &raw, chunks, scratch);
+        scratch.buffer = raw;
+        stored
+    }
+
+    /// Compresses a frame and adds it to a pack; seals and puts the pack that was full.
+    pub(crate) fn store_frame(
+        &self,
+        class: PackClass,
+        raw: &[u8],
+        chunks: Vec<(ChunkId, u32)>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let (codec, bytes) = scratch.compressor.compress(raw);
+        let full = lock(&self.packs[class as usize]).add(Frame { codec, raw_bytes: raw.len() as u32, bytes, chunks });
+        full.map_or(Ok(()), |pack| self.store_pack(class, pack))
+    }
+
+    fn store_pack(&self, class: PackClass, pack: PackBuilder) -> Result<()> {
+        self.ctx.cancel.check()?;
+        let verify = if self.options.verify_frames { Verify::Frames } else { Verify::Nothing };
+        let ids = self.repository.domain.id_key(class);
+        let sealed = pack.seal(&self.repository.ring, &*self.repository.entropy, verify, ids)?;
+        let name = names::pack(class, &sealed.entry.hash);
+        match self.repository.store.put(&name, sealed.payload, PutMode::Create) {
+            Err(error) if error.kind() != StoreErrorKind::AlreadyExists => return Err(Error::from(error)),
+            _ => {}
+        }
+        Counts::add(&self.counts.stored_bytes, sealed.entry.bytes);
+        self.ctx.observer.event(&Event::PackStored { pack: sealed.entry.hash, bytes: sealed.entry.bytes });
+        let mut finished = lock(&self.finished);
+        finished.names.push(sealed.entry.hash);
+        finished.unlisted.push(sealed.entry);
+        Ok(())
+    }
+
+    /// Stores everything that is still gathered. No worker may be running.
+    pub(crate) fn flush(&self, scratch: &mut Scratch) -> Result<()> {
+        let windows = [(&self.window, PackClass::Data), (&self.trees, PackClass::Tree)];
+        for (window, class) in windows {
+            let frames = lock(window).take(class, FRAME_TARGET_BYTES);
+            self.queue.push_frames(frames);
+        }
+        // The workers help, where there are any.
+        while let Some(work) = self.queue.next_leaf() {
+            self.queue.finished(super::workers::run(self, work, scratch));
+        }
+        self.queue.wait_idle()?;
+        for class in PackClass::ALL {
+            let left = lock(&self.packs[class as usize]).take();
+            for pack in left {
+                self.store_pack(class, pack)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the stored packs that no segment lists yet.
+    pub(crate) fn take_unlisted(&self) -> Vec<PackEntry> {
+        std::mem::take(&mut lock(&self.finished).unlisted)
+    }
+
+    /// The names of all packs stored so far, sorted.
+    pub(crate) fn own_packs(&self) -> Vec<ObjectHash> {
+        let mut names = lock(&self.finished).names.clone();
+        names.sort_unstable();
+        names
+    }
+
+    /// The packs that chunks were found in, sorted.
+    pub(crate) fn dedup_packs(&self) -> Vec<ObjectHash> {
+        let mut packs: Vec<ObjectHash> = lock(&self.dedup_packs).iter().copied().collect();
+        packs.sort_unstable();
+        packs
+    }
+}
+
+impl TreeSink for Storer<'_> {
+    fn store_tree(&self, bytes: &[u8]) -> Result<ChunkRef> {
+        let id = self.id(PackClass::Tree, bytes);
+        if self.claim(&id, bytes.len()) && !self.options.dry_run {
+            let mut trees = lock(&self.trees);
+            trees.add_in_order(id, bytes);
+            if trees.bytes() >= FRAME_TARGET_BYTES {
+                let frames = trees.take(PackClass::Tree, FRAME_TARGET_BYTES);
+                drop(trees);
+                self.queue.push_frames(frames);
+            }
+        }
+        Ok(ChunkRef { id, bytes: bytes.len() as u32 })
+    }
+}
+
+/// What a thread keeps to itself.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(crate) compressor: Compressor,
+    pub(crate) buffer: Vec<u8>,
+    /// The content of a small file.
+    pub(crate) small: Vec<u8>,
+}
+
+impl Scratch {
+    pub(crate) fn new(options: &BackupOptions) -> Result<Scratch> {
+        Ok(Scratch { compressor: Compressor::new(options.compression)?, buffer: Vec::new(), small: Vec::new() })
+    }
+}

@@ -1,0 +1,115 @@
+//! The window: chunks of small files are gathered and framed in order of extension and name, so that alike things
+//! compress against one another. Memory is bounded by the window, whatever the number of files.
+
+use std::sync::Arc;
+
+use crate::format::envelope::PackClass;
+use crate::frame::FRAME_TARGET_BYTES;
+use crate::id::ChunkId;
+
+/// Raw bytes in a window.
+pub(crate) const WINDOW_BYTES: usize = 16 << 20;
+
+/// A frame to be compressed: some of a window's chunks, in the order they are to stand in.
+#[derive(Debug)]
+pub(crate) struct FrameJob {
+    pub(crate) class: PackClass,
+    window: Arc<Vec<u8>>,
+    chunks: Vec<Item>,
+}
+
+#[derive(Debug, Clone)]
+struct Item {
+    id: ChunkId,
+    start: usize,
+    bytes: usize,
+}
+
+impl FrameJob {
+    /// The raw bytes of the frame, put together in `buffer`, and the list of its chunks.
+    pub(crate) fn gather(&self, buffer: &mut Vec<u8>) -> Vec<(ChunkId, u32)> {
+        buffer.clear();
+        self.chunks
+            .iter()
+            .map(|item| {
+                buffer.extend_from_slice(&self.window[item.start..item.start + item.bytes]);
+                (item.id, item.bytes as u32)
+            })
+            .collect()
+    }
+}
+
+/// A window that is being filled.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    bytes: Vec<u8>,
+    items: Vec<(SortKey, Item)>,
+}
+
+/// Extension, then name.
+type SortKey = (Box<[u8]>, Box<[u8]>);
+
+impl Window {
+    /// Adds a chunk of the file `name`; gives the frames of the window where it is full.
+    pub(crate) fn add(&mut self, id: ChunkId, name: &[u8], chunk: &[u8]) -> Vec<FrameJob> {
+        let extension = name.iter().rposition(|byte| *byte == b'.').map_or(&[][..], |dot| &name[dot..]);
+        let item = Item { id, start: self.bytes.len(), bytes: chunk.len() };
+        self.bytes.extend_from_slice(chunk);
+        self.items.push(((extension.into(), name.into()), item));
+        if self.bytes.len() >= WINDOW_BYTES { self.take(PackClass::Data, FRAME_TARGET_BYTES) } else { Vec::new() }
+    }
+
+    /// Empties the window into frames.
+    pub(crate) fn take(&mut self, class: PackClass, target_bytes: usize) -> Vec<FrameJob> {
+        let window = Arc::new(std::mem::take(&mut self.bytes));
+        let mut items = std::mem::take(&mut self.items);
+        items.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut frames: Vec<FrameJob> = Vec::new();
+        let mut frame_bytes = usize::MAX;
+        for (_, item) in items {
+            if frame_bytes.saturating_add(item.bytes) > target_bytes {
+                frames.push(FrameJob { class, window: window.clone(), chunks: Vec::new() });
+                frame_bytes = 0;
+            }
+            frame_bytes += item.bytes;
+            if let Some(frame) = frames.last_mut() {
+                frame.chunks.push(item);
+            }
+        }
+        frames
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds a chunk that stays in the order in which it came.
+    pub(crate) fn add_in_order(&mut self, id: ChunkId, chunk: &[u8]) {
+        let item = Item { id, start: self.bytes.len(), bytes: chunk.len() };
+        self.bytes.extend_from_slice(chunk);
+        self.items.push(((Box::default(), Box::default()), item));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alike_names_share_a_frame_and_nothing_is_lost() {
+        let mut window = Window::default();
+        let id = |n: u8| ChunkId::from_bytes([n; 32]);
+        for (number, name) in [(1, "b.rs"), (2, "x.png"), (3, "a.rs"), (4, "noext")] {
+            assert!(window.add(id(number), name.as_bytes(), &[number; 400]).is_empty());
+        }
+        let frames = window.take(PackClass::Data, 1000);
+        let mut buffer = Vec::new();
+        let order: Vec<Vec<u8>> = frames
+            .iter()
+            .map(|frame| frame.gather(&mut buffer).iter().map(|(id, _)| id.as_bytes()[0]).collect())
+            .collect();
+        assert_eq!(order, [vec![4, 2], vec![3, 1]]);
+        assert_eq!(window.bytes(), 0);
+        assert!(window.take(PackClass::Data, 1000).is_empty());
+    }
+}

@@ -1,0 +1,51 @@
+//! The threads of a backup. They are made here and nowhere else.
+
+use super::file::FileDone;
+use super::queue::Work;
+use super::storer::{Scratch, Storer};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Runs `coordinate` with worker threads beside it, and ends them whatever it returns.
+pub(crate) fn with_workers<T>(storer: &Storer<'_>, coordinate: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::thread::scope(|scope| {
+        for _ in 0..storer.ctx.parallelism {
+            std::thread::Builder::new()
+                .name("dr-backup".to_owned())
+                .spawn_scoped(scope, || work(storer))
+                .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))
+                .inspect_err(|_| storer.queue.abort(Error::cancelled()))?;
+        }
+        match coordinate() {
+            Ok(value) => {
+                storer.queue.close();
+                Ok(value)
+            }
+            Err(error) => {
+                // A coordinator that stops because a worker failed reports what the worker met.
+                let first = storer.queue.take_failure();
+                storer.queue.abort(Error::cancelled());
+                Err(first.unwrap_or(error))
+            }
+        }
+    })
+}
+
+fn work(storer: &Storer<'_>) {
+    let mut scratch = match Scratch::new(storer.options) {
+        Ok(scratch) => scratch,
+        Err(error) => return storer.queue.abort(error),
+    };
+    while let Some(work) = storer.queue.next() {
+        let result = storer.ctx.cancel.check().and_then(|()| run(storer, work, &mut scratch));
+        storer.queue.finished(result);
+    }
+}
+
+/// Does a piece of work.
+pub(crate) fn run(storer: &Storer<'_>, work: Work, scratch: &mut Scratch) -> Result<Option<FileDone>> {
+    match work {
+        Work::Frame(job) => storer.store_frame_job(&job, scratch).map(|()| None),
+        Work::Segment(job) => job.run(storer, scratch).map(|()| None),
+        Work::File(job) => job.run(storer, scratch).map(Some),
+    }
+}

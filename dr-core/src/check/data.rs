@@ -1,0 +1,80 @@
+//! Reads every pack whole: it hashes to its name, every frame opens, every chunk hashes to its id, and the index says the
+//! same as the pack.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+
+use super::StoredPacks;
+use super::findings::Findings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::envelope::PackClass;
+use crate::format::names;
+use crate::id::ObjectHash;
+use crate::index::Index;
+use crate::observer::{Context, Event};
+use crate::pack::{open_pack, split_frame};
+use crate::repository::Inner;
+
+/// Checks the bytes of all packs in the store. Gives how many were read.
+pub(super) fn check_data(
+    repository: &Inner,
+    index: &Index,
+    stored: &StoredPacks,
+    findings: &Findings,
+    ctx: Context<'_>,
+) -> Result<u64> {
+    ctx.observer.event(&Event::Total {
+        entries: stored.len() as u64,
+        bytes: stored.values().map(|(_, bytes)| bytes).sum(),
+    });
+    let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads(ctx.parallelism)
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))?;
+    let listed: std::collections::HashSet<ObjectHash> = index.packs().into_iter().map(|pack| pack.hash).collect();
+    let read = AtomicU64::new(0);
+    threads.install(|| {
+        stored.par_iter().try_for_each(|(hash, (class, bytes))| {
+            ctx.cancel.check()?;
+            let name = names::pack(*class, hash);
+            let checked = check_pack(repository, index, *class, hash, ctx);
+            read.fetch_add(*bytes, Ordering::Relaxed);
+            match checked {
+                Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => return Err(error),
+                Err(error) if listed.contains(hash) => findings.failure(&name, &error),
+                Err(error) => findings.error(&name, format_args!("{error}; nothing needs the pack")),
+                Ok(()) => {}
+            }
+            Ok(())
+        })
+    })?;
+    Ok(read.into_inner())
+}
+
+fn check_pack(repository: &Inner, index: &Index, class: PackClass, hash: &ObjectHash, ctx: Context<'_>) -> Result<()> {
+    let bytes = repository.store.get(&names::pack(class, hash))?;
+    if ObjectHash::of_parts([&bytes[..]]) != *hash {
+        return Err(Error::corrupt("the pack does not hash to its name"));
+    }
+    let pack = open_pack(&repository.ring, class, &bytes)?;
+    let ids = repository.domain.id_key(class);
+    for (number, frame) in pack.entry.frames.iter().enumerate() {
+        ctx.cancel.check()?;
+        let raw = pack.frame(&bytes, number)?;
+        for (id, chunk) in split_frame(&raw, &frame.chunks) {
+            if blake3::keyed_hash(ids, chunk) != *id.as_bytes() {
+                return Err(Error::corrupt(format!("chunk {id} does not hash to its id")));
+            }
+            let in_index = index.lookup(id).any(|location| {
+                location.pack.hash == *hash && location.frame_offset == frame.offset && location.shape == frame.shape
+            });
+            let pack_is_listed = || index.packs().iter().any(|listed| listed.hash == *hash);
+            if !in_index && pack_is_listed() {
+                return Err(Error::corrupt(format!("the index does not know where chunk {id} lies in the pack")));
+            }
+        }
+    }
+    ctx.observer.event(&Event::Progress { bytes: bytes.len() as u64 });
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Checking: the structure (log, index, snapshots, trees and every reference), and every byte where that is asked for.
+
+mod data;
+mod findings;
+mod report;
+mod scrub;
+mod structure;
+
+pub use report::{CheckOptions, CheckReport, Finding};
+pub use scrub::scrub;
+
+use std::collections::HashMap;
+
+use findings::Findings;
+
+use crate::error::Result;
+use crate::format::envelope::PackClass;
+use crate::id::ObjectHash;
+use crate::observer::Context;
+use crate::repository::Repository;
+
+/// The packs that are in the store: class and length by name.
+type StoredPacks = HashMap<ObjectHash, (PackClass, u64)>;
+
+impl Repository {
+    /// Checks that every snapshot can be restored: that everything the log, the index, the snapshots and their trees
+    /// refer to is there; and, where the options say so, that every byte decrypts and hashes as it should. Nothing is
+    /// taken from the cache, and nothing is changed in the store.
+    ///
+    /// # Errors
+    /// `Cancelled`, and what the store answers. Damage is no error: the report names it.
+    pub fn check(&self, options: &CheckOptions, ctx: &Context<'_>) -> Result<CheckReport> {
+        let repository = &self.0;
+        let log = repository.synchronise()?;
+        let findings = Findings::default();
+        structure::check_log(&log, &findings);
+        let index = structure::check_index(repository, &log, &findings, *ctx)?;
+        let stored = structure::check_packs(repository, &index, &log, &findings)?;
+        structure::check_objects(repository, &log, &findings)?;
+        let snapshots = structure::check_snapshots(repository, &log, &index, &stored, &findings, *ctx)?;
+        let mut bytes_read = 0;
+        if options.read_data {
+            bytes_read = data::check_data(repository, &index, &stored, &findings, *ctx)?;
+        }
+        let mut report = findings.into_report();
+        report.snapshots = snapshots;
+        report.packs = index.packs().len() as u64;
+        report.chunks = index.chunks();
+        report.bytes_read = bytes_read;
+        Ok(report)
+    }
+}

@@ -1,0 +1,254 @@
+//! Checks what refers to what.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::StoredPacks;
+use super::findings::Findings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::envelope::PackClass;
+use crate::format::names;
+use crate::format::tree::decode_entries;
+use crate::id::{ChunkId, ObjectHash};
+use crate::index::{Index, Table};
+use crate::log::{Log, Sync, read_list};
+use crate::observer::{Context, Event, as_path};
+use crate::repository::{ChunkReader, Inner, read_segment};
+use crate::snapshot::Snapshot;
+use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
+
+pub(super) fn check_log(log: &Log, findings: &Findings) {
+    for damaged in log.damage() {
+        findings.error(names::slot(damaged.slot), format_args!("the slot of the log is damaged: {}", damaged.why));
+    }
+    for void in log.damaged.iter().filter(|slot| slot.void) {
+        findings.note(names::slot(void.slot), "the slot was written bad and says nothing; nothing depends on it");
+    }
+}
+
+/// Reads every live segment from the store, and makes the index of what could be read.
+pub(super) fn check_index(repository: &Inner, log: &Log, findings: &Findings, ctx: Context<'_>) -> Result<Index> {
+    let mut tables = Vec::new();
+    for place in log.fold.segments() {
+        ctx.cancel.check()?;
+        match read_segment(repository, place) {
+            Ok((_, table)) => {
+                let cached = repository.cache.as_ref().map(|cache| cache.renew_table(place.hash(), &table));
+                let table = match cached.flatten() {
+                    Some(table) => table,
+                    None => Table::from_bytes(table)?,
+                };
+                tables.push(Arc::new(table));
+            }
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => findings.failure(names::hashed(names::INDEX, place.hash()), &error),
+        }
+    }
+    Ok(Index::new(tables, log.fold.condemned().clone()))
+}
+
+/// Compares the packs that the index speaks of with those that are there.
+pub(super) fn check_packs(repository: &Inner, index: &Index, log: &Log, findings: &Findings) -> Result<StoredPacks> {
+    let mut stored = HashMap::new();
+    for class in PackClass::ALL {
+        repository.store.list(class.folder(), None, &mut |meta| {
+            match names::parse_hash(&meta.name).filter(|hash| names::pack(class, hash) == meta.name) {
+                Some(hash) => {
+                    stored.insert(hash, (class, meta.bytes));
+                }
+                None => findings.note(&meta.name, "an object of an unknown name"),
+            }
+            Ok(())
+        })?;
+    }
+    let mut listed = HashSet::new();
+    for pack in index.packs() {
+        listed.insert(pack.hash);
+        let name = names::pack(pack.class, &pack.hash);
+        match stored.get(&pack.hash) {
+            None => findings.error(name, "the pack is missing"),
+            Some((class, _)) if *class != pack.class => findings.error(name, "the pack is in the other class's folder"),
+            Some((_, bytes)) if *bytes != pack.bytes => {
+                findings.error(name, format_args!("the pack has {bytes} bytes instead of {}", pack.bytes));
+            }
+            Some(_) => {}
+        }
+    }
+    for (hash, (class, bytes)) in &stored {
+        if !listed.contains(hash) {
+            let condemned = log.fold.condemned().contains(hash);
+            let why = if condemned { "may be deleted" } else { "is listed by no index segment: a run was cut short" };
+            findings.note(names::pack(*class, hash), format_args!("the pack ({bytes} bytes) {why}"));
+        }
+    }
+    Ok(stored)
+}
+
+/// Checks the small objects: every one of a hashed name must hash to it, and the lists that the log names must be there.
+pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) -> Result<()> {
+    let sync = Sync { store: &*repository.store, ring: &repository.ring };
+    let mut needed: HashSet<ObjectHash> = HashSet::new();
+    for list in log.fold.lists() {
+        needed.insert(*list);
+        if let Err(error) = read_list(&sync, list) {
+            findings.failure(names::hashed(names::LIST, list), &error);
+        }
+    }
+    needed.extend(log.fold.segments().iter().map(|segment| *segment.hash()));
+    needed.extend(log.fold.checkpoints.iter());
+    needed.extend(log.fold.ring.iter().map(|(_, ring)| *ring));
+    needed.extend(repository.ring.slots().iter().map(|(slot, _)| *slot));
+    for folder in [names::KEYS, names::RING, names::INDEX, names::LIST, names::CHECKPOINT] {
+        for meta in repository.store.list_folder(folder)?.objects {
+            let Some(hash) = names::parse_hash(&meta.name) else {
+                findings.note(&meta.name, "an object of an unknown name");
+                continue;
+            };
+            let bytes = repository.store.get(&meta.name)?;
+            let is_intact = ObjectHash::of_parts([&bytes[..]]) == hash;
+            match (is_intact, needed.remove(&hash)) {
+                (false, true) => findings.error(&meta.name, "the object does not hash to its name"),
+                (false, false) => findings.error(&meta.name, "the object does not hash to its name; nothing needs it"),
+                (true, false) => findings.note(&meta.name, "nothing refers to the object"),
+                (true, true) => {}
+            }
+        }
+    }
+    for (slot, _) in repository.ring.slots() {
+        if needed.contains(slot) {
+            findings.error(names::hashed(names::KEYS, slot), "the key slot is missing: its password opens nothing any more");
+        }
+    }
+    if let Some((_, ring)) = log.fold.ring.filter(|(_, ring)| needed.contains(ring)) {
+        findings.error(names::hashed(names::RING, &ring), "the key ring is missing");
+    }
+    for checkpoint in log.fold.checkpoints.iter().filter(|hash| needed.contains(*hash)) {
+        findings.note(names::hashed(names::CHECKPOINT, checkpoint), "the checkpoint is missing; it is only a copy");
+    }
+    Ok(())
+}
+
+/// Walks every snapshot whose chunks must be there. Gives the number of snapshots.
+pub(super) fn check_snapshots(
+    repository: &Inner,
+    log: &Log,
+    index: &Index,
+    stored: &StoredPacks,
+    findings: &Findings,
+    ctx: Context<'_>,
+) -> Result<u64> {
+    let mut walk = Walk {
+        reader: ChunkReader::new(repository, index.clone()),
+        stored,
+        findings,
+        ctx,
+        seen: HashSet::new(),
+        what: String::new(),
+    };
+    let mut bodies = Some(ChunkReader::new(repository, index.clone()));
+    let mut count = 0;
+    for state in log.fold.uncollected_snapshots() {
+        ctx.cancel.check()?;
+        count += 1;
+        match repository.read_snapshot(log, state, &mut bodies) {
+            Ok(snapshot) => walk.snapshot(&snapshot)?,
+            Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => return Err(error),
+            Err(error) => findings.failure(format_args!("snapshot {}", state.record.id), &error),
+        }
+    }
+    Ok(count)
+}
+
+/// A walk over all trees, in which every tree chunk is read once.
+struct Walk<'a> {
+    reader: ChunkReader<'a>,
+    stored: &'a StoredPacks,
+    findings: &'a Findings,
+    ctx: Context<'a>,
+    seen: HashSet<ChunkId>,
+    what: String,
+}
+
+impl Walk<'_> {
+    fn snapshot(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.what = format!("snapshot {}", snapshot.id);
+        self.references(PackClass::Tree, &snapshot.problem_list, b"the list of problems");
+        let mut stack = vec![(Vec::new(), snapshot.root.clone())];
+        while let Some((path, stream)) = stack.pop() {
+            self.ctx.cancel.check()?;
+            self.directory(&path, &stream, &mut stack);
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &[u8], stream: &Stream, stack: &mut Vec<(Vec<u8>, Stream)>) {
+        let chunks: Vec<_> = stream_chunks(stream, &self.reader).collect();
+        for chunk in chunks {
+            let entries = chunk.and_then(|chunk| {
+                if !self.seen.insert(chunk.id) {
+                    return Ok(Vec::new());
+                }
+                Ok(decode_entries(&self.reader.read_tree(&chunk)?)?)
+            });
+            let entries = match entries {
+                Ok(entries) => entries,
+                Err(error) => {
+                    self.fail(path, &error);
+                    continue;
+                }
+            };
+            for entry in entries {
+                let below = [path, b"/", &entry.name].concat();
+                match entry.kind {
+                    EntryKind::Directory(stream) => stack.push((below, stream)),
+                    EntryKind::File(content) => {
+                        self.references(PackClass::Data, &content.stream, &below);
+                        if let Some(SparseMap::Stream(extents)) = &content.sparse {
+                            self.references(PackClass::Tree, extents, &below);
+                        }
+                        self.ctx.observer.event(&Event::Progress { bytes: content.bytes });
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Checks that every chunk of a stream lies in a pack that is there.
+    fn references(&self, class: PackClass, stream: &Stream, path: &[u8]) {
+        let mut total = 0;
+        for chunk in stream_chunks(stream, &self.reader) {
+            let checked = chunk.and_then(|chunk| {
+                total += u64::from(chunk.bytes);
+                self.reference(class, &chunk)
+            });
+            if let Err(error) = checked {
+                self.fail(path, &error);
+                return;
+            }
+        }
+        if total != stream.bytes {
+            self.fail(path, &Error::corrupt("its chunks are not as long as it is"));
+        }
+    }
+
+    fn reference(&self, class: PackClass, chunk: &ChunkRef) -> Result<()> {
+        let mut known = None;
+        for location in self.reader.index.lookup(&chunk.id) {
+            let is_right = location.bytes == chunk.bytes && location.pack.class == class;
+            if is_right && self.stored.contains_key(&location.pack.hash) {
+                return Ok(());
+            }
+            known = Some(location);
+        }
+        Err(match known {
+            Some(location) => Error::corrupt("the pack of a chunk is missing").with_object(names::pack(class, &location.pack.hash)),
+            None => Error::corrupt("a chunk is in no pack that the index knows").with_object(format!("chunk {}", chunk.id)),
+        })
+    }
+
+    fn fail(&self, path: &[u8], error: &Error) {
+        self.findings.failure(format_args!("{}:{}", self.what, as_path(path).display()), error);
+    }
+}
+

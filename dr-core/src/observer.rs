@@ -1,0 +1,141 @@
+//! What a running call tells its caller. Events are data: the caller finds the words.
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::cancel::CancelToken;
+use crate::id::{ObjectHash, SnapshotId};
+use crate::snapshot::Problem;
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A file (or a directory, or anything else) is done.
+    EntryDone {
+        /// Its path, in bytes.
+        path: Vec<u8>,
+        /// What was done.
+        change: Change,
+        /// Its length in bytes; 0 for what is no regular file.
+        bytes: u64,
+    },
+    /// Bytes of file contents were read from the source, written to the target, or verified.
+    Progress {
+        /// How many.
+        bytes: u64,
+    },
+    /// The amount of work is known, or is known better now.
+    Total {
+        /// Entries.
+        entries: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A pack is in the store.
+    PackStored {
+        /// Its name.
+        pack: ObjectHash,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Something is missing or damaged; it also stands in the call's report.
+    Problem(Problem),
+    /// A snapshot was committed.
+    Committed {
+        /// Its id.
+        snapshot: SnapshotId,
+        /// It is not the whole of what was asked for.
+        partial: bool,
+    },
+}
+
+/// How an entry compares with the parent snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Change {
+    /// There was none before.
+    New,
+    /// It was read again.
+    Changed,
+    /// It was taken over.
+    Unchanged,
+    /// It was restored.
+    Restored,
+}
+
+/// Receives events, from any thread. Calls should return soon: the engine waits for them.
+pub trait Observer: Debug + Send + Sync {
+    /// Takes an event.
+    fn event(&self, event: &Event);
+}
+
+/// Takes no notice.
+impl Observer for () {
+    fn event(&self, _event: &Event) {}
+}
+
+/// Keeps every event, for tests.
+#[derive(Debug, Default)]
+pub struct RecordingObserver(Mutex<Vec<Event>>);
+
+impl RecordingObserver {
+    /// An observer that has seen nothing.
+    pub fn new() -> RecordingObserver {
+        RecordingObserver::default()
+    }
+
+    /// The events so far.
+    pub fn events(&self) -> Vec<Event> {
+        lock(&self.0).clone()
+    }
+}
+
+impl Observer for RecordingObserver {
+    fn event(&self, event: &Event) {
+        lock(&self.0).push(event.clone());
+    }
+}
+
+/// What every long call is given: whom to tell, when to stop, how many threads to use.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Context<'a> {
+    /// Is told what happens.
+    pub observer: &'a dyn Observer,
+    /// Ends the call early.
+    pub cancel: &'a CancelToken,
+    /// The number of worker threads, at least 1.
+    pub parallelism: usize,
+}
+
+impl<'a> Context<'a> {
+    /// A context with as many threads as there are processors.
+    pub fn new(observer: &'a dyn Observer, cancel: &'a CancelToken) -> Context<'a> {
+        let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
+        Context { observer, cancel, parallelism }
+    }
+
+    /// The same with another number of threads.
+    #[must_use]
+    pub fn with_parallelism(mut self, threads: usize) -> Context<'a> {
+        self.parallelism = threads.max(1);
+        self
+    }
+
+    pub(crate) fn problem(&self, problem: &Problem) {
+        self.observer.event(&Event::Problem(problem.clone()));
+    }
+}
+
+/// Locks a mutex, also one whose holder panicked: the data of this program's mutexes is valid after every step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Makes a path of bytes a [`Path`].
+pub(crate) fn as_path(bytes: &[u8]) -> &Path {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}

@@ -1,0 +1,132 @@
+//! Reads chunks: finds them in the index, fetches and opens their frames, verifies their ids.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use super::Inner;
+use crate::crypto::ObjectKey;
+use crate::error::{Error, Result};
+use crate::format::envelope::PackClass;
+use crate::format::names;
+use crate::id::{ChunkId, ObjectHash};
+use crate::index::{Index, Location};
+use crate::observer::lock;
+use crate::pack::open_frame;
+use crate::tree::{ChunkRef, ReadChunk};
+
+/// Ranges are rounded out to this many bytes, so that their ends do not say where frames lie.
+pub(crate) const RANGE_STEP_BYTES: u64 = 256 << 10;
+/// Raw frames kept for the next chunk that is asked for.
+const KEPT_BYTES_MAX: usize = 24 << 20;
+
+/// Reads and verifies chunks.
+pub(crate) struct ChunkReader<'a> {
+    repository: &'a Inner,
+    pub(crate) index: Index,
+    kept: Mutex<KeptFrames>,
+}
+
+/// Where a frame lies: what frames are kept by.
+type FramePlace = (ObjectHash, u32);
+
+#[derive(Default)]
+struct KeptFrames {
+    frames: HashMap<FramePlace, Arc<Vec<u8>>>,
+    order: VecDeque<FramePlace>,
+    bytes: usize,
+}
+
+impl KeptFrames {
+    fn keep(&mut self, place: FramePlace, frame: Arc<Vec<u8>>) {
+        self.bytes += frame.len();
+        if let Some(before) = self.frames.insert(place, frame) {
+            self.bytes -= before.len();
+            return;
+        }
+        self.order.push_back(place);
+        while self.bytes > KEPT_BYTES_MAX && self.order.len() > 1 {
+            let oldest = self.order.pop_front().and_then(|place| self.frames.remove(&place));
+            self.bytes -= oldest.map_or(0, |frame| frame.len());
+        }
+    }
+}
+
+impl<'a> ChunkReader<'a> {
+    pub(crate) fn new(repository: &'a Inner, index: Index) -> ChunkReader<'a> {
+        ChunkReader { repository, index, kept: Mutex::default() }
+    }
+
+    /// Reads a chunk, from whichever copy is intact.
+    pub(crate) fn read(&self, class: PackClass, chunk: &ChunkRef) -> Result<Vec<u8>> {
+        let mut failure = None;
+        for location in self.index.lookup(&chunk.id) {
+            if location.pack.class != class || location.bytes != chunk.bytes {
+                failure = Some(Error::corrupt("the index speaks of a chunk of another kind or length"));
+                continue;
+            }
+            match self.read_at(&location, &chunk.id) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            Error::corrupt("a chunk is in no pack that the index knows").with_object(format!("chunk {}", chunk.id))
+        }))
+    }
+
+    fn read_at(&self, location: &Location, id: &ChunkId) -> Result<Vec<u8>> {
+        let place = (location.pack.hash, location.frame_offset);
+        let kept = lock(&self.kept).frames.get(&place).cloned();
+        let frame = match kept {
+            Some(frame) => frame,
+            None => {
+                let frame = Arc::new(fetch_frame(self.repository, location)?);
+                lock(&self.kept).keep(place, frame.clone());
+                frame
+            }
+        };
+        cut_chunk(self.repository, location, id, &frame).map(<[u8]>::to_vec)
+    }
+}
+
+impl ReadChunk for ChunkReader<'_> {
+    fn read_tree(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
+        self.read(PackClass::Tree, chunk)
+    }
+}
+
+/// Cuts a chunk out of its raw frame and verifies its id.
+pub(crate) fn cut_chunk<'f>(repository: &Inner, location: &Location, id: &ChunkId, frame: &'f [u8]) -> Result<&'f [u8]> {
+    let start = location.offset as usize;
+    let chunk = frame.get(start..start + location.bytes as usize).unwrap_or_default();
+    if blake3::keyed_hash(repository.domain.id_key(location.pack.class), chunk) == *id.as_bytes() {
+        Ok(chunk)
+    } else {
+        Err(Error::corrupt(format!("chunk {id} does not hash to its id")).with_object(pack_name(location)))
+    }
+}
+
+/// Fetches and opens one frame.
+pub(crate) fn fetch_frame(repository: &Inner, location: &Location) -> Result<Vec<u8>> {
+    let start = u64::from(location.frame_offset);
+    let end = start + u64::from(location.shape.stored_bytes);
+    let from = start - start % RANGE_STEP_BYTES;
+    let to = end.next_multiple_of(RANGE_STEP_BYTES).min(location.pack.bytes);
+    let name = pack_name(location);
+    let fetched = repository.store.get_range(&name, from..to)?;
+    let sealed = fetched
+        .get((start - from) as usize..(end - from) as usize)
+        .ok_or_else(|| Error::corrupt("the pack is cut short").with_object(&name))?;
+    open_located(repository, location, &mut sealed.to_vec())
+}
+
+/// Opens a sealed frame that was fetched; it is decrypted in place.
+pub(crate) fn open_located(repository: &Inner, location: &Location, sealed: &mut [u8]) -> Result<Vec<u8>> {
+    let header = location.header.encode();
+    let key = ObjectKey::derive(&repository.ring.kek(&location.header)?, &header);
+    open_frame(&key, &location.shape, sealed).map_err(|error| error.with_object(pack_name(location)))
+}
+
+pub(crate) fn pack_name(location: &Location) -> dr_store::Name {
+    names::pack(location.pack.class, &location.pack.hash)
+}

@@ -1,0 +1,129 @@
+//! Makes a new repository: config, key slot, key ring, then slot 0 of the log. Only the last makes it one, so whatever
+//! an interrupted run left behind is taken up or ignored by the next.
+
+use std::sync::Arc;
+
+use dr_store::{PutMode, Store, StoreErrorKind};
+
+use super::{Repository, RepositoryOptions};
+use crate::chunker::DEFAULT_PARAMS;
+use crate::crypto::{Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret, new_slot, seal_object};
+use crate::entropy::{Entropy, random};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::{Config, LogMode};
+use crate::format::envelope::ObjectType;
+use crate::format::log::{Event, Genesis};
+use crate::format::names;
+use crate::format::ring::{Wrap, encode_wraps};
+use crate::id::ObjectHash;
+use crate::log::{Log, append};
+
+/// How a repository is made.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CreateOptions {
+    /// What a guess at the password costs.
+    pub kdf: KdfStrength,
+    /// A label for the first key slot; not secret.
+    pub label: String,
+}
+
+impl CreateOptions {
+    /// The defaults.
+    pub fn new() -> CreateOptions {
+        CreateOptions::default()
+    }
+}
+
+impl Repository {
+    /// Makes a new repository in a store, and opens it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is one; what the store answers.
+    pub fn create(
+        store: Arc<dyn Store>,
+        credentials: &Credentials,
+        create: &CreateOptions,
+        options: RepositoryOptions,
+    ) -> Result<Repository> {
+        let entropy = options.entropy.clone();
+        refuse_existing(&*store)?;
+        let config = settle_config(&*store, &*entropy)?;
+        let mut ring = KeyRing::new(config.repository, DEFAULT_PARAMS, &*entropy)?;
+        let (slot, slot_key) = new_slot(config.repository, credentials, create.kdf, &create.label, &*entropy)?;
+        let slot_hash = put_hashed(&*store, names::KEYS, slot.encode())?;
+        ring.add_slot(slot_hash, slot_key);
+        let ring_hash = put_hashed(&*store, names::RING, seal_ring(&ring, config.hash(), &*entropy)?)?;
+        let genesis = Genesis { config: config.hash(), ring: ring_hash };
+        let writer = random(&*entropy)?;
+        let mut log = Log::default();
+        append(&mut log, &*store, &ring, &*entropy, writer, &mut |log| {
+            if log.fold.next > 0 { Err(exists()) } else { Ok(Event::Genesis(genesis.clone())) }
+        })
+        .map_err(|error| if error.kind() == ErrorKind::AlreadyExists { exists() } else { error })?;
+        Repository::open(store, credentials, options)
+    }
+}
+
+fn exists() -> Error {
+    Error::new(ErrorKind::AlreadyExists, "there is a repository already")
+        .with_remedy("use it, or choose another place")
+}
+
+fn refuse_existing(store: &dyn Store) -> Result<()> {
+    match store.stat(&names::slot(0)) {
+        Ok(_) => Err(exists().with_object(store.endpoint())),
+        Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes `config`, or takes up the one that an interrupted run, or a run at the same time, wrote.
+fn settle_config(store: &dyn Store, entropy: &dyn Entropy) -> Result<Config> {
+    let config = Config { repository: random(entropy)?, mode: LogMode::CreateIfAbsent };
+    match store.put(&names::config(), config.encode().into(), PutMode::Create) {
+        Ok(()) => Ok(config),
+        Err(error) if error.kind() == StoreErrorKind::AlreadyExists => {
+            let bytes = store.get(&names::config())?;
+            Ok(Config::decode(&bytes).map_err(|error| Error::from(error).with_object(names::config()))?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts an object under the hash of its bytes. That it is there already is as good.
+pub(crate) fn put_hashed(store: &dyn Store, folder: &str, bytes: Vec<u8>) -> Result<ObjectHash> {
+    let hash = ObjectHash::of_parts([bytes.as_slice()]);
+    match store.put(&names::hashed(folder, &hash), bytes.into(), PutMode::Create) {
+        Err(error) if error.kind() != StoreErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(hash),
+    }
+}
+
+/// Seals a key ring under a random key, and wraps that for each key slot.
+fn seal_ring(ring: &KeyRing, config: ObjectHash, entropy: &dyn Entropy) -> Result<Vec<u8>> {
+    let ring_key = Secret::new(random(entropy)?);
+    let wraps: Vec<Wrap> = ring.slots().iter().map(|(slot, key)| wrap(&ring_key, slot, key)).collect();
+    let mut header = ring.header(ObjectType::Ring);
+    header.aux = encode_wraps(&wraps);
+    let body = zeroize::Zeroizing::new(ring.encode(config));
+    seal_object(&ring_kek(&ring_key, &ring.repository), header, 0, &body, entropy)
+}
+
+fn wrap(ring_key: &Secret, slot: &ObjectHash, slot_key: &Secret) -> Wrap {
+    // Each ring has a new random key, so no key of a wrap is ever used for two of them.
+    let key = wrap_key(slot_key, slot);
+    let mut sealed_key = [0; 48];
+    sealed_key[..32].copy_from_slice(ring_key.bytes());
+    let tag = key.seal(0, key.header_hash(), &mut sealed_key[..32]);
+    sealed_key[32..].copy_from_slice(&tag);
+    Wrap { slot: *slot, sealed_key }
+}
+
+pub(crate) fn wrap_key(slot_key: &Secret, slot: &ObjectHash) -> ObjectKey {
+    ObjectKey::from_secret(&slot_key.derive("dr 2026 v1 ring wrap", &[]), slot.as_bytes())
+}
+
+pub(crate) fn ring_kek(ring_key: &Secret, repository: &[u8; 16]) -> Kek {
+    Kek::from_secret(ring_key.derive("dr 2026 v1 kek ring", &[repository]))
+}

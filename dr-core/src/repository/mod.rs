@@ -1,0 +1,112 @@
+//! A repository: a store, the keys to it, and what its log says. The only modules that hold a store are this one, `log`
+//! and the operations.
+
+mod cache;
+mod chunks;
+mod create;
+mod open;
+mod options;
+mod snapshots;
+mod state;
+mod stats;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use dr_store::Store;
+
+pub(crate) use cache::Cache;
+pub(crate) use cache::read_segment;
+pub(crate) use chunks::{ChunkReader, RANGE_STEP_BYTES, cut_chunk, open_located, pack_name};
+pub use create::CreateOptions;
+pub(crate) use create::put_hashed;
+pub use options::RepositoryOptions;
+pub(crate) use snapshots::{Found, find_path, snapshot_id, walk};
+pub(crate) use state::SeenHead;
+pub use stats::Stats;
+
+use crate::crypto::{Domain, KeyRing};
+use crate::entropy::Entropy;
+use crate::error::Result;
+use crate::format::config::Config;
+use crate::id::ObjectHash;
+use crate::index::{Index, Table};
+use crate::log::{Log, Sync};
+use crate::observer::lock;
+use crate::time::Clock;
+
+/// A repository. Clones share everything; all calls may be made from several threads at once.
+#[derive(Clone)]
+pub struct Repository(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) config: Config,
+    pub(crate) ring: KeyRing,
+    pub(crate) domain: Domain,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) seen: Option<SeenHead>,
+    pub(crate) writer: [u8; 16],
+    pub(crate) log: Mutex<Log>,
+    tables: Mutex<Vec<(ObjectHash, Arc<Table>)>>,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository").field("store", &self.0.store.endpoint()).finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// The repository's id, as 32 hexadecimal digits.
+    pub fn id(&self) -> String {
+        self.0.config.repository.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The store that the repository is in.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// Reads what was appended to the log since the repository was opened.
+    ///
+    /// # Errors
+    /// `RolledBack`, `Corrupt`, `StoreUnavailable`.
+    pub fn refresh(&self) -> Result<()> {
+        self.0.synchronise().map(drop)
+    }
+}
+
+impl Inner {
+    /// Reads the log to its end, and remembers how far it went.
+    pub(crate) fn synchronise(&self) -> Result<Log> {
+        let mut log = lock(&self.log);
+        log.synchronise(&Sync { store: &*self.store, ring: &self.ring })?;
+        if let Some(seen) = &self.seen {
+            seen.remember(&log)?;
+        }
+        Ok(log.clone())
+    }
+
+    /// The index of all live segments of `log`; what is not in the cache is read from the store.
+    pub(crate) fn index(&self, log: &Log) -> Result<Index> {
+        let mut tables = lock(&self.tables);
+        let live: HashSet<ObjectHash> = log.fold.segments().iter().map(|segment| *segment.hash()).collect();
+        tables.retain(|(hash, _)| live.contains(hash));
+        let mut ordered = Vec::with_capacity(live.len());
+        for place in log.fold.segments() {
+            let known = tables.iter().find(|(hash, _)| hash == place.hash()).map(|(_, table)| table.clone());
+            let table = match known {
+                Some(table) => table,
+                None => Arc::new(cache::load_table(self, place)?),
+            };
+            ordered.push((*place.hash(), table));
+        }
+        tables.clone_from(&ordered);
+        let tables = ordered.into_iter().map(|(_, table)| table).collect();
+        Ok(Index::new(tables, log.fold.condemned().clone()))
+    }
+}

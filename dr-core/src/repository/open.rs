@@ -1,0 +1,214 @@
+//! Opens a repository: config, key slots, key ring, log.
+
+use std::sync::{Arc, Mutex};
+
+use dr_store::{Store, StoreErrorKind};
+use zeroize::Zeroizing;
+
+use super::create::{ring_kek, wrap_key};
+use super::{Cache, Inner, Repository, RepositoryOptions, SeenHead};
+use crate::crypto::{Credentials, KeyRing, Secret, open_object, open_slot};
+use crate::entropy::random;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::Config;
+use crate::format::envelope::{Header, ObjectType};
+use crate::format::key_slot::KeySlot;
+use crate::format::names;
+use crate::format::ring::decode_wraps;
+use crate::id::ObjectHash;
+use crate::limits::{KEY_SLOTS_MAX, RING_BYTES_MAX};
+use crate::log::{Log, Sync};
+use crate::observer::lock;
+
+impl Repository {
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none, `WrongCredentials`, `RolledBack`, `Corrupt`, `UnsupportedFormat`, and what the
+    /// store answers.
+    pub fn open(
+        store: Arc<dyn Store>,
+        credentials: &Credentials,
+        options: RepositoryOptions,
+    ) -> Result<Repository> {
+        let config = read_config(&*store)?;
+        let opened = open_rings(&*store, &config, credentials)?;
+        let (ring, log) = choose_ring(&*store, &config, opened)?;
+        let domain = ring.domain()?;
+        let seen = options.state_dir.as_deref().map(|directory| {
+            SeenHead::new(directory, &config.repository, &store.endpoint(), options.accept_rollback)
+        });
+        if let Some(seen) = &seen {
+            seen.check(&log)?;
+            seen.remember(&log)?;
+        }
+        let writer = random(&*options.entropy)?;
+        let mut repository = Inner {
+            store,
+            config,
+            ring,
+            domain,
+            clock: options.clock,
+            entropy: options.entropy,
+            cache: None,
+            seen,
+            writer,
+            log: Mutex::new(log),
+            tables: Mutex::new(Vec::new()),
+        };
+        let id: String = repository.config.repository.iter().map(|byte| format!("{byte:02x}")).collect();
+        repository.cache = options.cache_dir.as_deref().map(|directory| Cache::new(directory, &id));
+        drop(lock(&repository.tables));
+        Ok(Repository(Arc::new(repository)))
+    }
+}
+
+fn read_config(store: &dyn Store) -> Result<Config> {
+    let bytes = match store.get(&names::config()) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == StoreErrorKind::NotFound => {
+            return Err(Error::new(ErrorKind::NotFound, "there is no repository")
+                .with_object(store.endpoint())
+                .with_remedy("check the location, or make a repository with 'dr init'"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Config::decode(&bytes).map_err(|error| {
+        Error::from(error)
+            .with_object(names::config())
+            .with_remedy("restore the object 'config' (64 bytes) from another copy of the repository")
+    })
+}
+
+/// A key ring that the credentials opened.
+struct OpenedRing {
+    ring: KeyRing,
+    hash: ObjectHash,
+    config: ObjectHash,
+}
+
+/// Opens every key ring that the credentials open.
+fn open_rings(store: &dyn Store, config: &Config, credentials: &Credentials) -> Result<Vec<OpenedRing>> {
+    let mut damaged = None;
+    let keys = open_slots(store, config, credentials, &mut damaged)?;
+    let mut rings = Vec::new();
+    for meta in store.list_folder(names::RING)?.objects {
+        let Some(hash) = names::parse_hash(&meta.name) else { continue };
+        if meta.bytes > RING_BYTES_MAX as u64 {
+            continue;
+        }
+        let bytes = store.get(&meta.name)?;
+        match open_ring(config, &keys, &bytes) {
+            Ok(Some((ring, config))) => rings.push(OpenedRing { ring, hash, config }),
+            Ok(None) => {}
+            Err(error) => damaged = Some(error.with_object(&meta.name)),
+        }
+    }
+    if rings.is_empty() {
+        return Err(damaged.unwrap_or_else(|| {
+            Error::new(ErrorKind::WrongCredentials, "the password or key does not open the repository")
+                .with_object(store.endpoint())
+                .with_remedy("check the password, the key file, and that this is the right repository")
+        }));
+    }
+    Ok(rings)
+}
+
+/// Opens every key slot that the credentials open.
+fn open_slots(
+    store: &dyn Store,
+    config: &Config,
+    credentials: &Credentials,
+    damaged: &mut Option<Error>,
+) -> Result<Vec<(ObjectHash, Secret)>> {
+    let mut opened = Vec::new();
+    for meta in store.list_folder(names::KEYS)?.objects.into_iter().take(KEY_SLOTS_MAX) {
+        let Some(hash) = names::parse_hash(&meta.name) else { continue };
+        if meta.bytes > crate::limits::KEY_SLOT_BYTES_MAX as u64 {
+            continue;
+        }
+        let bytes = store.get(&meta.name)?;
+        if ObjectHash::of_parts([&bytes[..]]) != hash {
+            // Checked before any derivation, so that a damaged or planted slot costs nothing.
+            *damaged = Some(Error::corrupt("a key slot is damaged").with_object(&meta.name));
+            continue;
+        }
+        let slot = match KeySlot::decode(&bytes) {
+            Ok(slot) if slot.repository == config.repository => slot,
+            Ok(_) => continue,
+            Err(error) => {
+                *damaged = Some(Error::from(error).with_object(&meta.name));
+                continue;
+            }
+        };
+        if let Some(key) = open_slot(&slot, credentials)? {
+            opened.push((hash, key));
+        }
+    }
+    Ok(opened)
+}
+
+/// Opens a key ring with the key of one of its slots; `None` where it is wrapped for none of them.
+fn open_ring(
+    config: &Config,
+    keys: &[(ObjectHash, Secret)],
+    bytes: &[u8],
+) -> Result<Option<(KeyRing, ObjectHash)>> {
+    let (header, _) = Header::decode(bytes)?;
+    if header.object != ObjectType::Ring || header.repository != config.repository {
+        return Err(Error::corrupt("the object is no key ring of this repository"));
+    }
+    let mut found = None;
+    for wrap in decode_wraps(&header.aux)? {
+        let Some((slot, key)) = keys.iter().find(|(slot, _)| *slot == wrap.slot) else { continue };
+        let key = wrap_key(key, slot);
+        let mut sealed = Zeroizing::new(wrap.sealed_key);
+        let opened = key.open(0, key.header_hash(), &mut sealed[..]);
+        found = opened.and_then(|key| <[u8; 32]>::try_from(key).ok()).map(Secret::new);
+        if found.is_some() {
+            break;
+        }
+    }
+    let Some(ring_key) = found else { return Ok(None) };
+    let kek = ring_kek(&ring_key, &config.repository);
+    let body = Zeroizing::new(open_object(|_| Ok(kek), ObjectType::Ring, 0, bytes)?);
+    KeyRing::decode(config.repository, &body).map(Some)
+}
+
+/// Chooses the ring that the log confirms, newest first, and reads the log with it. Rings that an interrupted `init` left
+/// behind open nothing.
+fn choose_ring(store: &dyn Store, config: &Config, mut rings: Vec<OpenedRing>) -> Result<(KeyRing, Log)> {
+    rings.sort_by_key(|opened| std::cmp::Reverse(opened.ring.generation));
+    let mut failure = None;
+    for opened in rings {
+        let mut log = Log::default();
+        let read = log.synchronise(&Sync { store, ring: &opened.ring });
+        match (read, log.fold.genesis) {
+            (Err(error), _) if error.kind() != ErrorKind::WrongCredentials => return Err(error),
+            (Ok(()), None) if log.fold.next == 0 => {
+                failure = Some(
+                    Error::new(ErrorKind::NotFound, "there is no repository: making one was interrupted")
+                        .with_object(store.endpoint())
+                        .with_remedy("run 'dr init' again"),
+                );
+            }
+            (Ok(()), genesis) => {
+                let in_force = log.fold.ring.is_none_or(|(_, ring)| ring == opened.hash);
+                let bound = genesis.is_none_or(|(hash, _)| hash == config.hash()) && opened.config == config.hash();
+                if !bound {
+                    failure = Some(
+                        Error::corrupt("the repository's config is not the one that the key ring belongs to")
+                            .with_object(names::config()),
+                    );
+                } else if in_force && (genesis.is_some() || log.damaged.iter().any(|slot| slot.slot == 0)) {
+                    return Ok((opened.ring, log));
+                }
+            }
+            (Err(error), _) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        Error::new(ErrorKind::WrongCredentials, "the key does not belong to the repository's key ring in force")
+            .with_object(store.endpoint())
+    }))
+}

@@ -1,0 +1,206 @@
+//! Lists and finds snapshots, and reads what is in them.
+
+use super::{ChunkReader, Inner, Repository};
+use crate::crypto::open_object;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::body;
+use crate::format::envelope::ObjectType;
+use crate::format::log::SnapshotPlace;
+use crate::format::snapshot::{Problem, SnapshotBody};
+use crate::id::SnapshotId;
+use crate::limits::SNAPSHOT_BYTES_MAX;
+use crate::log::{Log, SnapshotState};
+use crate::snapshot::{Selector, Snapshot, SnapshotFilter};
+use crate::time::Timestamp;
+use crate::tree::{DirectoryReader, Entry, EntryKind, ReadChunk, read_stream, stream_chunks};
+
+impl Repository {
+    /// The snapshots that pass the filter and are not forgotten, in the order they were committed.
+    ///
+    /// # Errors
+    /// `Corrupt` where a snapshot cannot be read, and what the store answers.
+    pub fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
+        let log = self.0.synchronise()?;
+        let mut snapshots = self.0.read_snapshots(&log)?;
+        snapshots.retain(|snapshot| filter.matches(snapshot));
+        Ok(snapshots)
+    }
+
+    /// Finds the one snapshot that `selector` (`latest`, `latest~N`, an id or its beginning) means among those that pass
+    /// the filter.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the selector is none or means several, `NotFound`, and as `snapshots`.
+    pub fn find_snapshot(&self, selector: &str, filter: &SnapshotFilter) -> Result<Snapshot> {
+        let selector = Selector::parse(selector)?;
+        selector.choose(&self.snapshots(filter)?).cloned()
+    }
+
+    /// Finds the newest whole snapshot that passes the filter and was not made after `time`.
+    ///
+    /// # Errors
+    /// `NotFound`, and as `snapshots`.
+    pub fn snapshot_at(&self, time: Timestamp, filter: &SnapshotFilter) -> Result<Snapshot> {
+        Selector::At(time).choose(&self.snapshots(filter)?).cloned()
+    }
+
+    /// Calls `visit` for everything below `path` in a snapshot (`/` for all of it), parents before what they hold, in
+    /// order of name; `path` itself comes first, but not `/`. What cannot be read is an error in its place, and the
+    /// listing goes on behind it.
+    ///
+    /// # Errors
+    /// `NotFound` where the snapshot has no such path; an error that `visit` returns.
+    pub fn list(
+        &self,
+        snapshot: &Snapshot,
+        path: &[u8],
+        visit: &mut dyn FnMut(&[u8], Result<&Entry>) -> Result<()>,
+    ) -> Result<()> {
+        let log = self.0.synchronise()?;
+        let reader = ChunkReader::new(&self.0, self.0.index(&log)?);
+        let found = find_path(snapshot, path, &reader)?;
+        walk(found, &reader, visit)
+    }
+
+    /// The paths that a snapshot lacks, or holds in a state that never was.
+    ///
+    /// # Errors
+    /// `Corrupt` where the list cannot be read, and what the store answers.
+    pub fn problems(&self, snapshot: &Snapshot) -> Result<Vec<Problem>> {
+        let log = self.0.synchronise()?;
+        let reader = ChunkReader::new(&self.0, self.0.index(&log)?);
+        let mut problems = Vec::new();
+        for chunk in stream_chunks(&snapshot.problem_list, &reader) {
+            let bytes = reader.read_tree(&chunk?)?;
+            problems.extend(body::decode::<Vec<Problem>>("a list of problems", &bytes)?.value);
+        }
+        Ok(problems)
+    }
+}
+
+/// A place in a snapshot: the path, and the entry there; none for `/`.
+pub(crate) struct Found {
+    pub(crate) path: Vec<u8>,
+    pub(crate) entry: Option<Entry>,
+    /// The directories on the way, outermost first.
+    pub(crate) above: Vec<Entry>,
+    root: crate::tree::Stream,
+}
+
+impl Found {
+    /// The stream of the directory that was found; `None` where it is something else.
+    pub(crate) fn directory(&self) -> Option<&crate::tree::Stream> {
+        match &self.entry {
+            None => Some(&self.root),
+            Some(Entry { kind: EntryKind::Directory(stream), .. }) => Some(stream),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Finds a path in a snapshot.
+pub(crate) fn find_path(snapshot: &Snapshot, path: &[u8], reader: &dyn ReadChunk) -> Result<Found> {
+    let mut found = Found { path: Vec::new(), entry: None, above: Vec::new(), root: snapshot.root.clone() };
+    for component in path.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
+        let missing = || {
+            Error::new(ErrorKind::NotFound, "the snapshot has no such path")
+                .with_path(crate::observer::as_path(path))
+                .with_remedy("list what it has with 'dr ls'")
+        };
+        let stream = found.directory().ok_or_else(missing)?.clone();
+        let mut entry = None;
+        for candidate in DirectoryReader::new(&stream, reader) {
+            let candidate = candidate?;
+            if candidate.name == component {
+                entry = Some(candidate);
+                break;
+            }
+        }
+        let entry = entry.ok_or_else(missing)?;
+        found.above.extend(found.entry.replace(entry));
+        found.path.push(b'/');
+        found.path.extend_from_slice(component);
+    }
+    Ok(found)
+}
+
+/// Visits everything below a place, parents first. The stack is explicit: no tree is too deep.
+pub(crate) fn walk(
+    found: Found,
+    reader: &dyn ReadChunk,
+    visit: &mut dyn FnMut(&[u8], Result<&Entry>) -> Result<()>,
+) -> Result<()> {
+    if let Some(entry) = &found.entry {
+        visit(&found.path, Ok(entry))?;
+    }
+    let Some(stream) = found.directory() else { return Ok(()) };
+    let mut stack = vec![(found.path.clone(), DirectoryReader::new(stream, reader))];
+    while let Some((path, entries)) = stack.last_mut() {
+        match entries.next() {
+            None => {
+                stack.pop();
+            }
+            Some(Err(error)) => visit(path, Err(error))?,
+            Some(Ok(entry)) => {
+                let mut below = path.clone();
+                below.push(b'/');
+                below.extend_from_slice(&entry.name);
+                visit(&below, Ok(&entry))?;
+                if let EntryKind::Directory(stream) = &entry.kind {
+                    if stack.len() >= crate::limits::DEPTH_MAX {
+                        let error = Error::corrupt("directories are nested deeper than the format allows");
+                        visit(&below, Err(error))?;
+                    } else {
+                        stack.push((below, DirectoryReader::new(stream, reader)));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// All snapshots that are not forgotten, in the order they were committed.
+    pub(crate) fn read_snapshots(&self, log: &Log) -> Result<Vec<Snapshot>> {
+        let mut index = None;
+        log.fold.live_snapshots().map(|state| self.read_snapshot(log, state, &mut index)).collect()
+    }
+
+    /// Reads a snapshot's body. The index is opened only where a body is not in the log.
+    pub(crate) fn read_snapshot<'a>(
+        &'a self,
+        log: &Log,
+        state: &SnapshotState,
+        reader: &mut Option<ChunkReader<'a>>,
+    ) -> Result<Snapshot> {
+        let id = state.record.id;
+        let body = match &state.record.body {
+            SnapshotPlace::Inline(sealed) => {
+                open_object(|header| self.ring.kek(header), ObjectType::Snapshot, 0, sealed)
+            }
+            SnapshotPlace::Stream(stream) => {
+                if reader.is_none() {
+                    *reader = Some(ChunkReader::new(self, self.index(log)?));
+                }
+                match reader {
+                    Some(reader) => read_stream(stream, SNAPSHOT_BYTES_MAX as u64, reader),
+                    None => Err(Error::new(ErrorKind::Internal, "the index was not opened")),
+                }
+            }
+        };
+        let named = |error: Error| error.with_object(format!("snapshot {id}"));
+        let body = body.map_err(named)?;
+        if snapshot_id(self, &body) != id {
+            return Err(named(Error::corrupt("a snapshot does not hash to its id")));
+        }
+        let decoded = SnapshotBody::decode(&body).map_err(|error| named(error.into()))?;
+        Ok(Snapshot::new(id, state.slot, state.store_ms, state.forgotten.is_some(), decoded.value))
+    }
+}
+
+/// The id of a snapshot: the hash of its body, keyed as a tree chunk is.
+pub(crate) fn snapshot_id(repository: &Inner, body: &[u8]) -> SnapshotId {
+    SnapshotId::from_bytes(*blake3::keyed_hash(repository.domain.tree_ids.bytes(), body).as_bytes())
+}
+

@@ -1,0 +1,95 @@
+//! What this client has seen of a repository's log, so that a store that was put back in time, or forked, is noticed.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ObjectHash;
+use crate::log::Log;
+
+/// The newest slot seen, in a file of its own per repository and endpoint.
+#[derive(Debug)]
+pub(crate) struct SeenHead {
+    path: PathBuf,
+    accept: bool,
+}
+
+impl SeenHead {
+    pub(crate) fn new(directory: &Path, repository: &[u8; 16], endpoint: &str, accept: bool) -> SeenHead {
+        let place = blake3::Hasher::new().update(repository).update(endpoint.as_bytes()).finalize();
+        SeenHead { path: directory.join("seen").join(&place.to_hex()[..32]), accept }
+    }
+
+    /// Compares the log with what was seen before.
+    pub(crate) fn check(&self, log: &Log) -> Result<()> {
+        let Some((slot, hash)) = self.read()? else { return Ok(()) };
+        if self.accept || log.hash_of(slot) == Some(hash) {
+            return Ok(());
+        }
+        let what = if slot >= log.fold.next { "is shorter than" } else { "differs from" };
+        Err(Error::new(
+            ErrorKind::RolledBack,
+            format!("the repository's log {what} what this machine saw before (slot {slot})"),
+        )
+        .with_object(crate::format::names::slot(slot))
+        .with_remedy(
+            "the store was put back in time, or somebody replaced it: find out who; \
+             to go on from what is there now, use --accept-rollback once",
+        ))
+    }
+
+    /// Remembers the log's newest slot.
+    pub(crate) fn remember(&self, log: &Log) -> Result<()> {
+        let Some(slot) = log.fold.next.checked_sub(1) else { return Ok(()) };
+        let Some(hash) = log.hash_of(slot) else { return Ok(()) };
+        if self.read()? == Some((slot, hash)) {
+            return Ok(());
+        }
+        write_private(&self.path, format!("{slot} {hash}\n").as_bytes())
+            .map_err(|error| self.failed("could not be written", error))
+    }
+
+    fn read(&self) -> Result<Option<(u64, ObjectHash)>> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed("could not be read", error)),
+        };
+        let parsed = text
+            .trim_end()
+            .split_once(' ')
+            .and_then(|(slot, hash)| Some((slot.parse().ok()?, ObjectHash::from_hex(hash)?)));
+        match parsed {
+            Some(seen) => Ok(Some(seen)),
+            None if self.accept => Ok(None),
+            None => Err(Error::new(ErrorKind::Corrupt, "what this machine saw of the repository before is unreadable")
+                .with_path(&self.path)
+                .with_remedy("use --accept-rollback once, if you trust the store")),
+        }
+    }
+
+    fn failed(&self, what: &str, error: std::io::Error) -> Error {
+        Error::new(ErrorKind::PermissionDenied, format!("the state of the repository on this machine {what}"))
+            .with_path(&self.path)
+            .with_source(error)
+            .with_remedy("set DR_STATE_DIR to a directory that you can write")
+    }
+}
+
+/// Writes a file of mode 0600 in a directory of mode 0700, whole or not at all.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let staged = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    let written = file.write_all(bytes).and_then(|()| fs::rename(&staged, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&staged);
+    }
+    written
+}

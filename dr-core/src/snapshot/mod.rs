@@ -1,0 +1,9 @@
+//! Snapshots: what one is, and how one is chosen.
+
+mod record;
+mod select;
+
+pub use crate::format::snapshot::{Problem, ProblemKind, Totals};
+pub use record::Snapshot;
+pub use select::SnapshotFilter;
+pub(crate) use select::Selector;
