@@ -1,2 +1,21 @@
-//! The command `dr`.
-fn main() {}
+//! The command `dr`: parses arguments, calls the engine, renders what it answers.
+
+mod app;
+mod args;
+mod child;
+mod commands;
+mod credentials;
+mod error;
+mod exit_code;
+mod hardening;
+mod instant;
+mod key_file;
+mod render;
+mod selector;
+mod session;
+mod signals;
+mod words;
+
+fn main() -> std::process::ExitCode {
+    app::run()
+}

@@ -1,1 +1,5 @@
-//! Integration tests.
+//! Integration tests: one binary, one module a subject.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
+
+mod backup;
+mod tidy;

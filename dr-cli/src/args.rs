@@ -1,0 +1,167 @@
+//! The arguments that all commands share, and the list of commands.
+
+use std::path::{Component, PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use dr_core::SnapshotFilter;
+
+use crate::commands::{backup, check, init, ls, restore, snapshots, stats, version};
+use crate::exit_code;
+
+const SELECTORS: &str = "\
+Snapshots:
+  latest            the newest whole one
+  latest~N          the one N before it
+  1a2b3c4d          the one whose id begins so, also a partial one
+  @2026-11-20T10:00 the newest whole one not made after that time (local, or with Z or an offset);
+                    a day alone means its end
+  SNAP:sub/path     only that path in it
+
+Environment:
+  DR_REPOSITORY, DR_PASSWORD, DR_PASSWORD_FILE, DR_PASSWORD_COMMAND, DR_KEY_FILE, DR_CACHE_DIR, DR_STATE_DIR
+  stand in for the options of these names; where several of them hold a secret, the key file comes first, then
+  the password's file, command and variable.";
+
+/// Backups you can trust with your last copy: deduplicated, compressed, encrypted.
+#[derive(Debug, Parser)]
+#[command(name = "dr", version, disable_help_subcommand = false, after_help = after_help())]
+#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+fn after_help() -> String {
+    format!("{SELECTORS}\n\n{}", exit_code::help())
+}
+
+/// What `dr` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a new repository
+    Init(init::InitArgs),
+    /// Save files and directories, or a stream, as a new snapshot
+    Backup(backup::BackupArgs),
+    /// List the snapshots
+    Snapshots(snapshots::SnapshotsArgs),
+    /// List what is in a snapshot
+    Ls(ls::LsArgs),
+    /// Write what is in a snapshot to a directory
+    Restore(restore::RestoreArgs),
+    /// Look for damage in the repository
+    Check(check::CheckArgs),
+    /// Say how large the repository is
+    Stats(stats::StatsArgs),
+    /// Say which program this is
+    Version(version::VersionArgs),
+}
+
+/// The arguments that all commands share.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub(crate) struct GlobalArgs {
+    /// Where the repository is: a path or a URL [env: DR_REPOSITORY]
+    #[arg(short = 'r', long, global = true, value_name = "LOCATION")]
+    pub(crate) repo: Option<String>,
+    /// Take the first line of FILE as the password [env: DR_PASSWORD_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Run a program (without a shell) and take its output as the password [env: DR_PASSWORD_COMMAND]
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub(crate) password_command: Option<String>,
+    /// Open the repository with the key in FILE instead of a password [env: DR_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Keep copies of the index in DIR [env: DR_CACHE_DIR; default: ~/.cache/dr]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Keep no copies of the index on this machine
+    #[arg(long, global = true, conflicts_with = "cache_dir")]
+    pub(crate) no_cache: bool,
+    /// Go on with a repository that went back in time, from what is there now
+    #[arg(long, global = true)]
+    pub(crate) accept_rollback: bool,
+    /// Write results and errors as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Write only what was asked for, and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Write more: each file that is new or changed, or was restored
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Use N threads [default: one per processor]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// Which snapshots are looked at.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which snapshots")]
+pub(crate) struct FilterArgs {
+    /// Only those of this host (may be repeated: any of them)
+    #[arg(short = 'H', long, value_name = "HOST")]
+    host: Vec<String>,
+    /// Only those with this tag, or with all of TAG,TAG (may be repeated: any of them)
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Only those for which this path was asked (may be repeated: all of them)
+    #[arg(long, value_name = "PATH")]
+    path: Vec<PathBuf>,
+}
+
+impl FilterArgs {
+    /// The engine's filter.
+    pub(crate) fn to_filter(&self) -> SnapshotFilter {
+        let mut filter = SnapshotFilter::new();
+        filter.hosts.clone_from(&self.host);
+        filter.tags.clone_from(&self.tag);
+        filter.paths = self.path.iter().map(|path| absolute(path)).collect();
+        filter
+    }
+}
+
+/// Makes a path absolute by name alone, as a backup does with the paths it is given.
+fn absolute(path: &std::path::Path) -> PathBuf {
+    let from = if path.is_absolute() { PathBuf::new() } else { std::env::current_dir().unwrap_or_default() };
+    let mut whole = PathBuf::from("/");
+    for component in from.join(path).components() {
+        match component {
+            Component::Normal(name) => whole.push(name),
+            Component::ParentDir => {
+                whole.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shared_options_stand_before_or_after_the_command() {
+        for line in [["dr", "--json", "-r", "x", "stats"], ["dr", "stats", "--json", "-r", "x"]] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert!(cli.global.json);
+            assert_eq!(cli.global.repo.as_deref(), Some("x"));
+        }
+    }
+
+    #[test]
+    fn paths_are_made_absolute_by_name() {
+        assert_eq!(absolute("/a/../b/./c/".as_ref()), PathBuf::from("/b/c"));
+        assert_eq!(absolute("x".as_ref()), std::env::current_dir().unwrap().join("x"));
+    }
+}

@@ -1,0 +1,253 @@
+//! `dr backup`
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use dr_core::{
+    BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Repository, SnapshotFilter,
+    StreamInput, Timestamp,
+};
+use serde::Serialize;
+
+use crate::child::SourceCommand;
+use crate::error::{CliError, Result};
+use crate::instant::{self, DayMeans};
+use crate::render::json::{self, TotalsRecord};
+use crate::render::{self, Operation, Progress, text};
+use crate::selector::Selector;
+use crate::session::Session;
+
+/// Saves files and directories, whole and with everything that is known of them, as a new snapshot. A relative path
+/// starts at the working directory; the snapshot holds absolute paths.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// What to save; after --stdin-from-command the command
+    #[arg(value_name = "PATH", required_unless_present = "stdin")]
+    paths: Vec<OsString>,
+    /// File the snapshot under this host instead of this machine's name
+    #[arg(short = 'H', long)]
+    host: Option<String>,
+    /// Tag the snapshot (may be repeated, or several joined by commas)
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tag: Vec<String>,
+    /// Give the snapshot this time instead of now
+    #[arg(long, value_name = "TIME")]
+    time: Option<String>,
+    /// Read and count, but store nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Compare with this snapshot instead of the newest of the same host and paths
+    #[arg(long, value_name = "SNAP")]
+    parent: Option<OsString>,
+    /// Compare with none: read everything
+    #[arg(short, long, conflicts_with = "parent")]
+    force: bool,
+    /// Take a file for unchanged though its inode number differs (network file systems)
+    #[arg(long)]
+    ignore_inode: bool,
+    /// Take a file for unchanged though its change time differs; its modification time counts
+    #[arg(long)]
+    ignore_ctime: bool,
+    /// Stay on the file systems of the paths that were named
+    #[arg(short = 'x', long)]
+    one_file_system: bool,
+    /// Save when files were last read
+    #[arg(long)]
+    with_atime: bool,
+    /// How hard to compress
+    #[arg(long, value_enum, default_value_t = Level::Auto, value_name = "LEVEL")]
+    compression: Level,
+    /// Do not open and hash what was sealed again before it leaves this machine
+    #[arg(long)]
+    no_verify_frames: bool,
+    /// Save what standard input gives, as one file
+    #[arg(long, conflicts_with_all = ["paths", "stdin_from_command"])]
+    stdin: bool,
+    /// The name of the file that --stdin or --stdin-from-command makes
+    #[arg(long, value_name = "NAME", default_value = "stdin")]
+    stdin_filename: String,
+    /// Run the command after '--' and save its output as one file; if it fails, there is no snapshot
+    #[arg(long)]
+    stdin_from_command: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Level {
+    Off,
+    Fast,
+    Auto,
+    Better,
+    Max,
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    message_type: &'static str,
+    schema: u32,
+    snapshot_id: Option<String>,
+    short_id: Option<String>,
+    parent: Option<String>,
+    dry_run: bool,
+    complete: bool,
+    problem_count: u64,
+    entries_new: u64,
+    entries_changed: u64,
+    entries_unchanged: u64,
+    totals: TotalsRecord,
+    seconds: f64,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
+    let mut options = options(&args)?;
+    let paths: Vec<PathBuf> = args.paths.iter().map(PathBuf::from).collect();
+    let tree = match args.stdin || args.stdin_from_command {
+        true => None,
+        false => Some(LocalTree::open(&paths, tree_options(&args))?),
+    };
+    let repository = session.open_repository()?;
+    options.parent = parent(&args, &repository)?;
+    let progress = Progress::begin(Operation::Backup, &session.output);
+    let context = session.context(&progress);
+    let graceful = session.signals.graceful();
+    let report = match &tree {
+        Some(tree) => repository.backup(tree, &options, &context),
+        None if args.stdin => {
+            let input = StreamInput::new(args.stdin_filename.as_str(), standard_input()?);
+            repository.backup_stream(input, &options, &context)
+        }
+        None => {
+            let (command, output) = SourceCommand::spawn(&args.paths)?;
+            session.signals.watch(&command);
+            let (confirming, cancel) = (Arc::clone(&command), session.signals.cancel().clone());
+            let input = StreamInput::new(args.stdin_filename.as_str(), output)
+                .confirmed_by(move || confirming.confirm(&cancel));
+            let report = repository.backup_stream(input, &options, &context);
+            command.finish();
+            report
+        }
+    };
+    drop(graceful);
+    progress.finish(report.as_ref().map_or(&[], |report| report.problems.as_slice()));
+    let report = session.answer(report)?;
+    finish(&report, args.dry_run, &progress, session)
+}
+
+fn options(args: &BackupArgs) -> Result<BackupOptions> {
+    let mut options = BackupOptions::new();
+    options.host = args.host.clone().unwrap_or_else(host_name);
+    options.tags = args.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect();
+    options.time = args.time.as_deref().map(time).transpose()?.flatten();
+    options.ignore_inode = args.ignore_inode;
+    options.ignore_ctime = args.ignore_ctime;
+    options.dry_run = args.dry_run;
+    options.verify_frames = !args.no_verify_frames;
+    options.compression = match args.compression {
+        Level::Off => Compression::Off,
+        Level::Fast => Compression::Fast,
+        Level::Auto => Compression::Auto,
+        Level::Better => Compression::Better,
+        Level::Max => Compression::Max,
+    };
+    Ok(options)
+}
+
+fn tree_options(args: &BackupArgs) -> LocalTreeOptions {
+    let mut options = LocalTreeOptions::default();
+    options.with_atime = args.with_atime;
+    options.one_file_system = args.one_file_system;
+    options
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The time that was given; `None` for `now`.
+fn time(text: &str) -> Result<Option<Timestamp>> {
+    if text == "now" {
+        return Ok(None);
+    }
+    let time = instant::parse(text, DayMeans::Start).ok_or_else(|| {
+        CliError::usage(format!("'{text}' is no time"))
+            .with_remedy("write it as 2026-11-20T10:00 (local time), or with Z or an offset behind it")
+    })?;
+    Ok(Some(time))
+}
+
+fn parent(args: &BackupArgs, repository: &Repository) -> Result<Parent> {
+    let Some(text) = &args.parent else {
+        return Ok(if args.force { Parent::Nothing } else { Parent::Newest });
+    };
+    let selector = Selector::parse(text)?;
+    if selector.path.is_some() {
+        return Err(CliError::usage("--parent takes a snapshot without a path"));
+    }
+    Ok(Parent::Snapshot(selector.find(repository, &SnapshotFilter::new())?.id.to_string()))
+}
+
+/// Standard input without this program's own buffer.
+fn standard_input() -> Result<File> {
+    let input = io::stdin().as_fd().try_clone_to_owned();
+    input.map(File::from).map_err(|error| CliError::source("standard input cannot be read").with_cause(&error))
+}
+
+fn finish(report: &BackupReport, dry_run: bool, progress: &Progress, session: &Session) -> Result<()> {
+    let id = report.snapshot.map(|id| id.to_string());
+    let summary = Summary {
+        message_type: "summary",
+        schema: json::SCHEMA,
+        short_id: id.as_deref().map(|id| json::short(id).to_owned()),
+        snapshot_id: id,
+        parent: report.parent.map(|id| id.to_string()),
+        dry_run,
+        complete: report.is_complete(),
+        problem_count: report.problem_count,
+        entries_new: report.entries_new,
+        entries_changed: report.entries_changed,
+        entries_unchanged: report.entries_unchanged,
+        totals: TotalsRecord::new(&report.totals),
+        seconds: progress.elapsed().as_secs_f64(),
+    };
+    let written = session.output.summary(&summary, |to| write_summary(to, &summary, report));
+    let outcome = match report.is_complete() {
+        true => Ok(()),
+        false => {
+            let problems = text::count(report.problem_count, "problem", "problems");
+            Err(CliError::partial(format!("the snapshot is incomplete: {problems}")))
+        }
+    };
+    render::outcome(written, outcome)
+}
+
+fn write_summary(to: &mut dyn Write, summary: &Summary, report: &BackupReport) -> io::Result<()> {
+    let totals = &report.totals;
+    let entries = totals.files + totals.directories + totals.others;
+    writeln!(
+        to,
+        "{} new, {} changed, {} unchanged; {} in all, {}",
+        summary.entries_new,
+        summary.entries_changed,
+        summary.entries_unchanged,
+        text::count(entries, "entry", "entries"),
+        text::bytes(totals.bytes),
+    )?;
+    let verb = if summary.dry_run { "would add" } else { "added" };
+    writeln!(
+        to,
+        "read {} in {:.1} s, {verb} {} ({} stored)",
+        text::bytes(totals.bytes_read),
+        summary.seconds,
+        text::bytes(totals.new_bytes),
+        text::bytes(totals.stored_bytes),
+    )?;
+    match &summary.short_id {
+        Some(id) => writeln!(to, "snapshot {id} saved"),
+        None => writeln!(to, "dry run: no snapshot was saved"),
+    }
+}

@@ -1,0 +1,90 @@
+//! `dr init`
+
+use std::env;
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use dr_core::{CreateOptions, Credentials, Error, ErrorKind, KdfStrength, Repository, RepositoryOptions};
+use dr_store::{OpenMode, Store};
+use serde::Serialize;
+
+use crate::credentials::{self, Place, Purpose};
+use crate::error::Result;
+use crate::key_file::{self, Origin};
+use crate::render::{json, text};
+use crate::session::Session;
+
+/// Makes a new repository. With --key-file (or DR_KEY_FILE) a file that does not exist is made, with a new random key
+/// that only its owner may read: keep a copy of it, for without it nobody opens the repository.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// What a guess at the password costs: 64 MiB of memory, or 2 GiB
+    #[arg(long, value_enum, default_value_t = Kdf::Standard)]
+    kdf: Kdf,
+    /// A label for the password or key; anybody who reads the store can read it
+    #[arg(long, default_value = "")]
+    label: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kdf {
+    Standard,
+    Strong,
+}
+
+#[derive(Debug, Serialize)]
+struct Initialized<'a> {
+    message_type: &'static str,
+    schema: u32,
+    id: String,
+    repository: &'a str,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &InitArgs, session: &Session) -> Result<()> {
+    let store = session.open_store(OpenMode::Create)?;
+    let place = credentials::place(&session.global, |name| env::var_os(name))?;
+    let new_key_file = match &place {
+        Place::KeyFile(path) if key_file::create(path)? == Origin::Created => Some(path.as_path()),
+        _ => None,
+    };
+    let credentials = credentials::read(&place, Purpose::Create, &session.signals)?;
+    let mut options = CreateOptions::new();
+    options.kdf = match args.kdf {
+        Kdf::Standard => KdfStrength::Standard,
+        Kdf::Strong => KdfStrength::Strong,
+    };
+    options.label.clone_from(&args.label);
+    let created = Repository::create(store.clone(), &credentials, &options, session.repository_options());
+    let repository = created.inspect_err(|error| withdraw(new_key_file, &store, &credentials, error))?;
+    let endpoint = store.endpoint();
+    let value = Initialized {
+        message_type: "initialized",
+        schema: json::SCHEMA,
+        id: repository.id(),
+        repository: &endpoint,
+    };
+    session.output.summary(&value, |to| {
+        writeln!(to, "made repository {} at {}", json::short(&value.id), text::printable(&endpoint))?;
+        match new_key_file {
+            Some(path) => writeln!(
+                to,
+                "made key file {}: keep a copy elsewhere, without it nothing can be restored",
+                text::printable(&path.to_string_lossy())
+            ),
+            None if matches!(place, Place::KeyFile(_)) => Ok(()),
+            None => writeln!(to, "keep the password: without it nothing can be restored"),
+        }
+    })
+}
+
+/// Takes a new key file back where a repository was there before, which the new key provably does not open. Otherwise
+/// it stays: something that was written may need it.
+fn withdraw(new_key_file: Option<&Path>, store: &Arc<dyn Store>, credentials: &Credentials, error: &Error) {
+    let Some(path) = new_key_file.filter(|_| error.kind() == ErrorKind::AlreadyExists) else { return };
+    let opened = Repository::open(store.clone(), credentials, RepositoryOptions::new());
+    if opened.is_err_and(|error| error.kind() == ErrorKind::WrongCredentials) {
+        let _ = std::fs::remove_file(path);
+    }
+}

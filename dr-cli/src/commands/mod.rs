@@ -1,0 +1,10 @@
+//! The commands: each parses its arguments, calls the engine once, and renders what it answers.
+
+pub(crate) mod backup;
+pub(crate) mod check;
+pub(crate) mod init;
+pub(crate) mod ls;
+pub(crate) mod restore;
+pub(crate) mod snapshots;
+pub(crate) mod stats;
+pub(crate) mod version;

@@ -1,0 +1,67 @@
+//! `dr snapshots`
+
+use std::io::{self, Write};
+
+use clap::Args;
+use dr_core::Snapshot;
+use jiff::tz::TimeZone;
+
+use crate::args::FilterArgs;
+use crate::error::{CliError, Result};
+use crate::instant;
+use crate::render::json::{self, SnapshotRecord};
+use crate::render::text;
+use crate::session::Session;
+
+/// Lists the snapshots, oldest first.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotsArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
+    let snapshots = session.open_repository()?.snapshots(&args.filter.to_filter())?;
+    if session.output.is_json() {
+        return session.output.document(&snapshots.iter().map(SnapshotRecord::new).collect::<Vec<_>>());
+    }
+    let mut data = session.output.data();
+    write_table(&mut data, &snapshots).and_then(|()| data.flush()).map_err(CliError::output)
+}
+
+fn write_table(to: &mut dyn Write, snapshots: &[Snapshot]) -> io::Result<()> {
+    let zone = TimeZone::system();
+    let rows: Vec<Vec<String>> = snapshots.iter().flat_map(|snapshot| rows(snapshot, &zone)).collect();
+    if !rows.is_empty() {
+        text::table(to, &["ID", "Time", "Host", "Tags", "Paths", ""], &rows)?;
+    }
+    writeln!(to, "{}", text::count(snapshots.len() as u64, "snapshot", "snapshots"))
+}
+
+/// A row for the snapshot, and one for each path after the first.
+fn rows(snapshot: &Snapshot, zone: &TimeZone) -> Vec<Vec<String>> {
+    let id = snapshot.id.to_string();
+    let mut paths = snapshot.paths.iter().map(|path| text::printable(&path.to_string_lossy()).into_owned());
+    let first = vec![
+        json::short(&id).to_owned(),
+        instant::local(snapshot.time, zone),
+        text::printable(&snapshot.host).into_owned(),
+        text::printable(&snapshot.tags.join(",")).into_owned(),
+        paths.next().unwrap_or_default(),
+        flag(snapshot),
+    ];
+    let blank = || vec![String::new(); 4];
+    let further = paths.map(|path| [blank(), vec![path]].concat());
+    [first].into_iter().chain(further).collect()
+}
+
+fn flag(snapshot: &Snapshot) -> String {
+    let problems = text::count(snapshot.problems, "problem", "problems");
+    match (snapshot.partial, snapshot.problems) {
+        (false, 0) => String::new(),
+        (false, _) => format!("incomplete ({problems})"),
+        (true, 0) => "partial".to_owned(),
+        (true, _) => format!("partial ({problems})"),
+    }
+}

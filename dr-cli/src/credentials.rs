@@ -1,0 +1,229 @@
+//! Where the password or key comes from. Secrets live in buffers that are wiped; none ever stands in an argument.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use dr_core::Credentials;
+use zeroize::Zeroizing;
+
+use crate::args::GlobalArgs;
+use crate::error::{CliError, Result};
+use crate::signals::Signals;
+use crate::{key_file, words};
+
+/// The longest password that a command may write, in bytes.
+const COMMAND_OUTPUT_BYTES_MAX: usize = 4 << 10;
+/// How much of a password file is looked at, in bytes.
+const PASSWORD_FILE_BYTES_MAX: usize = 64 << 10;
+
+/// Where the secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A file that holds a key.
+    KeyFile(PathBuf),
+    /// A file whose first line is the password.
+    PasswordFile(PathBuf),
+    /// A program that writes the password.
+    PasswordCommand(String),
+    /// The variable `DR_PASSWORD`.
+    Variable,
+    /// Nobody said.
+    Unsaid,
+}
+
+/// Whether a password is set or asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It is asked for.
+    Open,
+    /// It is set, so it is typed twice.
+    Create,
+}
+
+/// Finds out where the secret is: an option, else the environment.
+pub(crate) fn place(global: &GlobalArgs, variable: impl Fn(&str) -> Option<OsString>) -> Result<Place> {
+    let options = [
+        global.key_file.clone().map(Place::KeyFile),
+        global.password_file.clone().map(Place::PasswordFile),
+        global.password_command.clone().map(Place::PasswordCommand),
+    ];
+    let mut given = options.into_iter().flatten();
+    match (given.next(), given.next()) {
+        (Some(place), None) => return Ok(place),
+        (None, _) => {}
+        (Some(_), Some(_)) => {
+            return Err(CliError::usage(
+                "only one of --key-file, --password-file and --password-command can be used at once",
+            ));
+        }
+    }
+    let variable = |name| variable(name).filter(|value| !value.is_empty());
+    if let Some(path) = variable("DR_KEY_FILE") {
+        return Ok(Place::KeyFile(path.into()));
+    }
+    if let Some(path) = variable("DR_PASSWORD_FILE") {
+        return Ok(Place::PasswordFile(path.into()));
+    }
+    if let Some(command) = variable("DR_PASSWORD_COMMAND") {
+        let command = command.into_string().map_err(|_| CliError::usage("DR_PASSWORD_COMMAND is not UTF-8"))?;
+        return Ok(Place::PasswordCommand(command));
+    }
+    Ok(if variable("DR_PASSWORD").is_some() { Place::Variable } else { Place::Unsaid })
+}
+
+/// Reads the secret.
+pub(crate) fn read(place: &Place, purpose: Purpose, signals: &Signals) -> Result<Credentials> {
+    let secret = match place {
+        Place::KeyFile(path) => return key_file::read(path),
+        Place::PasswordFile(path) => from_file(path)?,
+        Place::PasswordCommand(command) => from_command(command)?,
+        Place::Variable => Zeroizing::new(std::env::var_os("DR_PASSWORD").unwrap_or_default().into_vec()),
+        Place::Unsaid => from_terminal(purpose, signals)?,
+    };
+    if secret.is_empty() {
+        return Err(CliError::credentials("the password is empty")
+            .with_remedy("give one in --password-file, --password-command, DR_PASSWORD, or when asked"));
+    }
+    // The engine's copy is wiped by the engine.
+    Ok(Credentials::password(secret.as_slice())?)
+}
+
+fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let failed = |error: io::Error| {
+        CliError::credentials("the password file cannot be read").with_path(path).with_cause(&error)
+    };
+    let mut text = File::open(path).and_then(|file| read_bounded(file, PASSWORD_FILE_BYTES_MAX)).map_err(failed)?;
+    let line = text.iter().position(|byte| *byte == b'\n');
+    if line.is_none() && text.len() > PASSWORD_FILE_BYTES_MAX {
+        return Err(CliError::credentials("the first line of the password file is too long").with_path(path));
+    }
+    text.truncate(line.unwrap_or(text.len()));
+    strip_end(&mut text, b'\r');
+    Ok(text)
+}
+
+fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>> {
+    let words = words::split(command)
+        .map_err(|error| CliError::usage(format!("the password command is wrong: {}", error.message())))?;
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(CliError::usage("the password command is empty"));
+    };
+    let failed = |why: &str| CliError::credentials(format!("the password command '{program}' {why}"));
+    let spawned =
+        Command::new(program).args(arguments).env_remove("DR_PASSWORD").stdout(Stdio::piped()).spawn();
+    let mut child = spawned.map_err(|error| failed("cannot be run").with_cause(&error))?;
+    let output = child.stdout.take().ok_or_else(|| failed("has no output"))?;
+    let read = read_bounded(output, COMMAND_OUTPUT_BYTES_MAX);
+    let is_too_long = read.as_ref().is_ok_and(|text| text.len() > COMMAND_OUTPUT_BYTES_MAX);
+    if is_too_long {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| failed("was lost").with_cause(&error))?;
+    if is_too_long {
+        return Err(failed("wrote more than 4096 bytes"));
+    }
+    if !status.success() {
+        return Err(failed(&format!("failed: {status}")));
+    }
+    let mut text = read.map_err(|error| failed("cannot be read").with_cause(&error))?;
+    strip_end(&mut text, b'\n');
+    strip_end(&mut text, b'\r');
+    Ok(text)
+}
+
+fn from_terminal(purpose: Purpose, signals: &Signals) -> Result<Zeroizing<Vec<u8>>> {
+    if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
+        return Err(CliError::usage("no password and no key was given").with_remedy(
+            "use --password-file, --password-command, --key-file, DR_PASSWORD, or run it on a terminal",
+        ));
+    }
+    let password = ask("password of the repository: ", signals)?;
+    if purpose == Purpose::Create {
+        let again = ask("the same password again: ", signals)?;
+        if password != again {
+            return Err(CliError::credentials("the two passwords differ"));
+        }
+    }
+    Ok(password)
+}
+
+fn ask(prompt: &str, signals: &Signals) -> Result<Zeroizing<Vec<u8>>> {
+    let _prompting = signals.prompting();
+    match rpassword::prompt_password(prompt) {
+        Ok(password) => Ok(Zeroizing::new(password.into_bytes())),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(CliError::interrupted()),
+        Err(error) => Err(CliError::credentials("no password could be asked for").with_cause(&error)),
+    }
+}
+
+/// Reads up to one byte more than `bytes_max`, into a buffer that never moves: a copy left behind would not be wiped.
+pub(crate) fn read_bounded(mut from: impl Read, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut text = Zeroizing::new(vec![0; bytes_max + 1]);
+    let mut filled = 0;
+    while filled < text.len() {
+        match from.read(&mut text[filled..]) {
+            Ok(0) => break,
+            Ok(bytes) => filled += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    text.truncate(filled);
+    Ok(text)
+}
+
+fn strip_end(text: &mut Vec<u8>, end: u8) {
+    if text.last() == Some(&end) {
+        text.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Cli;
+
+    fn chosen(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Place> {
+        let cli = Cli::try_parse_from([&["dr", "stats"], arguments].concat()).unwrap();
+        let known = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+        place(&cli.global, known)
+    }
+
+    #[test]
+    fn options_come_before_the_environment() {
+        let environment = [("DR_KEY_FILE", "k"), ("DR_PASSWORD", "p")];
+        let place = chosen(&["--password-file", "f"], &environment).unwrap();
+        assert_eq!(place, Place::PasswordFile("f".into()));
+        assert_eq!(chosen(&[], &environment).unwrap(), Place::KeyFile("k".into()));
+        assert_eq!(chosen(&[], &[("DR_PASSWORD", "p"), ("DR_KEY_FILE", "")]).unwrap(), Place::Variable);
+        assert_eq!(chosen(&[], &[]).unwrap(), Place::Unsaid);
+        assert!(chosen(&["--password-file", "f", "--key-file", "k"], &[]).is_err());
+    }
+
+    #[test]
+    fn a_password_is_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        for (text, password) in [("one\r\ntwo\n", "one"), ("one", "one"), (" one \n", " one "), ("\n", "")] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(from_file(&path).unwrap().as_slice(), password.as_bytes());
+        }
+        assert_eq!(from_file(&folder.path().join("none")).unwrap_err().details().error_code, "credentials");
+    }
+
+    #[test]
+    fn a_command_gives_its_whole_output() {
+        assert_eq!(from_command("printf 'a b\\n'").unwrap().as_slice(), b"a b");
+        assert_eq!(from_command("sh -c 'printf \"a\\nb\"'").unwrap().as_slice(), b"a\nb");
+        assert!(from_command("sh -c 'echo x; exit 1'").is_err());
+        assert!(from_command("head -c 5000 /dev/zero").is_err());
+        assert!(from_command("/no/such/program").is_err());
+        assert_eq!(from_command("'").unwrap_err().details().error_code, "usage");
+    }
+}

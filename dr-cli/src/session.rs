@@ -1,0 +1,153 @@
+//! What a command needs before it can call the engine: the store, the repository, the context.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dr_core::{Context, Credentials, Entropy, Observer, Repository, RepositoryOptions, SystemEntropy};
+use dr_store::{OpenMode, RetryOptions, RetryStore, Store};
+
+use crate::args::GlobalArgs;
+use crate::credentials::{self, Purpose};
+use crate::error::{CliError, Result};
+use crate::render::Output;
+use crate::signals::Signals;
+
+/// One run of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) global: GlobalArgs,
+    pub(crate) output: Output,
+    pub(crate) signals: Signals,
+}
+
+impl Session {
+    /// Begins a run: from here on signals are taken.
+    pub(crate) fn begin(global: GlobalArgs, output: Output) -> Result<Session> {
+        let signals = Signals::install(output.clone()).map_err(|error| {
+            CliError::source("the system does not let this program take signals").with_cause(&error)
+        })?;
+        Ok(Session { global, output, signals })
+    }
+
+    /// Opens the store. Calls that fail for a while are made again, until somebody cancels.
+    pub(crate) fn open_store(&self, mode: OpenMode) -> Result<Arc<dyn Store>> {
+        let location = self.global.repo.clone().or_else(|| text_variable("DR_REPOSITORY"));
+        let location = location.or_else(|| text_variable("DR_REPO")).ok_or_else(|| {
+            CliError::usage("no repository was named").with_remedy("use --repo or DR_REPOSITORY")
+        })?;
+        let store = dr_store::open(&location, mode)?;
+        let mut seed = [0; 8];
+        SystemEntropy.fill(&mut seed)?;
+        let options = RetryOptions {
+            attempts_max: 5,
+            first_delay: Duration::from_millis(200),
+            delay_max: Duration::from_secs(10),
+            seed: u64::from_le_bytes(seed),
+        };
+        let cancel = self.signals.cancel().clone();
+        let sleep = move |time: Duration| {
+            let step = Duration::from_millis(50);
+            let mut left = time;
+            while !left.is_zero() && !cancel.is_cancelled() {
+                std::thread::sleep(left.min(step));
+                left = left.saturating_sub(step);
+            }
+        };
+        Ok(Arc::new(RetryStore::new(store, options, Arc::new(sleep))))
+    }
+
+    /// Opens the repository with the password or key that the user gave.
+    pub(crate) fn open_repository(&self) -> Result<Repository> {
+        let store = self.open_store(OpenMode::Existing)?;
+        let place = credentials::place(&self.global, |name| env::var_os(name))?;
+        let credentials = credentials::read(&place, Purpose::Open, &self.signals)?;
+        self.open_with(store, &credentials)
+    }
+
+    /// Opens the repository with these credentials.
+    pub(crate) fn open_with(&self, store: Arc<dyn Store>, credentials: &Credentials) -> Result<Repository> {
+        Repository::open(store, credentials, self.repository_options()).map_err(CliError::opening)
+    }
+
+    /// Where copies and state are kept on this machine.
+    pub(crate) fn repository_options(&self) -> RepositoryOptions {
+        let mut options = RepositoryOptions::new();
+        if !self.global.no_cache {
+            let given = self.global.cache_dir.clone();
+            options.cache_dir = given.or_else(|| own_directory("DR_CACHE_DIR", "XDG_CACHE_HOME", ".cache"));
+        }
+        options.state_dir = own_directory("DR_STATE_DIR", "XDG_STATE_HOME", ".local/state");
+        if options.state_dir.is_none() {
+            self.output.warn(
+                "neither DR_STATE_DIR nor HOME is set: a repository that goes back in time will not be noticed",
+            );
+        }
+        options.accept_rollback = self.global.accept_rollback;
+        options
+    }
+
+    /// The context of a long call.
+    pub(crate) fn context<'a>(&'a self, observer: &'a dyn Observer) -> Context<'a> {
+        let context = Context::new(observer, self.signals.cancel());
+        match self.global.threads {
+            Some(threads) => context.with_parallelism(threads.into()),
+            None => context,
+        }
+    }
+
+    /// Makes a long call's answer this program's: what fails after a signal failed because of it.
+    pub(crate) fn answer<T>(&self, answer: dr_core::Result<T>) -> Result<T> {
+        answer.map_err(|error| {
+            if self.signals.cancel().is_cancelled() { CliError::interrupted() } else { CliError::from(error) }
+        })
+    }
+}
+
+/// A variable that holds text; an empty one counts as none.
+fn text_variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn own_directory(own: &str, base: &str, below_home: &str) -> Option<PathBuf> {
+    choose_directory(own, base, below_home, |name| env::var_os(name))
+}
+
+/// This program's directory: the variable for it, else its place below the desktop's, else below the home directory.
+fn choose_directory(
+    own: &str,
+    base: &str,
+    below_home: &str,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Option<PathBuf> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(directory) = set(own) {
+        return Some(directory);
+    }
+    // The XDG specification: a path that is not absolute is to be ignored.
+    let absolute = |name: &str| set(name).filter(|path| path.is_absolute());
+    let base = absolute(base).or_else(|| absolute("HOME").map(|home| home.join(below_home)))?;
+    Some(base.join("dr"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_follow_the_environment() {
+        let cases: &[(&[(&str, &str)], Option<&str>)] = &[
+            (&[("OWN", "x"), ("BASE", "/b"), ("HOME", "/h")], Some("x")),
+            (&[("BASE", "/b"), ("HOME", "/h")], Some("/b/dr")),
+            (&[("BASE", "b"), ("HOME", "/h")], Some("/h/.cache/dr")),
+            (&[("OWN", ""), ("HOME", "/h")], Some("/h/.cache/dr")),
+            (&[], None),
+        ];
+        for (variables, directory) in cases {
+            let known = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+            assert_eq!(choose_directory("OWN", "BASE", ".cache", known), directory.map(PathBuf::from));
+        }
+    }
+}
