@@ -168,7 +168,9 @@ impl From<StoreError> for Error {
             StoreErrorKind::NotFound => {
                 (ErrorKind::Corrupt, "an object the repository refers to is missing: run 'dr check'")
             }
-            StoreErrorKind::AlreadyExists => (ErrorKind::AlreadyExists, "another writer was faster: try again"),
+            StoreErrorKind::AlreadyExists => {
+                (ErrorKind::AlreadyExists, "another writer was faster: try again")
+            }
             StoreErrorKind::PermissionDenied => {
                 (ErrorKind::PermissionDenied, "check the credentials and the permissions of the store")
             }
@@ -179,7 +181,8 @@ impl From<StoreError> for Error {
             StoreErrorKind::InvalidInput => (ErrorKind::InvalidInput, "check the repository's location"),
             _ => (ErrorKind::StoreUnavailable, "see the cause, then try again"),
         };
-        let mut converted = Error::new(kind, error.to_string()).with_object(error.object()).with_remedy(remedy);
+        let mut converted =
+            Error::new(kind, error.to_string()).with_object(error.object()).with_remedy(remedy);
         converted.0.source = std::error::Error::source(&error).map(|cause| cause.to_string().into());
         converted
     }

@@ -33,7 +33,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use frame::Compression;
 pub use id::{ChunkId, ObjectHash, SnapshotId};
 pub use observer::{Change, Context, Event, Observer, RecordingObserver};
-pub use repository::{CreateOptions, Repository, RepositoryOptions, Stats};
+pub use repository::{CreateOptions, Repository, RepositoryOptions, Stats, Visit};
 pub use restore::{RestoreOptions, RestoreReport};
 pub use snapshot::{Problem, ProblemKind, Snapshot, SnapshotFilter, Totals};
 pub use source::{LocalTree, LocalTreeOptions, Source, SourceDirectory, SourceFile, SourceItem};

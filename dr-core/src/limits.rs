@@ -59,4 +59,4 @@ pub(crate) const LABEL_BYTES_MAX: usize = 128;
 const _: () = assert!(PACK_FOOTER_BYTES_MAX as u64 <= PACK_BYTES_MAX);
 const _: () = assert!(XATTR_BYTES_MAX <= XATTRS_BYTES_MAX);
 const _: () = assert!(XATTRS_BYTES_MAX * 4 <= TREE_CHUNK_BYTES_MAX as usize);
-const _: () = assert!(KEY_SLOTS_MAX * 80 + 1 <= HEADER_AUX_BYTES_MAX);
+const _: () = assert!(KEY_SLOTS_MAX * 80 < HEADER_AUX_BYTES_MAX);

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 pub mod compare;
+pub mod flaky;
 pub mod inject;
 pub mod repo;
+pub mod steps;
 pub mod tidy;
 pub mod tree;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use dr_core::{
     BackupOptions, BackupReport, CancelToken, CheckOptions, CheckReport, Context, CreateOptions, Credentials,
-    LocalTree, LocalTreeOptions, Repository, RepositoryOptions, RestoreOptions, RestoreReport, Result, Snapshot,
-    SnapshotFilter,
+    LocalTree, LocalTreeOptions, Repository, RepositoryOptions, RestoreOptions, RestoreReport, Result,
+    Snapshot, SnapshotFilter,
 };
 use dr_store::Store;
 

@@ -48,7 +48,10 @@ impl TreeSpec {
                 self.0.insert(path.as_bytes().to_vec(), node);
             }
             Some((first, rest)) => {
-                let below = self.0.entry(first.as_bytes().to_vec()).or_insert_with(|| Node::Directory(TreeSpec::default()));
+                let below = self
+                    .0
+                    .entry(first.as_bytes().to_vec())
+                    .or_insert_with(|| Node::Directory(TreeSpec::default()));
                 if let Node::Directory(tree) = below {
                     tree.put(rest, node);
                 }
@@ -76,14 +79,17 @@ impl TreeSpec {
                 }
                 Node::File { seed, bytes } => {
                     let content = crate::noise(*seed, *bytes);
-                    if present.as_ref().is_some_and(fs::Metadata::is_file) && fs::read(&below).unwrap() == content {
+                    if present.as_ref().is_some_and(fs::Metadata::is_file)
+                        && fs::read(&below).unwrap() == content
+                    {
                         continue;
                     }
                     if present.is_some() {
                         remove(&below);
                     }
                     fs::write(&below, content).unwrap();
-                    fs::set_permissions(&below, fs::Permissions::from_mode(0o600 | (*seed as u32 & 0o077))).unwrap();
+                    fs::set_permissions(&below, fs::Permissions::from_mode(0o600 | (*seed as u32 & 0o077)))
+                        .unwrap();
                 }
                 Node::Symlink(target) => {
                     if present.is_some() {
@@ -96,7 +102,8 @@ impl TreeSpec {
                         remove(&below);
                     }
                     let mode = rustix::fs::Mode::from_raw_mode(0o640);
-                    rustix::fs::mknodat(rustix::fs::CWD, &below, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+                    rustix::fs::mknodat(rustix::fs::CWD, &below, rustix::fs::FileType::Fifo, mode, 0)
+                        .unwrap();
                 }
             }
         }
@@ -104,7 +111,11 @@ impl TreeSpec {
 }
 
 fn remove(path: &Path) {
-    if fs::symlink_metadata(path).unwrap().is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    if fs::symlink_metadata(path).unwrap().is_dir() {
+        fs::remove_dir_all(path).unwrap()
+    } else {
+        fs::remove_file(path).unwrap()
+    }
 }
 
 /// Lengths around every boundary of the engine: empty, the chunker's minimum, a frame, the chunker's maximum, a segment.

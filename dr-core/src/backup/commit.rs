@@ -67,8 +67,7 @@ impl Segments {
 
     fn write_one(&mut self, storer: &Storer<'_>, packs: &[crate::pack::PackEntry]) -> Result<()> {
         let repository = storer.repository;
-        let (sealed, table) =
-            seal_segment(&repository.ring, &segment_of_packs(packs), &*repository.entropy)?;
+        let (sealed, table) = seal_segment(&repository.ring, &segment_of_packs(packs), &*repository.entropy)?;
         let hash = ObjectHash::of_parts([sealed.as_slice()]);
         if let Some(cache) = &repository.cache {
             cache.keep_table(&hash, &table);
@@ -167,12 +166,20 @@ fn append_commit(
     own_objects.extend(&event.segments);
     let mut refusal = None;
     let mut validate = |log: &Log| {
-        log.fold.check_commit(&own_objects, &dedup, &event.reused).map_err(|refused| refuse(refused, &mut refusal))?;
+        log.fold
+            .check_commit(&own_objects, &dedup, &event.reused)
+            .map_err(|refused| refuse(refused, &mut refusal))?;
         Ok(Event::Commit(event.clone()))
     };
     let mut log = lock(&repository.log);
-    let appended =
-        append(&mut log, &*repository.store, &repository.ring, &*repository.entropy, repository.writer, &mut validate);
+    let appended = append(
+        &mut log,
+        &*repository.store,
+        &repository.ring,
+        &*repository.entropy,
+        repository.writer,
+        &mut validate,
+    );
     if refusal.is_some() {
         return Ok(true);
     }

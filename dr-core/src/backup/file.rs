@@ -58,9 +58,9 @@ impl FileJob {
             }
         };
         entry.name.clone_from(&self.entry.name);
-        let read = Reading::new(&*file, &entry).and_then(|mut reading| {
+        let read = Reading::new(&*file, &entry).map(|mut reading| {
             let stream = reading.store(storer, scratch, &self.entry.name);
-            Ok((stream, reading))
+            (stream, reading)
         });
         let (stream, reading) = match read {
             Ok((Ok(stream), reading)) => (stream, reading),
@@ -84,7 +84,11 @@ impl FileJob {
         entry.metadata.racy = !held_still || is_racy(&entry, looked);
         entry.kind = EntryKind::File(FileContent::new(bytes, stream, sparse));
         if !held_still {
-            done.problem = Some(Problem::new(self.path.as_slice(), ProblemKind::Changed, "it changed while it was read"));
+            done.problem = Some(Problem::new(
+                self.path.as_slice(),
+                ProblemKind::Changed,
+                "it changed while it was read",
+            ));
         }
         storer.ctx.observer.event(&Event::EntryDone { path: self.path, change: self.change, bytes });
         done.entry = Some(entry);
@@ -98,7 +102,8 @@ impl FileJob {
 
 /// What an I/O error of the source says of a path.
 pub(crate) fn problem_of(path: &[u8], error: &io::Error) -> Problem {
-    let kind = if error.kind() == io::ErrorKind::NotFound { ProblemKind::Vanished } else { ProblemKind::Unreadable };
+    let kind =
+        if error.kind() == io::ErrorKind::NotFound { ProblemKind::Vanished } else { ProblemKind::Unreadable };
     Problem::new(path, kind, error)
 }
 
@@ -167,7 +172,12 @@ impl<'f> Reading<'f> {
         filled.and_then(|()| cutter.finish(scratch)).map_err(Failed::Engine)
     }
 
-    fn store_small(&mut self, storer: &Storer<'_>, scratch: &mut Scratch, name: &[u8]) -> Result<Stream, Failed> {
+    fn store_small(
+        &mut self,
+        storer: &Storer<'_>,
+        scratch: &mut Scratch,
+        name: &[u8],
+    ) -> Result<Stream, Failed> {
         let mut buffer = std::mem::take(&mut scratch.small);
         buffer.resize(self.data_bytes() as usize, 0);
         let mut filled = 0;

@@ -43,7 +43,12 @@ impl Repository {
     /// # Errors
     /// `Source` where nothing that was asked for is there, `Cancelled`, and what the store answers. What is wrong with
     /// single files is no error: the snapshot and the report say so.
-    pub fn backup(&self, source: &dyn Source, options: &BackupOptions, ctx: &Context<'_>) -> Result<BackupReport> {
+    pub fn backup(
+        &self,
+        source: &dyn Source,
+        options: &BackupOptions,
+        ctx: &Context<'_>,
+    ) -> Result<BackupReport> {
         refuse_all_missing(source)?;
         let mut options = options.clone();
         for _ in 0..ATTEMPTS_MAX {
@@ -77,7 +82,12 @@ fn refuse_all_missing(source: &dyn Source) -> Result<()> {
 
 impl Inner {
     /// One attempt; `None` where the rules of the log refused its commit.
-    fn backup_once(&self, source: &dyn Source, options: &BackupOptions, ctx: Context<'_>) -> Result<Option<BackupReport>> {
+    fn backup_once(
+        &self,
+        source: &dyn Source,
+        options: &BackupOptions,
+        ctx: Context<'_>,
+    ) -> Result<Option<BackupReport>> {
         let started = options.time.unwrap_or_else(|| self.clock.now());
         let log = self.synchronise()?;
         if !options.dry_run {
@@ -119,7 +129,12 @@ pub(crate) struct Run<'s, 'a> {
 }
 
 impl<'s, 'a> Run<'s, 'a> {
-    fn new(storer: &'s Storer<'a>, started: Timestamp, paths: Vec<PathBuf>, parents: &Parents<'_>) -> Result<Self> {
+    fn new(
+        storer: &'s Storer<'a>,
+        started: Timestamp,
+        paths: Vec<PathBuf>,
+        parents: &Parents<'_>,
+    ) -> Result<Self> {
         Ok(Run {
             storer,
             segments: Segments::default(),

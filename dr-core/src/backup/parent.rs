@@ -56,7 +56,8 @@ impl<'a> Parents<'a> {
 
     /// The parents' view of `/`.
     pub(crate) fn root(&self) -> ParentDirectory<'_> {
-        let streams: Vec<Option<&Stream>> = self.snapshots.iter().map(|snapshot| Some(&snapshot.root)).collect();
+        let streams: Vec<Option<&Stream>> =
+            self.snapshots.iter().map(|snapshot| Some(&snapshot.root)).collect();
         self.directory(&streams)
     }
 

@@ -278,7 +278,16 @@ impl<'s, 'a> Scan<'s, 'a> {
         self.next_id += 1;
         let entries = Vec::with_capacity(items.len());
         let items = items.into_iter();
-        let open = OpenDirectory { path, directory: Some(directory), items, looked, parent, entries, pending: 0, own };
+        let open = OpenDirectory {
+            path,
+            directory: Some(directory),
+            items,
+            looked,
+            parent,
+            entries,
+            pending: 0,
+            own,
+        };
         self.open.insert(id, open);
         self.stack.push(id);
     }

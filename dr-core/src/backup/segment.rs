@@ -51,7 +51,12 @@ impl SegmentJob {
             refs.push(ChunkRef { id, bytes: *length as u32 });
             let is_new = storer.claim(&id, chunk.len());
             if !frame.is_empty() && (!is_new || start + length - frame_start > FRAME_TARGET_BYTES) {
-                storer.store_frame(PackClass::Data, &self.bytes[frame_start..start], std::mem::take(&mut frame), scratch)?;
+                storer.store_frame(
+                    PackClass::Data,
+                    &self.bytes[frame_start..start],
+                    std::mem::take(&mut frame),
+                    scratch,
+                )?;
             }
             if is_new {
                 if frame.is_empty() {

@@ -103,9 +103,8 @@ impl<'a> Storer<'a> {
         options: &'a BackupOptions,
         ctx: Context<'a>,
     ) -> Result<Storer<'a>> {
-        let seed = |_| -> Result<u64> {
-            Ok(u64::from_le_bytes(crate::entropy::random(&*repository.entropy)?))
-        };
+        let seed =
+            |_| -> Result<u64> { Ok(u64::from_le_bytes(crate::entropy::random(&*repository.entropy)?)) };
         let [data, tree] = [seed(0)?, seed(1)?];
         Ok(Storer {
             repository,
@@ -117,7 +116,10 @@ impl<'a> Storer<'a> {
             claims: (0..SHARDS).map(|_| Mutex::default()).collect(),
             window: Mutex::default(),
             trees: Mutex::default(),
-            packs: [Mutex::new(OpenPacks::new(PackClass::Data, data)), Mutex::new(OpenPacks::new(PackClass::Tree, tree))],
+            packs: [
+                Mutex::new(OpenPacks::new(PackClass::Data, data)),
+                Mutex::new(OpenPacks::new(PackClass::Tree, tree)),
+            ],
             finished: Mutex::default(),
             dedup_packs: Mutex::default(),
             counts: Counts::default(),
@@ -179,7 +181,12 @@ impl<'a> Storer<'a> {
             return Ok(());
         }
         let (codec, bytes) = scratch.compressor.compress(raw);
-        let full = lock(&self.packs[class as usize]).add(Frame { codec, raw_bytes: raw.len() as u32, bytes, chunks });
+        let full = lock(&self.packs[class as usize]).add(Frame {
+            codec,
+            raw_bytes: raw.len() as u32,
+            bytes,
+            chunks,
+        });
         full.map_or(Ok(()), |pack| self.store_pack(class, pack))
     }
 
@@ -269,6 +276,10 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new(options: &BackupOptions) -> Result<Scratch> {
-        Ok(Scratch { compressor: Compressor::new(options.compression)?, buffer: Vec::new(), small: Vec::new() })
+        Ok(Scratch {
+            compressor: Compressor::new(options.compression)?,
+            buffer: Vec::new(),
+            small: Vec::new(),
+        })
     }
 }

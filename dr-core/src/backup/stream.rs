@@ -32,7 +32,12 @@ impl Repository {
     /// # Errors
     /// `Source` where the stream fails or is not confirmed (no snapshot is made then), `InvalidInput` for a bad name,
     /// `Cancelled`, and what the store answers.
-    pub fn backup_stream(&self, input: StreamInput, options: &BackupOptions, ctx: &Context<'_>) -> Result<BackupReport> {
+    pub fn backup_stream(
+        &self,
+        input: StreamInput,
+        options: &BackupOptions,
+        ctx: &Context<'_>,
+    ) -> Result<BackupReport> {
         let options = BackupOptions { parent: Parent::Nothing, partial_every: None, ..options.clone() };
         // A stream cannot be read a second time.
         self.0.backup_stream_once(input, &options, *ctx)?.ok_or_else(condemned)
@@ -40,7 +45,12 @@ impl Repository {
 }
 
 impl Inner {
-    fn backup_stream_once(&self, input: StreamInput, options: &BackupOptions, ctx: Context<'_>) -> Result<Option<BackupReport>> {
+    fn backup_stream_once(
+        &self,
+        input: StreamInput,
+        options: &BackupOptions,
+        ctx: Context<'_>,
+    ) -> Result<Option<BackupReport>> {
         let components = split_name(&input.name)?;
         let started = options.time.unwrap_or_else(|| self.clock.now());
         let log = self.synchronise()?;
@@ -49,8 +59,13 @@ impl Inner {
         }
         let index = self.index(&log)?;
         let path = PathBuf::from(format!("/{}", components.join("/")));
-        let parents =
-            Parents::find(self, &log, ChunkReader::new(self, index.clone()), options, std::slice::from_ref(&path))?;
+        let parents = Parents::find(
+            self,
+            &log,
+            ChunkReader::new(self, index.clone()),
+            options,
+            std::slice::from_ref(&path),
+        )?;
         let storer = Storer::new(self, index, options, ctx)?;
         let mut run = Run::new(&storer, started, vec![path.clone()], &parents)?;
         let StreamInput { reader, confirm, .. } = input;
@@ -128,7 +143,9 @@ impl ReadAhead {
         std::thread::Builder::new()
             .name("dr-stream".to_owned())
             .spawn(move || read_on(reader, &sender))
-            .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))?;
+            .map_err(|error| {
+                Error::new(ErrorKind::Internal, "no thread could be started").with_source(error)
+            })?;
         Ok(ReadAhead { parts, ready: VecDeque::new(), cancel })
     }
 
@@ -149,7 +166,9 @@ impl ReadAhead {
                 Ok(Ok(part)) if part.is_empty() => {}
                 Ok(Ok(part)) => return Ok(Some(part)),
                 Ok(Err(error)) => {
-                    return Err(Error::new(ErrorKind::Source, "the stream could not be read").with_source(error));
+                    return Err(
+                        Error::new(ErrorKind::Source, "the stream could not be read").with_source(error)
+                    );
                 }
                 Err(RecvTimeoutError::Timeout) => self.cancel.check()?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
@@ -176,4 +195,3 @@ fn read_on(mut reader: Box<dyn Read + Send>, parts: &SyncSender<io::Result<Vec<u
         }
     }
 }
-

@@ -56,7 +56,11 @@ impl Window {
         let item = Item { id, start: self.bytes.len(), bytes: chunk.len() };
         self.bytes.extend_from_slice(chunk);
         self.items.push(((extension.into(), name.into()), item));
-        if self.bytes.len() >= WINDOW_BYTES { self.take(PackClass::Data, FRAME_TARGET_BYTES) } else { Vec::new() }
+        if self.bytes.len() >= WINDOW_BYTES {
+            self.take(PackClass::Data, FRAME_TARGET_BYTES)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Empties the window into frames.

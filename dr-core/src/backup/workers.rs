@@ -12,7 +12,9 @@ pub(crate) fn with_workers<T>(storer: &Storer<'_>, coordinate: impl FnOnce() -> 
             std::thread::Builder::new()
                 .name("dr-backup".to_owned())
                 .spawn_scoped(scope, || work(storer))
-                .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))
+                .map_err(|error| {
+                    Error::new(ErrorKind::Internal, "no thread could be started").with_source(error)
+                })
                 .inspect_err(|_| storer.queue.abort(Error::cancelled()))?;
         }
         match coordinate() {

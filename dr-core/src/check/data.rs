@@ -32,7 +32,8 @@ pub(super) fn check_data(
         .num_threads(ctx.parallelism)
         .build()
         .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))?;
-    let listed: std::collections::HashSet<ObjectHash> = index.packs().into_iter().map(|pack| pack.hash).collect();
+    let listed: std::collections::HashSet<ObjectHash> =
+        index.packs().into_iter().map(|pack| pack.hash).collect();
     let read = AtomicU64::new(0);
     threads.install(|| {
         stored.par_iter().try_for_each(|(hash, (class, bytes))| {
@@ -41,7 +42,9 @@ pub(super) fn check_data(
             let checked = check_pack(repository, index, *class, hash, ctx);
             read.fetch_add(*bytes, Ordering::Relaxed);
             match checked {
-                Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => return Err(error),
+                Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => {
+                    return Err(error);
+                }
                 Err(error) if listed.contains(hash) => findings.failure(&name, &error),
                 Err(error) => findings.error(&name, format_args!("{error}; nothing needs the pack")),
                 Ok(()) => {}
@@ -52,7 +55,13 @@ pub(super) fn check_data(
     Ok(read.into_inner())
 }
 
-fn check_pack(repository: &Inner, index: &Index, class: PackClass, hash: &ObjectHash, ctx: Context<'_>) -> Result<()> {
+fn check_pack(
+    repository: &Inner,
+    index: &Index,
+    class: PackClass,
+    hash: &ObjectHash,
+    ctx: Context<'_>,
+) -> Result<()> {
     let bytes = repository.store.get(&names::pack(class, hash))?;
     if ObjectHash::of_parts([&bytes[..]]) != *hash {
         return Err(Error::corrupt("the pack does not hash to its name"));
@@ -67,11 +76,15 @@ fn check_pack(repository: &Inner, index: &Index, class: PackClass, hash: &Object
                 return Err(Error::corrupt(format!("chunk {id} does not hash to its id")));
             }
             let in_index = index.lookup(id).any(|location| {
-                location.pack.hash == *hash && location.frame_offset == frame.offset && location.shape == frame.shape
+                location.pack.hash == *hash
+                    && location.frame_offset == frame.offset
+                    && location.shape == frame.shape
             });
             let pack_is_listed = || index.packs().iter().any(|listed| listed.hash == *hash);
             if !in_index && pack_is_listed() {
-                return Err(Error::corrupt(format!("the index does not know where chunk {id} lies in the pack")));
+                return Err(Error::corrupt(format!(
+                    "the index does not know where chunk {id} lies in the pack"
+                )));
             }
         }
     }

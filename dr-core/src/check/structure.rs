@@ -19,15 +19,24 @@ use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chun
 
 pub(super) fn check_log(log: &Log, findings: &Findings) {
     for damaged in log.damage() {
-        findings.error(names::slot(damaged.slot), format_args!("the slot of the log is damaged: {}", damaged.why));
+        findings.error(
+            names::slot(damaged.slot),
+            format_args!("the slot of the log is damaged: {}", damaged.why),
+        );
     }
     for void in log.damaged.iter().filter(|slot| slot.void) {
-        findings.note(names::slot(void.slot), "the slot was written bad and says nothing; nothing depends on it");
+        findings
+            .note(names::slot(void.slot), "the slot was written bad and says nothing; nothing depends on it");
     }
 }
 
 /// Reads every live segment from the store, and makes the index of what could be read.
-pub(super) fn check_index(repository: &Inner, log: &Log, findings: &Findings, ctx: Context<'_>) -> Result<Index> {
+pub(super) fn check_index(
+    repository: &Inner,
+    log: &Log,
+    findings: &Findings,
+    ctx: Context<'_>,
+) -> Result<Index> {
     let mut tables = Vec::new();
     for place in log.fold.segments() {
         ctx.cancel.check()?;
@@ -48,7 +57,12 @@ pub(super) fn check_index(repository: &Inner, log: &Log, findings: &Findings, ct
 }
 
 /// Compares the packs that the index speaks of with those that are there.
-pub(super) fn check_packs(repository: &Inner, index: &Index, log: &Log, findings: &Findings) -> Result<StoredPacks> {
+pub(super) fn check_packs(
+    repository: &Inner,
+    index: &Index,
+    log: &Log,
+    findings: &Findings,
+) -> Result<StoredPacks> {
     let mut stored = HashMap::new();
     for class in PackClass::ALL {
         repository.store.list(class.folder(), None, &mut |meta| {
@@ -67,7 +81,9 @@ pub(super) fn check_packs(repository: &Inner, index: &Index, log: &Log, findings
         let name = names::pack(pack.class, &pack.hash);
         match stored.get(&pack.hash) {
             None => findings.error(name, "the pack is missing"),
-            Some((class, _)) if *class != pack.class => findings.error(name, "the pack is in the other class's folder"),
+            Some((class, _)) if *class != pack.class => {
+                findings.error(name, "the pack is in the other class's folder")
+            }
             Some((_, bytes)) if *bytes != pack.bytes => {
                 findings.error(name, format_args!("the pack has {bytes} bytes instead of {}", pack.bytes));
             }
@@ -77,7 +93,11 @@ pub(super) fn check_packs(repository: &Inner, index: &Index, log: &Log, findings
     for (hash, (class, bytes)) in &stored {
         if !listed.contains(hash) {
             let condemned = log.fold.condemned().contains(hash);
-            let why = if condemned { "may be deleted" } else { "is listed by no index segment: a run was cut short" };
+            let why = if condemned {
+                "may be deleted"
+            } else {
+                "is listed by no index segment: a run was cut short"
+            };
             findings.note(names::pack(*class, hash), format_args!("the pack ({bytes} bytes) {why}"));
         }
     }
@@ -108,7 +128,9 @@ pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) 
             let is_intact = ObjectHash::of_parts([&bytes[..]]) == hash;
             match (is_intact, needed.remove(&hash)) {
                 (false, true) => findings.error(&meta.name, "the object does not hash to its name"),
-                (false, false) => findings.error(&meta.name, "the object does not hash to its name; nothing needs it"),
+                (false, false) => {
+                    findings.error(&meta.name, "the object does not hash to its name; nothing needs it")
+                }
                 (true, false) => findings.note(&meta.name, "nothing refers to the object"),
                 (true, true) => {}
             }
@@ -116,14 +138,20 @@ pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) 
     }
     for (slot, _) in repository.ring.slots() {
         if needed.contains(slot) {
-            findings.error(names::hashed(names::KEYS, slot), "the key slot is missing: its password opens nothing any more");
+            findings.error(
+                names::hashed(names::KEYS, slot),
+                "the key slot is missing: its password opens nothing any more",
+            );
         }
     }
     if let Some((_, ring)) = log.fold.ring.filter(|(_, ring)| needed.contains(ring)) {
         findings.error(names::hashed(names::RING, &ring), "the key ring is missing");
     }
     for checkpoint in log.fold.checkpoints.iter().filter(|hash| needed.contains(*hash)) {
-        findings.note(names::hashed(names::CHECKPOINT, checkpoint), "the checkpoint is missing; it is only a copy");
+        findings.note(
+            names::hashed(names::CHECKPOINT, checkpoint),
+            "the checkpoint is missing; it is only a copy",
+        );
     }
     Ok(())
 }
@@ -242,8 +270,10 @@ impl Walk<'_> {
             known = Some(location);
         }
         Err(match known {
-            Some(location) => Error::corrupt("the pack of a chunk is missing").with_object(names::pack(class, &location.pack.hash)),
-            None => Error::corrupt("a chunk is in no pack that the index knows").with_object(format!("chunk {}", chunk.id)),
+            Some(location) => Error::corrupt("the pack of a chunk is missing")
+                .with_object(names::pack(class, &location.pack.hash)),
+            None => Error::corrupt("a chunk is in no pack that the index knows")
+                .with_object(format!("chunk {}", chunk.id)),
         })
     }
 
@@ -251,4 +281,3 @@ impl Walk<'_> {
         self.findings.failure(format_args!("{}:{}", self.what, as_path(path).display()), error);
     }
 }
-

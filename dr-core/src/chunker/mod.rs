@@ -38,9 +38,9 @@ pub(crate) fn check_params(params: &ChunkerParams) -> Result<(), FormatError> {
         && params.min_bytes < params.average_bytes
         && params.average_bytes < params.max_bytes
         && params.max_bytes <= CHUNK_BYTES_MAX
-        && params.min_bytes % 2 == 0
+        && params.min_bytes.is_multiple_of(2)
         && params.average_bytes.is_power_of_two()
-        && params.max_bytes % 2 == 0;
+        && params.max_bytes.is_multiple_of(2);
     let bits = params.average_bytes.max(1).ilog2();
     let normalised = u32::from(params.normalisation) <= 4 && bits > u32::from(params.normalisation);
     if ordered && normalised { Ok(()) } else { Err(invalid(WHAT, "they are out of order")) }
@@ -76,7 +76,8 @@ impl Chunker {
             output.fill(&mut bytes);
             *word = u64::from_le_bytes(bytes);
         }
-        let gear: Box<[u64; 256]> = Box::new(std::array::from_fn(|byte| words[byte & 15] ^ words[16 + (byte >> 4)]));
+        let gear: Box<[u64; 256]> =
+            Box::new(std::array::from_fn(|byte| words[byte & 15] ^ words[16 + (byte >> 4)]));
         let gear_shifted = Box::new(gear.map(|word| word << 1));
         let bits = params.average_bytes.ilog2();
         Chunker {

@@ -57,7 +57,13 @@ fn another_key_cuts_elsewhere_and_a_shifted_copy_cuts_alike() {
     let chunker = Chunker::from_key(&[1; 32], SMALL);
     assert_ne!(cuts(&chunker, &data), cuts(&Chunker::from_key(&[2; 32], SMALL), &data));
     let ends = |lengths: Vec<usize>, start: usize| {
-        lengths.into_iter().scan(start, |end, length| { *end += length; Some(*end) }).collect::<Vec<_>>()
+        lengths
+            .into_iter()
+            .scan(start, |end, length| {
+                *end += length;
+                Some(*end)
+            })
+            .collect::<Vec<_>>()
     };
     let whole = ends(cuts(&chunker, &data), 0);
     let shifted = ends(cuts(&chunker, &data[1000..]), 1000);

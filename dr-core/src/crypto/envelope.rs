@@ -66,7 +66,12 @@ impl ObjectKey {
     }
 
     /// Decrypts `sealed`, a ciphertext and its tag, in place; `None` where it was altered.
-    pub(crate) fn open<'a>(&self, number: u32, associated: &[u8], sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
+    pub(crate) fn open<'a>(
+        &self,
+        number: u32,
+        associated: &[u8],
+        sealed: &'a mut [u8],
+    ) -> Option<&'a mut [u8]> {
         let length = sealed.len().checked_sub(TAG_BYTES)?;
         let (text, tag) = sealed.split_at_mut(length);
         let tag: [u8; TAG_BYTES] = (*tag).try_into().ok()?;
@@ -99,7 +104,13 @@ fn associated(key: &ObjectKey, location: u64) -> [u8; 40] {
 
 /// Seals a body as an object of one message: header, commitment, then length, body and padding as one sealed message.
 /// The salt hashes fresh randomness and the body, so that repeated randomness repeats no key for different bytes.
-pub(crate) fn seal_object(kek: &Kek, mut header: Header, location: u64, body: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>> {
+pub(crate) fn seal_object(
+    kek: &Kek,
+    mut header: Header,
+    location: u64,
+    body: &[u8],
+    entropy: &dyn Entropy,
+) -> Result<Vec<u8>> {
     let randomness: [u8; 32] = random(entropy)?;
     header.salt = hedged_salt(&randomness, |hasher| {
         hasher.update(&location.to_le_bytes()).update(body);
@@ -133,9 +144,8 @@ pub(crate) fn open_object(
     let kek = keks(&header)?;
     let (plain_header, rest) = bytes.split_at(header_bytes);
     let key = ObjectKey::derive(&kek, plain_header);
-    let (commit, sealed) = rest
-        .split_at_checked(COMMIT_BYTES)
-        .ok_or_else(|| Error::corrupt("the object is cut short"))?;
+    let (commit, sealed) =
+        rest.split_at_checked(COMMIT_BYTES).ok_or_else(|| Error::corrupt("the object is cut short"))?;
     if !key.is_committed(commit) {
         return Err(Error::corrupt("the object's key commitment does not match"));
     }
@@ -171,7 +181,14 @@ mod tests {
     use crate::entropy::SystemEntropy;
 
     fn header() -> Header {
-        Header { object: ObjectType::List, key_mode: 0, epoch: 0, repository: [1; 16], salt: [0; 32], aux: vec![] }
+        Header {
+            object: ObjectType::List,
+            key_mode: 0,
+            epoch: 0,
+            repository: [1; 16],
+            salt: [0; 32],
+            aux: vec![],
+        }
     }
 
     fn kek() -> Kek {

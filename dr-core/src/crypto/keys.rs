@@ -86,7 +86,10 @@ impl KeyRing {
             return Err(Error::corrupt("the object belongs to another repository"));
         }
         let secret = self.epochs.iter().find(|(epoch, _)| *epoch == header.epoch).ok_or_else(|| {
-            Error::new(ErrorKind::WrongCredentials, "the object is sealed with a key that this key slot does not give")
+            Error::new(
+                ErrorKind::WrongCredentials,
+                "the object is sealed with a key that this key slot does not give",
+            )
         })?;
         let context = match header.object {
             ObjectType::DataPack => "dr 2026 v1 kek data",
@@ -130,7 +133,11 @@ impl KeyRing {
 
     pub(crate) fn encode(&self, config: ObjectHash) -> Vec<u8> {
         let mut keys = Vec::new();
-        keys.extend(self.epochs.iter().map(|(epoch, secret)| RingKey::Epoch { epoch: *epoch, secret: *secret.bytes() }));
+        keys.extend(
+            self.epochs
+                .iter()
+                .map(|(epoch, secret)| RingKey::Epoch { epoch: *epoch, secret: *secret.bytes() }),
+        );
         keys.extend(self.domains.iter().map(|(domain, secret, chunker)| RingKey::Domain {
             domain: *domain,
             secret: *secret.bytes(),
@@ -143,8 +150,13 @@ impl KeyRing {
     /// Decodes a ring's body; also gives the hash of the `config` it belongs to.
     pub(crate) fn decode(repository: [u8; 16], bytes: &[u8]) -> Result<(KeyRing, ObjectHash)> {
         let body = body::decode::<RingBody>("a key ring", bytes)?.value;
-        let mut ring =
-            KeyRing { repository, generation: body.generation, epochs: vec![], domains: vec![], slots: vec![] };
+        let mut ring = KeyRing {
+            repository,
+            generation: body.generation,
+            epochs: vec![],
+            domains: vec![],
+            slots: vec![],
+        };
         for key in &body.keys {
             match key {
                 RingKey::Epoch { epoch, secret } => ring.epochs.push((*epoch, Secret::new(*secret))),

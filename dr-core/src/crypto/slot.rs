@@ -71,7 +71,8 @@ fn wrapping_key(slot: &KeySlot, credentials: &Credentials) -> Result<Option<Obje
         (Material::Key(key), Derivation::Raw) => key.clone(),
         (Material::Password(password), Derivation::Argon2id { memory_kib, passes, lanes }) => {
             let failed = |error: argon2::Error| {
-                Error::new(ErrorKind::LimitExceeded, "the key could not be derived").with_source(error.to_string())
+                Error::new(ErrorKind::LimitExceeded, "the key could not be derived")
+                    .with_source(error.to_string())
             };
             let params = Params::new(memory_kib, passes, lanes, Some(32)).map_err(failed)?;
             let mut output = Zeroizing::new([0; 32]);

@@ -68,8 +68,8 @@ pub(crate) fn encode_plain<T: Serialize>(value: &T, into: &mut Vec<u8>) {
 /// Decodes a value from bincode; the whole input must be consumed.
 pub(crate) fn decode_plain<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, FormatError> {
     let config = bincode::config::standard().with_limit::<MAX>();
-    let (value, consumed) =
-        bincode::serde::decode_from_slice(bytes, config).map_err(|_| invalid(what, "its body does not decode"))?;
+    let (value, consumed) = bincode::serde::decode_from_slice(bytes, config)
+        .map_err(|_| invalid(what, "its body does not decode"))?;
     if consumed != bytes.len() {
         return Err(invalid(what, "bytes follow its body"));
     }

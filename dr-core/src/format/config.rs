@@ -63,7 +63,10 @@ impl Config {
             return Err(invalid(WHAT, "its checksum does not match"));
         }
         if suite != 1 {
-            return Err(FormatError::Unsupported { what: "the repository's suite", version: u32::from(suite) });
+            return Err(FormatError::Unsupported {
+                what: "the repository's suite",
+                version: u32::from(suite),
+            });
         }
         let mode = match mode {
             0 => LogMode::CreateIfAbsent,

@@ -103,7 +103,10 @@ impl Header {
             }
         }
         if key_mode != 0 {
-            return Err(FormatError::Unsupported { what: "an object's key mode", version: u32::from(key_mode) });
+            return Err(FormatError::Unsupported {
+                what: "an object's key mode",
+                version: u32::from(key_mode),
+            });
         }
         let object = ObjectType::from_byte(object)
             .ok_or(FormatError::Unsupported { what: "an object's type", version: u32::from(object) })?;

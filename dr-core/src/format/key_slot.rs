@@ -4,9 +4,7 @@
 use super::envelope::{COMMIT_BYTES, TAG_BYTES};
 use super::reader::Reader;
 use super::{FormatError, invalid};
-use crate::limits::{
-    KDF_LANES_MAX, KDF_MEMORY_KIB_MAX, KDF_PASSES_MAX, KEY_SLOT_BYTES_MAX, LABEL_BYTES_MAX,
-};
+use crate::limits::{KDF_LANES_MAX, KDF_MEMORY_KIB_MAX, KDF_PASSES_MAX, KEY_SLOT_BYTES_MAX, LABEL_BYTES_MAX};
 
 const WHAT: &str = "a key slot";
 const MAGIC: [u8; 8] = *b"\x89drkey\r\n";
@@ -82,7 +80,9 @@ impl KeySlot {
             1 => bounded(memory_kib, passes, lanes)?,
             2 if (memory_kib, passes, lanes) == (0, 0, 0) => Derivation::Raw,
             2 => return Err(invalid(WHAT, "a raw key has a derivation cost")),
-            _ => return Err(FormatError::Unsupported { what: "a key slot's kind", version: u32::from(kind) }),
+            _ => {
+                return Err(FormatError::Unsupported { what: "a key slot's kind", version: u32::from(kind) });
+            }
         };
         let salt = reader.array()?;
         let label_bytes = usize::from(reader.u8()?);

@@ -39,7 +39,9 @@ pub(crate) enum Event {
     Checkpoint(Checkpoint),
     Keys(Keys),
     /// Of a kind that this program does not know.
-    Unknown { kind: u16 },
+    Unknown {
+        kind: u16,
+    },
 }
 
 /// Slot 0.
@@ -240,5 +242,9 @@ pub(crate) fn decode_list(bytes: &[u8]) -> Result<Vec<ObjectHash>, FormatError> 
         return Err(FormatError::TooLarge { what: WHAT });
     }
     let list: StoredList = body::decode(WHAT, bytes)?.value;
-    if list.hashes.is_sorted_by(|a, b| a < b) { Ok(list.hashes) } else { Err(invalid(WHAT, "it is not sorted")) }
+    if list.hashes.is_sorted_by(|a, b| a < b) {
+        Ok(list.hashes)
+    } else {
+        Err(invalid(WHAT, "it is not sorted"))
+    }
 }

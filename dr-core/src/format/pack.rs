@@ -8,7 +8,9 @@ use super::envelope::{Header, TAG_BYTES};
 use super::reader::Reader;
 use super::{FormatError, invalid};
 use crate::id::ChunkId;
-use crate::limits::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, PACK_CHUNKS_MAX, PACK_FOOTER_BYTES_MAX, PACK_FOREIGN_HEADERS_MAX};
+use crate::limits::{
+    CHUNK_BYTES_MAX, FRAME_BYTES_MAX, PACK_CHUNKS_MAX, PACK_FOOTER_BYTES_MAX, PACK_FOREIGN_HEADERS_MAX,
+};
 
 const WHAT: &str = "a pack's footer";
 /// The number that the footer is sealed under.

@@ -81,7 +81,9 @@ impl Drop for RingKey {
     fn drop(&mut self) {
         use zeroize::Zeroize;
         match self {
-            RingKey::Epoch { secret, .. } | RingKey::Domain { secret, .. } | RingKey::Slot { key: secret, .. } => {
+            RingKey::Epoch { secret, .. }
+            | RingKey::Domain { secret, .. }
+            | RingKey::Slot { key: secret, .. } => {
                 secret.zeroize();
             }
         }

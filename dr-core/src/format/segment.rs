@@ -114,7 +114,8 @@ impl Segment {
             inputs: self.inputs.clone(),
             packs: self.packs.iter().map(|pack| (pack.class as u8, pack.hash, pack.bytes)).collect(),
             headers: self.headers.iter().map(Header::encode).collect(),
-            filter_bytes: u32::try_from(filter.len()).expect("a filter takes 2 bytes for each of 2^22 chunks"),
+            filter_bytes: u32::try_from(filter.len())
+                .expect("a filter takes 2 bytes for each of 2^22 chunks"),
             chunks: u32::try_from(self.chunks.len()).expect("a segment holds at most 2^22 chunks"),
             frames: u32::try_from(self.frames.len()).expect("a frame holds at least one chunk"),
             page_firsts: self.chunks.chunks(PAGE_RECORDS).map(|page| first_bytes(&page[0].id)).collect(),
@@ -138,7 +139,8 @@ impl Segment {
     /// Puts a segment together from its footer and its sections (as many and as long as the footer says).
     pub(crate) fn decode(footer: &SegmentFooter, sections: &[Vec<u8>]) -> Result<Segment, FormatError> {
         let packs = footer.packs.iter().map(decode_pack).collect::<Result<Vec<_>, _>>()?;
-        let headers = footer.headers.iter().map(|header| decode_header(header)).collect::<Result<Vec<_>, _>>()?;
+        let headers =
+            footer.headers.iter().map(|header| decode_header(header)).collect::<Result<Vec<_>, _>>()?;
         let chunk_pages = (footer.chunks as usize).div_ceil(PAGE_RECORDS);
         let (chunk_sections, frame_sections) = sections
             .get(1..)
@@ -213,8 +215,7 @@ impl ChunkRecord {
 impl FrameRecord {
     pub(crate) fn encode(&self, into: &mut Vec<u8>) {
         let shape = &self.shape;
-        for number in
-            [self.pack, self.offset, self.header, shape.number, shape.raw_bytes, shape.stored_bytes]
+        for number in [self.pack, self.offset, self.header, shape.number, shape.raw_bytes, shape.stored_bytes]
         {
             into.extend_from_slice(&number.to_le_bytes());
         }

@@ -97,10 +97,10 @@ fn check_entry(entry: &Entry) -> Result<(), FormatError> {
             check_sparse(content.bytes, &content.stream, content.sparse.as_ref())?;
         }
         EntryKind::Directory(stream) => check_stream(stream)?,
-        EntryKind::Symlink(target) => {
-            if target.is_empty() || target.len() > LINK_TARGET_BYTES_MAX || target.contains(&0) {
-                return Err(invalid(WHAT, "a symbolic link's target is not valid"));
-            }
+        EntryKind::Symlink(target)
+            if target.is_empty() || target.len() > LINK_TARGET_BYTES_MAX || target.contains(&0) =>
+        {
+            return Err(invalid(WHAT, "a symbolic link's target is not valid"));
         }
         _ => {}
     }
@@ -137,18 +137,27 @@ pub(crate) fn check_extents(extents: &[Extent], data_bytes: u64, file_bytes: u64
     let (mut end, mut total) = (0u64, 0u64);
     for extent in extents {
         let next = extent.offset.checked_add(extent.bytes);
-        let Some(next) = next.filter(|next| extent.offset >= end && extent.bytes > 0 && *next <= file_bytes) else {
+        let Some(next) = next.filter(|next| extent.offset >= end && extent.bytes > 0 && *next <= file_bytes)
+        else {
             return Err(invalid("a sparse file", "its extents are not in order"));
         };
         end = next;
         total += extent.bytes;
     }
-    if total == data_bytes { Ok(()) } else { Err(invalid("a sparse file", "its extents do not hold its data")) }
+    if total == data_bytes {
+        Ok(())
+    } else {
+        Err(invalid("a sparse file", "its extents do not hold its data"))
+    }
 }
 
 /// Encodes a list of extents for a [`SparseMap::Stream`].
 pub(crate) fn encode_extents(extents: &[Extent]) -> Vec<u8> {
-    extents.iter().flat_map(|extent| [extent.offset.to_le_bytes(), extent.bytes.to_le_bytes()]).flatten().collect()
+    extents
+        .iter()
+        .flat_map(|extent| [extent.offset.to_le_bytes(), extent.bytes.to_le_bytes()])
+        .flatten()
+        .collect()
 }
 
 /// Decodes a list of extents.
@@ -158,7 +167,10 @@ pub(crate) fn decode_extents(bytes: &[u8]) -> Result<Vec<Extent>, FormatError> {
         return Err(FormatError::Truncated { what: "a sparse file's map" });
     }
     let number = |bytes: &[u8]| u64::from_le_bytes(*bytes.first_chunk().expect("half a record is 8 bytes"));
-    Ok(records.iter().map(|record| Extent { offset: number(&record[..8]), bytes: number(&record[8..]) }).collect())
+    Ok(records
+        .iter()
+        .map(|record| Extent { offset: number(&record[..8]), bytes: number(&record[8..]) })
+        .collect())
 }
 
 pub(crate) fn check_stream(stream: &Stream) -> Result<(), FormatError> {

@@ -57,9 +57,8 @@ impl fmt::Debug for Compressor {
 
 impl Compressor {
     pub(crate) fn new(compression: Compression) -> Result<Compressor> {
-        let failed = |error| {
-            Error::new(ErrorKind::Internal, "the compressor could not be set up").with_source(error)
-        };
+        let failed =
+            |error| Error::new(ErrorKind::Internal, "the compressor could not be set up").with_source(error);
         Ok(Compressor {
             compression,
             context: zstd::bulk::Compressor::new(compression.level()).map_err(failed)?,
@@ -107,7 +106,12 @@ fn sampled_entropy(raw: &[u8]) -> f32 {
         }
     }
     let total = (SAMPLES * SAMPLE_BYTES) as f32;
-    counts.iter().filter(|count| **count > 0).map(|count| *count as f32 / total).map(|share| -share * share.log2()).sum()
+    counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| *count as f32 / total)
+        .map(|share| -share * share.log2())
+        .sum()
 }
 
 /// Decompresses a frame that is `raw_bytes` long, a length that was authenticated and is bounded.
@@ -118,7 +122,11 @@ pub(crate) fn decompress(codec: Codec, bytes: &[u8], raw_bytes: u32) -> Result<V
         Codec::Zstd => zstd::bulk::decompress(bytes, raw_bytes)
             .map_err(|error| Error::corrupt("a frame does not decompress").with_source(error))?,
     };
-    if raw.len() == raw_bytes { Ok(raw) } else { Err(Error::corrupt("a frame is not as long as it should be")) }
+    if raw.len() == raw_bytes {
+        Ok(raw)
+    } else {
+        Err(Error::corrupt("a frame is not as long as it should be"))
+    }
 }
 
 #[cfg(test)]

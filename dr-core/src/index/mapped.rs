@@ -20,9 +20,13 @@ impl MappedFile {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let file = File::from(descriptor);
         let metadata = file.metadata()?;
-        let is_private = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
+        let is_private =
+            metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
         if !metadata.is_file() || !is_private {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "a cache file that others can write"));
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "a cache file that others can write",
+            ));
         }
         // SAFETY: the bytes behind the map must not change while it lives. Cache files are written under another name,
         // renamed into place and never written again, by this program; nobody but this user (and root) can write them, as

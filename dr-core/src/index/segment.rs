@@ -19,7 +19,12 @@ pub(crate) fn segment_of_packs(packs: &[PackEntry]) -> Segment {
         segment.headers.push(pack.header.clone());
         for frame in &pack.frames {
             let place = segment.frames.len() as u32;
-            segment.frames.push(FrameRecord { pack: number, offset: frame.offset, header, shape: frame.shape });
+            segment.frames.push(FrameRecord {
+                pack: number,
+                offset: frame.offset,
+                header,
+                shape: frame.shape,
+            });
             let mut offset = 0;
             for (id, bytes) in &frame.chunks {
                 segment.chunks.push(ChunkRecord { id: *id, frame: place, offset, bytes: *bytes });
@@ -32,7 +37,11 @@ pub(crate) fn segment_of_packs(packs: &[PackEntry]) -> Segment {
 }
 
 /// Seals a segment as an object, and lays it out as a table for the cache.
-pub(crate) fn seal_segment(ring: &KeyRing, segment: &Segment, entropy: &dyn Entropy) -> Result<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn seal_segment(
+    ring: &KeyRing,
+    segment: &Segment,
+    entropy: &dyn Entropy,
+) -> Result<(Vec<u8>, Vec<u8>)> {
     let filter = build_filter(&segment.chunks);
     let table = encode_table(segment, &filter);
     let parts = segment.encode(filter);
@@ -63,7 +72,10 @@ pub(crate) fn seal_segment(ring: &KeyRing, segment: &Segment, entropy: &dyn Entr
     };
     seal(TRAILER_NUMBER, &trailer.encode());
     if object.len() as u64 > SEGMENT_BYTES_MAX {
-        return Err(Error::new(ErrorKind::LimitExceeded, "an index segment is larger than the format allows"));
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            "an index segment is larger than the format allows",
+        ));
     }
     Ok((object, table))
 }
@@ -93,7 +105,8 @@ pub(crate) fn open_segment(
         sealed.truncate(length);
         Ok(sealed)
     };
-    let trailer_start = object.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= start).ok_or_else(short)?;
+    let trailer_start =
+        object.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= start).ok_or_else(short)?;
     let trailer = Trailer::decode(
         &open(TRAILER_NUMBER, trailer_start..object.len())?,
         start as u64,
@@ -130,7 +143,7 @@ mod tests {
     use crate::format::pack::{Codec, FrameShape};
     use crate::id::{ChunkId, ObjectHash};
     use crate::index::Table;
-    use crate::pack::PackFrame;
+    use crate::pack::builder::PackFrame;
 
     fn packs(ring: &KeyRing, chunks: u32) -> Vec<PackEntry> {
         let frames = (0..chunks.div_ceil(10))
@@ -138,12 +151,25 @@ mod tests {
                 offset: 98 + number * 100,
                 shape: FrameShape { number, raw_bytes: 100, stored_bytes: 80, codec: Codec::Zstd },
                 chunks: (0..10)
-                    .map(|chunk| (ChunkId::from_bytes(*blake3::hash(&(number * 10 + chunk).to_le_bytes()).as_bytes()), 10))
+                    .map(|chunk| {
+                        (
+                            ChunkId::from_bytes(
+                                *blake3::hash(&(number * 10 + chunk).to_le_bytes()).as_bytes(),
+                            ),
+                            10,
+                        )
+                    })
                     .collect(),
             })
             .collect();
         let header = ring.header(ObjectType::DataPack);
-        vec![PackEntry { class: PackClass::Data, hash: ObjectHash::from_bytes([5; 32]), bytes: 1 << 20, header, frames }]
+        vec![PackEntry {
+            class: PackClass::Data,
+            hash: ObjectHash::from_bytes([5; 32]),
+            bytes: 1 << 20,
+            header,
+            frames,
+        }]
     }
 
     #[test]

@@ -15,7 +15,9 @@ use crate::error::{Error, Result};
 use crate::format::body;
 use crate::format::envelope::{Header, PackClass};
 use crate::format::reader::Reader;
-use crate::format::segment::{CHUNK_RECORD_BYTES, ChunkRecord, FILTER_CHUNKS_MIN, FRAME_RECORD_BYTES, FrameRecord, Segment, SegmentPack};
+use crate::format::segment::{
+    CHUNK_RECORD_BYTES, ChunkRecord, FILTER_CHUNKS_MIN, FRAME_RECORD_BYTES, FrameRecord, Segment, SegmentPack,
+};
 use crate::id::{ChunkId, ObjectHash};
 
 const MAGIC: [u8; 8] = *b"drtable1";
@@ -25,6 +27,9 @@ const FAN_OUT: usize = 16;
 /// The checksum of larger tables is not compared when they are opened: it would read them whole. A damaged record can
 /// only make a chunk unreadable until the cache is deleted, since every chunk is verified against its id.
 const CHECKED_BYTES_MAX: usize = 16 << 20;
+
+/// A pack as the table holds it: class, name, length.
+type StoredPack = (u8, ObjectHash, u64);
 
 #[derive(Debug)]
 enum Backing {
@@ -85,7 +90,7 @@ fn key(id: &ChunkId) -> u64 {
 pub(crate) fn encode_table(segment: &Segment, filter: &[u8]) -> Vec<u8> {
     let bits = (segment.chunks.len() / FAN_OUT).max(1).ilog2();
     let mut tail = Vec::new();
-    let packs: Vec<(u8, ObjectHash, u64)> =
+    let packs: Vec<StoredPack> =
         segment.packs.iter().map(|pack| (pack.class as u8, pack.hash, pack.bytes)).collect();
     let headers: Vec<Vec<u8>> = segment.headers.iter().map(Header::encode).collect();
     body::encode_plain(&(packs, headers), &mut tail);
@@ -122,13 +127,15 @@ impl Table {
 
     /// A table in the cache.
     pub(crate) fn open(path: &Path) -> Result<Table> {
-        let map = MappedFile::open(path)
-            .map_err(|error| Error::corrupt("a cached table cannot be opened").with_path(path).with_source(error))?;
+        let map = MappedFile::open(path).map_err(|error| {
+            Error::corrupt("a cached table cannot be opened").with_path(path).with_source(error)
+        })?;
         Table::new(Backing::Mapped(map)).map_err(|error| error.with_path(path))
     }
 
     fn new(bytes: Backing) -> Result<Table> {
-        let damaged = || Error::corrupt("a table of the index is damaged").with_remedy("delete the cache directory");
+        let damaged =
+            || Error::corrupt("a table of the index is damaged").with_remedy("delete the cache directory");
         let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or_else(damaged)?;
         let mut reader = Reader::new("a table of the index", &head[..]);
         if reader.array::<8>()? != MAGIC {
@@ -164,7 +171,7 @@ impl Table {
                 return Err(damaged());
             }
         }
-        let (packs, headers): (Vec<(u8, ObjectHash, u64)>, Vec<Vec<u8>>) =
+        let (packs, headers): (Vec<StoredPack>, Vec<Vec<u8>>) =
             body::decode_plain("a table of the index", &bytes[tail])?;
         let packs = packs
             .into_iter()
@@ -178,7 +185,8 @@ impl Table {
             .iter()
             .map(|header| Ok(Arc::new(Header::decode(header)?.0)))
             .collect::<Result<Vec<_>>>()?;
-        let filter = if filter.is_empty() { None } else { Some(check_filter(&bytes, filter).ok_or_else(damaged)?) };
+        let filter =
+            if filter.is_empty() { None } else { Some(check_filter(&bytes, filter).ok_or_else(damaged)?) };
         Ok(Table { fan_out_bits: bits as u32, fan_out, filter, chunks, frames, packs, headers, bytes })
     }
 
@@ -198,7 +206,9 @@ impl Table {
 
     /// All chunk records, in order of id.
     pub(crate) fn records(&self) -> impl Iterator<Item = ChunkRecord> + '_ {
-        self.bytes[self.chunks.clone()].chunks_exact(CHUNK_RECORD_BYTES).filter_map(|record| ChunkRecord::decode(record).ok())
+        self.bytes[self.chunks.clone()]
+            .chunks_exact(CHUNK_RECORD_BYTES)
+            .filter_map(|record| ChunkRecord::decode(record).ok())
     }
 
     /// The places of a chunk.
@@ -247,15 +257,21 @@ impl Table {
 
     fn may_hold(&self, id: &ChunkId) -> bool {
         let Some(place) = &self.filter else { return true };
-        BinaryFuse8Ref::from_dma(&self.bytes[place.descriptor.clone()], &self.bytes[place.fingerprints.clone()])
-            .contains(&key(id))
+        BinaryFuse8Ref::from_dma(
+            &self.bytes[place.descriptor.clone()],
+            &self.bytes[place.fingerprints.clone()],
+        )
+        .contains(&key(id))
     }
 
     fn candidates(&self, id: &ChunkId) -> Range<usize> {
         let prefix = prefix_of(id, self.fan_out_bits) as usize;
         let fan_out = &self.bytes[self.fan_out.clone()];
         let at = |place: usize| {
-            fan_out.get(place * 4..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
+            fan_out
+                .get(place * 4..)
+                .and_then(|bytes| bytes.first_chunk())
+                .map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
         };
         let (start, end) = (at(prefix), at(prefix + 1));
         start..end.max(start).min(self.chunks())
@@ -276,7 +292,8 @@ fn check_filter(bytes: &[u8], filter: Range<usize>) -> Option<FilterPlace> {
         return None;
     }
     let fingerprints = descriptor.end..filter.end;
-    is_sound(&bytes[descriptor.clone()], fingerprints.len())?.then_some(FilterPlace { descriptor, fingerprints })
+    is_sound(&bytes[descriptor.clone()], fingerprints.len())?
+        .then_some(FilterPlace { descriptor, fingerprints })
 }
 
 /// Whether a binary fuse filter of this descriptor stays within so many fingerprints.
@@ -302,7 +319,11 @@ mod tests {
         let ring = KeyRing::new([1; 16], crate::chunker::DEFAULT_PARAMS, &SystemEntropy).unwrap();
         let shape = FrameShape { number: 0, raw_bytes: 1 << 20, stored_bytes: 100, codec: Codec::Zstd };
         let mut segment = Segment {
-            packs: vec![SegmentPack { class: PackClass::Data, hash: ObjectHash::from_bytes([9; 32]), bytes: 1 << 20 }],
+            packs: vec![SegmentPack {
+                class: PackClass::Data,
+                hash: ObjectHash::from_bytes([9; 32]),
+                bytes: 1 << 20,
+            }],
             headers: vec![ring.header(ObjectType::DataPack)],
             frames: vec![FrameRecord { pack: 0, offset: 98, header: 0, shape }],
             ..Segment::default()
@@ -342,7 +363,11 @@ mod tests {
             damaged[position] ^= 0x55;
             assert!(Table::from_bytes(damaged.clone()).is_err(), "byte {position}");
             // A table too large to be checked whole: make the checksum fit, and look everything up.
-            let check = *blake3::Hasher::new().update(&damaged[..32]).update(&damaged[HEAD_BYTES..]).finalize().as_bytes();
+            let check = *blake3::Hasher::new()
+                .update(&damaged[..32])
+                .update(&damaged[HEAD_BYTES..])
+                .finalize()
+                .as_bytes();
             damaged[32..64].copy_from_slice(&check);
             if let Ok(table) = Table::from_bytes(damaged) {
                 for record in &segment.chunks {

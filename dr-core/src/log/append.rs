@@ -17,12 +17,6 @@ const ATTEMPTS_MAX: usize = 1000;
 /// How often an unclear answer of the store is followed up.
 const UNCLEAR_MAX: usize = 5;
 
-/// An entry that was appended.
-#[derive(Debug)]
-pub(crate) struct Appended {
-    pub(crate) slot: u64,
-}
-
 /// Appends an entry. `validate` is called on the newest state before every attempt and gives the event to append, or an
 /// error that ends the append: what it saw is what the entry follows, or the attempt fails.
 pub(crate) fn append(
@@ -32,15 +26,15 @@ pub(crate) fn append(
     entropy: &dyn Entropy,
     writer: [u8; 16],
     validate: &mut dyn FnMut(&Log) -> Result<Event>,
-) -> Result<Appended> {
+) -> Result<()> {
     let sync = Sync { store, ring };
     let nonce: [u8; 16] = random(entropy)?;
     let mut unclear = 0;
     for _ in 0..ATTEMPTS_MAX {
         log.synchronise(&sync)?;
-        if let Some(slot) = log.fold.slot_of_attempt(writer, nonce) {
+        if log.fold.has_attempt(writer, nonce) {
             // An earlier attempt, whose answer was unclear, got there after all; it was validated on this very prefix.
-            return Ok(Appended { slot });
+            return Ok(());
         }
         if log.fold.next > 0 {
             log.check_writable()?;
@@ -57,9 +51,18 @@ pub(crate) fn append(
         };
         let body = entry.encode();
         if body.len() > SLOT_BYTES_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, "an entry of the log is longer than a slot may be"));
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "an entry of the log is longer than a slot may be",
+            ));
         }
-        let bytes = seal_object(&ring.kek(&ring.header(ObjectType::Slot))?, ring.header(ObjectType::Slot), slot, &body, entropy)?;
+        let bytes = seal_object(
+            &ring.kek(&ring.header(ObjectType::Slot))?,
+            ring.header(ObjectType::Slot),
+            slot,
+            &body,
+            entropy,
+        )?;
         let hash = ObjectHash::of_parts([bytes.as_slice()]);
         let name = names::slot(slot);
         let put = store.put(&name, bytes.into(), PutMode::Create);
@@ -68,7 +71,11 @@ pub(crate) fn append(
             match store.get(&name) {
                 Ok(found) if ObjectHash::of_parts([&found[..]]) == hash => {}
                 Ok(_) => continue,
-                Err(missing) if missing.kind() == StoreErrorKind::NotFound && unclear < UNCLEAR_MAX && error.is_retryable() => {
+                Err(missing)
+                    if missing.kind() == StoreErrorKind::NotFound
+                        && unclear < UNCLEAR_MAX
+                        && error.is_retryable() =>
+                {
                     unclear += 1;
                     continue;
                 }
@@ -77,9 +84,11 @@ pub(crate) fn append(
         }
         log.synchronise(&sync)?;
         if log.hash_of(slot) != Some(hash) {
-            return Err(Error::corrupt("the store lost an entry of the log that it had accepted").with_object(&name));
+            return Err(
+                Error::corrupt("the store lost an entry of the log that it had accepted").with_object(&name)
+            );
         }
-        return Ok(Appended { slot });
+        return Ok(());
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other writers were faster a thousand times over"))
 }

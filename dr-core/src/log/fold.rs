@@ -195,14 +195,18 @@ impl Fold {
         }
     }
 
-    /// The slot that holds a writer's attempt, if it got there.
-    pub(crate) fn slot_of_attempt(&self, writer: [u8; 16], nonce: [u8; 16]) -> Option<u64> {
-        self.seen_attempts.get(&(writer, nonce)).copied()
+    /// Whether a writer's attempt got into the log.
+    pub(crate) fn has_attempt(&self, writer: [u8; 16], nonce: [u8; 16]) -> bool {
+        self.seen_attempts.contains_key(&(writer, nonce))
     }
 
     /// Whether anything may be appended at all.
     pub(crate) fn check_writable(&self) -> std::result::Result<(), Refusal> {
-        if self.newer { Err(Refusal::ReadOnly("a newer program has written to the repository")) } else { Ok(()) }
+        if self.newer {
+            Err(Refusal::ReadOnly("a newer program has written to the repository"))
+        } else {
+            Ok(())
+        }
     }
 
     /// V1, V2 and V3: whether a commit is valid as the next entry. The lists are given resolved.
@@ -230,7 +234,8 @@ impl Fold {
     /// Whether a compaction is valid as the next entry.
     pub(crate) fn check_reindex(&self, reindex: &Reindex) -> std::result::Result<(), Refusal> {
         let live: HashSet<&ObjectHash> = self.segments.iter().map(SegmentPlace::hash).collect();
-        let missing: Vec<ObjectHash> = reindex.inputs.iter().filter(|hash| !live.contains(hash)).copied().collect();
+        let missing: Vec<ObjectHash> =
+            reindex.inputs.iter().filter(|hash| !live.contains(hash)).copied().collect();
         if missing.is_empty() { Ok(()) } else { Err(Refusal::InputNotLive(missing)) }
     }
 

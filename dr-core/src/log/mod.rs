@@ -5,6 +5,6 @@ mod append;
 mod fold;
 mod read;
 
-pub(crate) use append::{Appended, append};
-pub(crate) use fold::{Fold, Refusal, SegmentPlace, SnapshotState};
+pub(crate) use append::append;
+pub(crate) use fold::{Refusal, SegmentPlace, SnapshotState};
 pub(crate) use read::{Log, Sync, read_list};

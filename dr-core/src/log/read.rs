@@ -69,9 +69,14 @@ impl Log {
     /// Whether an entry may be appended.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if let Some(damaged) = self.damage().next() {
-            return Err(Error::corrupt(format!("slot {} of the log is damaged ({})", damaged.slot, damaged.why))
-                .with_object(names::slot(damaged.slot))
-                .with_remedy("run 'dr check'; snapshots can still be restored, but nothing is written to a damaged log"));
+            return Err(Error::corrupt(format!(
+                "slot {} of the log is damaged ({})",
+                damaged.slot, damaged.why
+            ))
+            .with_object(names::slot(damaged.slot))
+            .with_remedy(
+                "run 'dr check'; snapshots can still be restored, but nothing is written to a damaged log",
+            ));
         }
         self.fold.check_writable().map_err(|_| {
             Error::new(ErrorKind::UnsupportedFormat, "a newer program has written to the repository")
@@ -106,7 +111,8 @@ impl Log {
         let hash = ObjectHash::of_parts([&bytes[..]]);
         match open_slot(sync.ring, slot, &bytes) {
             Ok(entry) => {
-                let is_chained = slot == 0 || self.hash_of(slot - 1).is_none_or(|before| before == entry.previous);
+                let is_chained =
+                    slot == 0 || self.hash_of(slot - 1).is_none_or(|before| before == entry.previous);
                 if !is_chained {
                     let why = "the next slot was written after other bytes than these".to_owned();
                     self.damaged.push(DamagedSlot { slot: slot - 1, why, void: false });
@@ -162,7 +168,9 @@ fn list_slots(store: &dyn Store, from: u64) -> Result<Arc<BTreeMap<u64, ObjectMe
     let first_folder = from >> 12;
     let mut slots = BTreeMap::new();
     for folder in store.list_folder(names::LOG)?.folders {
-        let Some(number) = u64::from_str_radix(&folder, 16).ok().filter(|_| folder.len() == 13) else { continue };
+        let Some(number) = u64::from_str_radix(&folder, 16).ok().filter(|_| folder.len() == 13) else {
+            continue;
+        };
         // Thirteen digits of the inverted slot number are the slot's number without its low twelve bits, inverted.
         if (!(number << 12 | 0xfff)) >> 12 < first_folder {
             continue;

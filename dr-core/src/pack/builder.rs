@@ -8,7 +8,9 @@ use crate::crypto::{KeyRing, ObjectKey};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::{COMMIT_BYTES, Header, PackClass, TAG_BYTES};
-use crate::format::pack::{FOOTER_NUMBER, Footer, FooterFrame, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer};
+use crate::format::pack::{
+    FOOTER_NUMBER, Footer, FooterFrame, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer,
+};
 use crate::format::padding;
 use crate::frame::Frame;
 use crate::id::{ChunkId, ObjectHash};
@@ -58,13 +60,23 @@ impl PackBuilder {
     pub(crate) fn merge(&mut self, other: PackBuilder) -> Option<PackBuilder> {
         let mut rest = PackBuilder::new(self.class);
         for frame in other.frames {
-            if self.chunks + frame.chunks.len() > PACK_CHUNKS_MAX as usize { rest.add(frame) } else { self.add(frame) }
+            if self.chunks + frame.chunks.len() > PACK_CHUNKS_MAX as usize {
+                rest.add(frame)
+            } else {
+                self.add(frame)
+            }
         }
         (!rest.is_empty()).then_some(rest)
     }
 
     /// Seals the pack. Nothing is sealed before the list of frames is complete, because the salt hashes all of it.
-    pub(crate) fn seal(mut self, ring: &KeyRing, entropy: &dyn Entropy, verify: Verify, ids: &[u8; 32]) -> Result<SealedPack> {
+    pub(crate) fn seal(
+        mut self,
+        ring: &KeyRing,
+        entropy: &dyn Entropy,
+        verify: Verify,
+        ids: &[u8; 32],
+    ) -> Result<SealedPack> {
         let mut header = ring.header(self.class.object());
         let mut randomness: [u8; 32] = random(entropy)?;
         header.salt = crate::crypto::hedged_salt(&randomness, |hasher| {
@@ -80,7 +92,13 @@ impl PackBuilder {
         let frames_start = plain_header.len() + COMMIT_BYTES;
         let mut hasher = blake3::Hasher::new();
         let mut parts = vec![Bytes::from([plain_header.as_slice(), key.commit()].concat())];
-        let mut entry = PackEntry { class: self.class, hash: ObjectHash::from_bytes([0; 32]), bytes: 0, header, frames: vec![] };
+        let mut entry = PackEntry {
+            class: self.class,
+            hash: ObjectHash::from_bytes([0; 32]),
+            bytes: 0,
+            header,
+            frames: vec![],
+        };
         let mut offset = frames_start;
         for (number, frame) in std::mem::take(&mut self.frames).into_iter().enumerate() {
             let sealed = seal_frame(&key, number as u32, frame, verify, ids)?;
@@ -107,7 +125,13 @@ struct SealedFrame {
     chunks: Vec<(ChunkId, u32)>,
 }
 
-fn seal_frame(key: &ObjectKey, number: u32, frame: Frame, verify: Verify, ids: &[u8; 32]) -> Result<SealedFrame> {
+fn seal_frame(
+    key: &ObjectKey,
+    number: u32,
+    frame: Frame,
+    verify: Verify,
+    ids: &[u8; 32],
+) -> Result<SealedFrame> {
     let Frame { codec, raw_bytes, mut bytes, chunks } = frame;
     let stored_bytes = u32::try_from(bytes.len() + TAG_BYTES)
         .map_err(|_| Error::new(ErrorKind::Internal, "a frame has grown beyond 4 GiB"))?;
@@ -116,10 +140,14 @@ fn seal_frame(key: &ObjectKey, number: u32, frame: Frame, verify: Verify, ids: &
     bytes.extend_from_slice(&tag);
     if verify == Verify::Frames {
         let raw = open_frame(key, &shape, &mut bytes.clone())?;
-        let intact = split_frame(&raw, &chunks).all(|(id, chunk)| *blake3::keyed_hash(ids, chunk).as_bytes() == *id.as_bytes());
+        let intact = split_frame(&raw, &chunks)
+            .all(|(id, chunk)| *blake3::keyed_hash(ids, chunk).as_bytes() == *id.as_bytes());
         if !intact {
-            return Err(Error::new(ErrorKind::Internal, "a frame did not read back as it was written: nothing was stored")
-                .with_remedy("this machine's memory or processor made an error: test its memory"));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "a frame did not read back as it was written: nothing was stored",
+            )
+            .with_remedy("this machine's memory or processor made an error: test its memory"));
         }
     }
     Ok(SealedFrame { shape, bytes, chunks })

@@ -4,7 +4,9 @@ use super::builder::{PackEntry, PackFrame};
 use crate::crypto::{KeyRing, ObjectKey};
 use crate::error::{Error, Result};
 use crate::format::envelope::{COMMIT_BYTES, Header, PackClass};
-use crate::format::pack::{FOOTER_NUMBER, Footer, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer, check_shape};
+use crate::format::pack::{
+    FOOTER_NUMBER, Footer, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer, check_shape,
+};
 use crate::frame::decompress;
 use crate::id::{ChunkId, ObjectHash};
 use crate::limits::PACK_BYTES_MAX;
@@ -102,7 +104,8 @@ pub(crate) fn open_pack(ring: &KeyRing, class: PackClass, bytes: &[u8]) -> Resul
         frames.push(PackFrame { offset: offset as u32, shape: frame.shape, chunks: frame.chunks });
         offset += u64::from(frame.shape.stored_bytes);
     }
-    let entry = PackEntry { class, hash: ObjectHash::of_parts([bytes]), bytes: bytes.len() as u64, header, frames };
+    let entry =
+        PackEntry { class, hash: ObjectHash::of_parts([bytes]), bytes: bytes.len() as u64, header, frames };
     Ok(OpenedPack { entry, keys, key_of_frame })
 }
 
@@ -122,7 +125,12 @@ mod tests {
         for content in [&b"alpha"[..], &[7; 3000], b""] {
             let chunks: Vec<_> = content
                 .chunks(1000)
-                .map(|chunk| (ChunkId::from_bytes(*blake3::keyed_hash(ids.bytes(), chunk).as_bytes()), chunk.len() as u32))
+                .map(|chunk| {
+                    (
+                        ChunkId::from_bytes(*blake3::keyed_hash(ids.bytes(), chunk).as_bytes()),
+                        chunk.len() as u32,
+                    )
+                })
                 .collect();
             let (codec, bytes) = compressor.compress(content);
             builder.add(Frame { codec, raw_bytes: content.len() as u32, bytes, chunks });
@@ -146,7 +154,10 @@ mod tests {
         assert_eq!(read(&bytes).unwrap(), raws);
         assert!(open_pack(&ring, PackClass::Tree, &bytes).is_err());
         // All of the header and the frames, a sample of the padding, all of the footer and the trailer.
-        for bit in (0..4096 * 8).chain((4096 * 8..(bytes.len() - 1024) * 8).step_by(997)).chain((bytes.len() - 1024) * 8..bytes.len() * 8) {
+        for bit in (0..4096 * 8)
+            .chain((4096 * 8..(bytes.len() - 1024) * 8).step_by(997))
+            .chain((bytes.len() - 1024) * 8..bytes.len() * 8)
+        {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(read(&flipped).is_err(), "bit {bit}");
@@ -161,7 +172,12 @@ mod tests {
         let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
         let mut builder = PackBuilder::new(PackClass::Data);
         let wrong = (ChunkId::from_bytes([1; 32]), 3);
-        builder.add(Frame { codec: crate::format::pack::Codec::Raw, raw_bytes: 3, bytes: b"abc".to_vec(), chunks: vec![wrong] });
+        builder.add(Frame {
+            codec: crate::format::pack::Codec::Raw,
+            raw_bytes: 3,
+            bytes: b"abc".to_vec(),
+            chunks: vec![wrong],
+        });
         let ids = ring.domain().unwrap().data_ids;
         let error = builder.seal(&ring, &SystemEntropy, Verify::Frames, ids.bytes()).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Internal);

@@ -62,12 +62,16 @@ pub(crate) fn read_segment(
 ) -> Result<(crate::format::segment::Segment, Vec<u8>)> {
     let open = |bytes: &[u8]| open_segment(|header| repository.ring.kek(header), bytes);
     match place {
-        SegmentPlace::Inline(hash, bytes) => open(bytes).map_err(|error| error.with_object(format!("segment {hash} in the log"))),
+        SegmentPlace::Inline(hash, bytes) => {
+            open(bytes).map_err(|error| error.with_object(format!("segment {hash} in the log")))
+        }
         SegmentPlace::Object(hash) => {
             let name = names::hashed(names::INDEX, hash);
             let bytes = repository.store.get(&name)?;
             open(&bytes).map_err(|error: Error| {
-                error.with_object(&name).with_remedy("this part of the index is damaged: restore the object from another copy")
+                error
+                    .with_object(&name)
+                    .with_remedy("this part of the index is damaged: restore the object from another copy")
             })
         }
     }

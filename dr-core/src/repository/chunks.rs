@@ -70,7 +70,8 @@ impl<'a> ChunkReader<'a> {
             }
         }
         Err(failure.unwrap_or_else(|| {
-            Error::corrupt("a chunk is in no pack that the index knows").with_object(format!("chunk {}", chunk.id))
+            Error::corrupt("a chunk is in no pack that the index knows")
+                .with_object(format!("chunk {}", chunk.id))
         }))
     }
 
@@ -96,7 +97,12 @@ impl ReadChunk for ChunkReader<'_> {
 }
 
 /// Cuts a chunk out of its raw frame and verifies its id.
-pub(crate) fn cut_chunk<'f>(repository: &Inner, location: &Location, id: &ChunkId, frame: &'f [u8]) -> Result<&'f [u8]> {
+pub(crate) fn cut_chunk<'f>(
+    repository: &Inner,
+    location: &Location,
+    id: &ChunkId,
+    frame: &'f [u8],
+) -> Result<&'f [u8]> {
     let start = location.offset as usize;
     let chunk = frame.get(start..start + location.bytes as usize).unwrap_or_default();
     if blake3::keyed_hash(repository.domain.id_key(location.pack.class), chunk) == *id.as_bytes() {

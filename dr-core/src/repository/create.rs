@@ -50,7 +50,8 @@ impl Repository {
         refuse_existing(&*store)?;
         let config = settle_config(&*store, &*entropy)?;
         let mut ring = KeyRing::new(config.repository, DEFAULT_PARAMS, &*entropy)?;
-        let (slot, slot_key) = new_slot(config.repository, credentials, create.kdf, &create.label, &*entropy)?;
+        let (slot, slot_key) =
+            new_slot(config.repository, credentials, create.kdf, &create.label, &*entropy)?;
         let slot_hash = put_hashed(&*store, names::KEYS, slot.encode())?;
         ring.add_slot(slot_hash, slot_key);
         let ring_hash = put_hashed(&*store, names::RING, seal_ring(&ring, config.hash(), &*entropy)?)?;

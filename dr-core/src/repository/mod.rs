@@ -22,6 +22,7 @@ pub(crate) use chunks::{ChunkReader, RANGE_STEP_BYTES, cut_chunk, open_located, 
 pub use create::CreateOptions;
 pub(crate) use create::put_hashed;
 pub use options::RepositoryOptions;
+pub use snapshots::Visit;
 pub(crate) use snapshots::{Found, find_path, snapshot_id, walk};
 pub(crate) use state::SeenHead;
 pub use stats::Stats;

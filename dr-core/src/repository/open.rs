@@ -194,7 +194,8 @@ fn choose_ring(store: &dyn Store, config: &Config, mut rings: Vec<OpenedRing>) -
             }
             (Ok(()), genesis) => {
                 let in_force = log.fold.ring.is_none_or(|(_, ring)| ring == opened.hash);
-                let bound = genesis.is_none_or(|(hash, _)| hash == config.hash()) && opened.config == config.hash();
+                let bound =
+                    genesis.is_none_or(|(hash, _)| hash == config.hash()) && opened.config == config.hash();
                 if !bound {
                     failure = Some(
                         Error::corrupt("the repository's config is not the one that the key ring belongs to")
@@ -208,7 +209,10 @@ fn choose_ring(store: &dyn Store, config: &Config, mut rings: Vec<OpenedRing>) -
         }
     }
     Err(failure.unwrap_or_else(|| {
-        Error::new(ErrorKind::WrongCredentials, "the key does not belong to the repository's key ring in force")
-            .with_object(store.endpoint())
+        Error::new(
+            ErrorKind::WrongCredentials,
+            "the key does not belong to the repository's key ring in force",
+        )
+        .with_object(store.endpoint())
     }))
 }

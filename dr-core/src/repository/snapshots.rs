@@ -14,6 +14,9 @@ use crate::snapshot::{Selector, Snapshot, SnapshotFilter};
 use crate::time::Timestamp;
 use crate::tree::{DirectoryReader, Entry, EntryKind, ReadChunk, read_stream, stream_chunks};
 
+/// Takes a path and the entry there, or the error that stands in its place; its own error ends a listing.
+pub type Visit<'v> = dyn FnMut(&[u8], Result<&Entry>) -> Result<()> + 'v;
+
 impl Repository {
     /// The snapshots that pass the filter and are not forgotten, in the order they were committed.
     ///
@@ -50,12 +53,7 @@ impl Repository {
     ///
     /// # Errors
     /// `NotFound` where the snapshot has no such path; an error that `visit` returns.
-    pub fn list(
-        &self,
-        snapshot: &Snapshot,
-        path: &[u8],
-        visit: &mut dyn FnMut(&[u8], Result<&Entry>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn list(&self, snapshot: &Snapshot, path: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         let log = self.0.synchronise()?;
         let reader = ChunkReader::new(&self.0, self.0.index(&log)?);
         let found = find_path(snapshot, path, &reader)?;
@@ -125,11 +123,7 @@ pub(crate) fn find_path(snapshot: &Snapshot, path: &[u8], reader: &dyn ReadChunk
 }
 
 /// Visits everything below a place, parents first. The stack is explicit: no tree is too deep.
-pub(crate) fn walk(
-    found: Found,
-    reader: &dyn ReadChunk,
-    visit: &mut dyn FnMut(&[u8], Result<&Entry>) -> Result<()>,
-) -> Result<()> {
+pub(crate) fn walk(found: Found, reader: &dyn ReadChunk, visit: &mut Visit<'_>) -> Result<()> {
     if let Some(entry) = &found.entry {
         visit(&found.path, Ok(entry))?;
     }
@@ -203,4 +197,3 @@ impl Inner {
 pub(crate) fn snapshot_id(repository: &Inner, body: &[u8]) -> SnapshotId {
     SnapshotId::from_bytes(*blake3::keyed_hash(repository.domain.tree_ids.bytes(), body).as_bytes())
 }
-

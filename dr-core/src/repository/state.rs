@@ -63,9 +63,12 @@ impl SeenHead {
         match parsed {
             Some(seen) => Ok(Some(seen)),
             None if self.accept => Ok(None),
-            None => Err(Error::new(ErrorKind::Corrupt, "what this machine saw of the repository before is unreadable")
-                .with_path(&self.path)
-                .with_remedy("use --accept-rollback once, if you trust the store")),
+            None => Err(Error::new(
+                ErrorKind::Corrupt,
+                "what this machine saw of the repository before is unreadable",
+            )
+            .with_path(&self.path)
+            .with_remedy("use --accept-rollback once, if you trust the store")),
         }
     }
 
@@ -86,7 +89,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     let staged = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
     let written = file.write_all(bytes).and_then(|()| fs::rename(&staged, path));
     if written.is_err() {
         let _ = fs::remove_file(&staged);

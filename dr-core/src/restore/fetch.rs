@@ -31,15 +31,19 @@ pub(super) fn run(batch: &Batch<'_>, frames: Vec<FrameUses>, reporter: &mut Repo
 
 /// Joins frames that lie close together in a pack.
 fn coalesce(frames: Vec<FrameUses>) -> Vec<Vec<FrameUses>> {
-    let end = |frame: &FrameUses| u64::from(frame.location.frame_offset) + u64::from(frame.location.shape.stored_bytes);
+    let end = |frame: &FrameUses| {
+        u64::from(frame.location.frame_offset) + u64::from(frame.location.shape.stored_bytes)
+    };
     let mut groups: Vec<Vec<FrameUses>> = Vec::new();
     for frame in frames {
         let start = u64::from(frame.location.frame_offset);
-        let joins = groups.last().and_then(|group| Some((group.first()?, group.last()?))).is_some_and(|(first, last)| {
-            first.location.pack.hash == frame.location.pack.hash
-                && start <= end(last) + GAP_BYTES_MAX
-                && end(&frame) - u64::from(first.location.frame_offset) <= RANGE_BYTES_MAX
-        });
+        let joins = groups.last().and_then(|group| Some((group.first()?, group.last()?))).is_some_and(
+            |(first, last)| {
+                first.location.pack.hash == frame.location.pack.hash
+                    && start <= end(last) + GAP_BYTES_MAX
+                    && end(&frame) - u64::from(first.location.frame_offset) <= RANGE_BYTES_MAX
+            },
+        );
         match groups.last_mut().filter(|_| joins) {
             Some(group) => group.push(frame),
             None => groups.push(vec![frame]),
@@ -62,7 +66,9 @@ fn run_group(batch: &Batch<'_>, group: Vec<FrameUses>, reporter: &Mutex<&mut Rep
         let raw = match &fetched {
             Ok(bytes) => bytes
                 .get(place as usize..place as usize + frame.location.shape.stored_bytes as usize)
-                .ok_or_else(|| Error::corrupt("the pack is cut short").with_object(pack_name(&frame.location)))
+                .ok_or_else(|| {
+                    Error::corrupt("the pack is cut short").with_object(pack_name(&frame.location))
+                })
                 .and_then(|sealed| open_located(batch.repository, &frame.location, &mut sealed.to_vec())),
             Err(error) => Err(Error::corrupt(error.to_string())),
         };
@@ -159,7 +165,11 @@ pub(super) fn finish(
         return Ok(None);
     }
     let problems = file.finish(target, open)?;
-    ctx.observer.event(&Event::EntryDone { path: file.path.clone(), change: Change::Restored, bytes: file.bytes() });
+    ctx.observer.event(&Event::EntryDone {
+        path: file.path.clone(),
+        change: Change::Restored,
+        bytes: file.bytes(),
+    });
     Ok(Some(problems))
 }
 

@@ -114,7 +114,11 @@ impl RestoredFile {
     }
 
     /// Gives the finished file its metadata. `open` is the file where the caller has it open.
-    pub(super) fn finish(&self, target: &Target, open: Option<(TargetDir, File)>) -> Result<Vec<MetadataProblem>> {
+    pub(super) fn finish(
+        &self,
+        target: &Target,
+        open: Option<(TargetDir, File)>,
+    ) -> Result<Vec<MetadataProblem>> {
         let (directory, file) = match open {
             Some(open) => open,
             None => self.open(target)?,

@@ -55,7 +55,11 @@ impl Repository {
 }
 
 fn target_options(options: &RestoreOptions) -> TargetOptions {
-    let mut chosen = TargetOptions { specials: options.specials, numeric_ids: options.numeric_ids, ..TargetOptions::default() };
+    let mut chosen = TargetOptions {
+        specials: options.specials,
+        numeric_ids: options.numeric_ids,
+        ..TargetOptions::default()
+    };
     if let Some(owners) = options.owners {
         chosen.owners = owners;
     }
@@ -78,7 +82,12 @@ struct Restore<'a> {
 }
 
 impl<'a> Restore<'a> {
-    fn new(repository: &'a Inner, reader: &'a ChunkReader<'a>, target: &'a Target, ctx: Context<'a>) -> Result<Self> {
+    fn new(
+        repository: &'a Inner,
+        reader: &'a ChunkReader<'a>,
+        target: &'a Target,
+        ctx: Context<'a>,
+    ) -> Result<Self> {
         Ok(Restore {
             target,
             ctx,
@@ -183,7 +192,11 @@ impl<'a> Restore<'a> {
     }
 
     fn tell(&self, path: &[u8]) {
-        self.ctx.observer.event(&Event::EntryDone { path: path.to_vec(), change: Change::Restored, bytes: 0 });
+        self.ctx.observer.event(&Event::EntryDone {
+            path: path.to_vec(),
+            change: Change::Restored,
+            bytes: 0,
+        });
     }
 
     /// The names on the way from the target to a path of the snapshot.
@@ -204,9 +217,10 @@ impl<'a> Restore<'a> {
             self.ctx.cancel.check()?;
             let (parent, name) = self.place(&path);
             let (first_parent, first_name) = self.place(&first);
-            let linked = self.target.open_dir(&first_parent).and_then(|from| {
-                self.target.open_dir(&parent)?.hard_link(&name, &from, &first_name)
-            });
+            let linked = self
+                .target
+                .open_dir(&first_parent)
+                .and_then(|from| self.target.open_dir(&parent)?.hard_link(&name, &from, &first_name));
             match linked {
                 Ok(()) => {
                     self.reporter.report.others += 1;

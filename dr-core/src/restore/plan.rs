@@ -56,12 +56,19 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(repository: &'a Inner, reader: &'a ChunkReader<'a>, target: &'a Target, ctx: Context<'a>) -> Result<Self> {
+    pub(super) fn new(
+        repository: &'a Inner,
+        reader: &'a ChunkReader<'a>,
+        target: &'a Target,
+        ctx: Context<'a>,
+    ) -> Result<Self> {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(ctx.parallelism)
             .thread_name(|_| "dr-restore".to_owned())
             .build()
-            .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))?;
+            .map_err(|error| {
+                Error::new(ErrorKind::Internal, "no thread could be started").with_source(error)
+            })?;
         Ok(Batch { repository, reader, target, ctx, threads, frames: BTreeMap::new(), chunks: 0, files: 0 })
     }
 
@@ -107,11 +114,18 @@ impl<'a> Batch<'a> {
         if self.files >= BATCH_FILES_MAX { self.run(reporter) } else { Ok(()) }
     }
 
-    fn read_extents(&self, sparse: Option<&SparseMap>, data: u64, bytes: u64) -> Result<Option<Vec<crate::tree::Extent>>> {
+    fn read_extents(
+        &self,
+        sparse: Option<&SparseMap>,
+        data: u64,
+        bytes: u64,
+    ) -> Result<Option<Vec<crate::tree::Extent>>> {
         let extents = match sparse {
             None => return Ok(None),
             Some(SparseMap::Inline(extents)) => extents.clone(),
-            Some(SparseMap::Stream(stream)) => decode_extents(&read_stream(stream, EXTENTS_BYTES_MAX, self.reader)?)?,
+            Some(SparseMap::Stream(stream)) => {
+                decode_extents(&read_stream(stream, EXTENTS_BYTES_MAX, self.reader)?)?
+            }
         };
         check_extents(&extents, data, bytes)?;
         Ok(Some(extents))
@@ -120,7 +134,8 @@ impl<'a> Batch<'a> {
     fn locate(&self, chunk: &ChunkRef) -> Result<Location> {
         let fits = |location: &Location| location.bytes == chunk.bytes;
         self.reader.index.lookup(&chunk.id).find(fits).ok_or_else(|| {
-            Error::corrupt("a chunk is in no pack that the index knows").with_object(format!("chunk {}", chunk.id))
+            Error::corrupt("a chunk is in no pack that the index knows")
+                .with_object(format!("chunk {}", chunk.id))
         })
     }
 

@@ -5,5 +5,5 @@ mod select;
 
 pub use crate::format::snapshot::{Problem, ProblemKind, Totals};
 pub use record::Snapshot;
-pub use select::SnapshotFilter;
 pub(crate) use select::Selector;
+pub use select::SnapshotFilter;

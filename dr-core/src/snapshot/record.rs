@@ -45,7 +45,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(id: SnapshotId, slot: u64, store_ms: i64, forgotten: bool, body: SnapshotBody) -> Snapshot {
+    pub(crate) fn new(
+        id: SnapshotId,
+        slot: u64,
+        store_ms: i64,
+        forgotten: bool,
+        body: SnapshotBody,
+    ) -> Snapshot {
         Snapshot {
             id,
             slot,

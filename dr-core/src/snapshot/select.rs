@@ -26,7 +26,8 @@ impl SnapshotFilter {
 
     /// Whether a snapshot passes.
     pub fn matches(&self, snapshot: &Snapshot) -> bool {
-        let has_tags = |tags: &String| tags.split(',').all(|tag| snapshot.tags.iter().any(|known| known == tag));
+        let has_tags =
+            |tags: &String| tags.split(',').all(|tag| snapshot.tags.iter().any(|known| known == tag));
         (self.hosts.is_empty() || self.hosts.contains(&snapshot.host))
             && (self.tags.is_empty() || self.tags.iter().any(has_tags))
             && self.paths.iter().all(|path| snapshot.paths.contains(path))
@@ -48,8 +49,9 @@ impl Selector {
     /// Reads `latest`, `latest~N` or an id or its prefix. (Times are read by the command line, which knows time zones.)
     pub(crate) fn parse(text: &str) -> Result<Selector> {
         let wrong = || {
-            Error::new(ErrorKind::InvalidInput, format!("'{text}' is no snapshot"))
-                .with_remedy("use latest, latest~N, or at least the first 4 digits of an id as 'dr snapshots' shows it")
+            Error::new(ErrorKind::InvalidInput, format!("'{text}' is no snapshot")).with_remedy(
+                "use latest, latest~N, or at least the first 4 digits of an id as 'dr snapshots' shows it",
+            )
         };
         if let Some(rest) = text.strip_prefix("latest") {
             return match rest.strip_prefix('~') {
@@ -59,7 +61,11 @@ impl Selector {
             };
         }
         let is_hex = text.bytes().all(|digit| digit.is_ascii_hexdigit());
-        if is_hex && (4..=64).contains(&text.len()) { Ok(Selector::Prefix(text.to_lowercase())) } else { Err(wrong()) }
+        if is_hex && (4..=64).contains(&text.len()) {
+            Ok(Selector::Prefix(text.to_lowercase()))
+        } else {
+            Err(wrong())
+        }
     }
 
     /// Chooses from `snapshots`, which are in the order they were committed. Only an id finds a partial one.
@@ -91,4 +97,3 @@ impl Selector {
         }
     }
 }
-

@@ -150,7 +150,8 @@ impl Entry {
 
     /// The (device, inode) pair shared by all names of one file, for an entry that has several.
     pub fn hard_link_key(&self) -> Option<(u64, u64)> {
-        (self.metadata.links > 1 && !self.is_directory()).then_some((self.metadata.device, self.metadata.inode))
+        (self.metadata.links > 1 && !self.is_directory())
+            .then_some((self.metadata.device, self.metadata.inode))
     }
 }
 

@@ -48,7 +48,11 @@ pub(crate) fn read_stream(stream: &Stream, bytes_max: u64, reader: &dyn ReadChun
             break;
         }
     }
-    if bytes.len() as u64 == stream.bytes { Ok(bytes) } else { Err(Error::corrupt("a stream is not as long as it says")) }
+    if bytes.len() as u64 == stream.bytes {
+        Ok(bytes)
+    } else {
+        Err(Error::corrupt("a stream is not as long as it says"))
+    }
 }
 
 /// Reads a directory's entries in order, one tree chunk at a time.
@@ -127,7 +131,10 @@ mod tests {
 
     fn refs(count: u32) -> Vec<ChunkRef> {
         (0..count)
-            .map(|n| ChunkRef { id: ChunkId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()), bytes: 1 })
+            .map(|n| ChunkRef {
+                id: ChunkId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()),
+                bytes: 1,
+            })
             .collect()
     }
 
@@ -142,7 +149,12 @@ mod tests {
             }
             let stream = writer.finish(&chunks).unwrap();
             assert_eq!(stream.bytes, u64::from(count));
-            assert!(stream.chunks.len() <= 64, "{count}: {} references at level {}", stream.chunks.len(), stream.level);
+            assert!(
+                stream.chunks.len() <= 64,
+                "{count}: {} references at level {}",
+                stream.chunks.len(),
+                stream.level
+            );
             let read: Vec<_> = stream_chunks(&stream, &chunks).collect::<Result<_>>().unwrap();
             assert!(read == refs, "{count}");
         }
@@ -164,7 +176,9 @@ mod tests {
         let without = write(50_000);
         let added = chunks.0.borrow().len() - before;
         assert!(added <= 3, "one entry less made {added} new chunks");
-        let names = |stream| DirectoryReader::new(stream, &chunks).map(|entry| entry.unwrap().name).collect::<Vec<_>>();
+        let names = |stream| {
+            DirectoryReader::new(stream, &chunks).map(|entry| entry.unwrap().name).collect::<Vec<_>>()
+        };
         assert_eq!(names(&whole).len(), 100_000);
         assert_eq!(names(&without).len(), 99_999);
         assert!(names(&whole).is_sorted());

@@ -80,7 +80,8 @@ impl DirectoryWriter {
     pub(crate) fn push(&mut self, entry: Entry, sink: &dyn TreeSink) -> Result<()> {
         self.entries_bytes += estimated_bytes(&entry);
         let says_so = || blake3::hash(&entry.name).as_bytes()[0] & ENTRIES_CUT_MASK == 0;
-        let ends = self.entries_bytes >= ENTRIES_BYTES_MAX || self.entries_bytes >= ENTRIES_BYTES_MIN && says_so();
+        let ends =
+            self.entries_bytes >= ENTRIES_BYTES_MAX || self.entries_bytes >= ENTRIES_BYTES_MIN && says_so();
         self.entries.push(entry);
         if ends { self.flush(sink) } else { Ok(()) }
     }
@@ -108,7 +109,8 @@ fn estimated_bytes(entry: &Entry) -> usize {
         EntryKind::Symlink(target) => target.len(),
         _ => 8,
     };
-    let xattrs: usize = entry.metadata.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len() + 4).sum();
+    let xattrs: usize =
+        entry.metadata.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len() + 4).sum();
     64 + entry.name.len() + kind + xattrs
 }
 

@@ -11,7 +11,11 @@ fn id(number: u8) -> SnapshotId {
 
 fn commit(snapshot: u8, segments: &[u8]) -> Event {
     Event::Commit(Commit {
-        snapshot: Some(SnapshotRecord { id: id(snapshot), partial: false, body: SnapshotPlace::Inline(vec![]) }),
+        snapshot: Some(SnapshotRecord {
+            id: id(snapshot),
+            partial: false,
+            body: SnapshotPlace::Inline(vec![]),
+        }),
         segments: segments.iter().map(|number| hash(*number)).collect(),
         inline_segments: vec![],
         own_packs: HashList::default(),
@@ -31,7 +35,11 @@ fn condemn(packs: &[u8], segments: &[u8], snapshots: &[u8]) -> Event {
 
 fn reindex(inputs: &[u8], outputs: &[u8]) -> Event {
     let hashes = |numbers: &[u8]| numbers.iter().map(|number| hash(*number)).collect();
-    Event::Reindex(Reindex { inputs: hashes(inputs), outputs: hashes(outputs), own_packs: HashList::default() })
+    Event::Reindex(Reindex {
+        inputs: hashes(inputs),
+        outputs: hashes(outputs),
+        own_packs: HashList::default(),
+    })
 }
 
 fn fold(events: Vec<Event>) -> Fold {

@@ -34,7 +34,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use directory::{Reopen, TargetDir};
 pub(crate) use metadata::{MetadataPart, MetadataProblem};
-pub(crate) use special::{Outcome, SkipReason};
+pub(crate) use special::Outcome;
 
 use owners::OwnerNumbers;
 

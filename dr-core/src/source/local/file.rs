@@ -9,10 +9,10 @@ use std::sync::Arc;
 use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, openat, seek};
 use rustix::io::Errno;
 
-use crate::source::{SourceFile, same_content};
 use crate::source::local::owners::Recent;
 use crate::source::local::xattrs::{self, Holder};
 use crate::source::local::{Shared, open_quietly, stat};
+use crate::source::{SourceFile, same_content};
 use crate::tree::{Entry, Extent};
 
 /// An open regular file of the tree.
