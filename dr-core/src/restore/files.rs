@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::target::{MetadataProblem, Reopen, Target, TargetDir, allocate};
+use super::target::{MetadataProblem, Target, TargetDir, allocate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observer::lock;
 use crate::tree::{Entry, EntryKind, Extent};
@@ -70,7 +70,7 @@ impl RestoredFile {
         let mut is_made = lock(&self.is_made);
         if *is_made {
             drop(is_made);
-            let file = directory.reopen_file(&self.name, Reopen::SingleLink)?;
+            let file = directory.reopen_file(&self.name)?;
             return Ok((directory, file));
         }
         let file = directory.create_file(&self.name)?;

@@ -25,15 +25,6 @@ pub(crate) struct TargetDir {
     pub(super) shared: Arc<Shared>,
 }
 
-/// Which file may be opened again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reopen {
-    /// One that has a single name: no other name of it can lie outside the target.
-    SingleLink,
-    /// One of ours with any number of names.
-    AnyLinks,
-}
-
 impl TargetDir {
     pub(super) fn new(fd: OwnedFd, path: PathBuf, shared: Arc<Shared>) -> TargetDir {
         TargetDir { fd: Arc::new(fd), path, shared }
@@ -48,6 +39,7 @@ impl TargetDir {
     ///
     /// # Errors
     /// `Destination` where `name` is no name, is missing, or is no real directory.
+    #[cfg(test)]
     pub(crate) fn open_dir(&self, name: &[u8]) -> Result<TargetDir> {
         self.open_below(&[name])
     }
@@ -116,7 +108,7 @@ impl TargetDir {
     ///
     /// # Errors
     /// `Destination` where that fails, or where something else took the file's place.
-    pub(crate) fn reopen_file(&self, name: &[u8], which: Reopen) -> Result<File> {
+    pub(crate) fn reopen_file(&self, name: &[u8]) -> Result<File> {
         validate(name, &self.path)?;
         let path = below(&self.path, name);
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -124,10 +116,8 @@ impl TargetDir {
             .map_err(|error| failed("cannot open a restored file again", &path, error))?;
         let stat = fstat(&fd).map_err(|error| failed("cannot look at a restored file", &path, error))?;
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        let is_ours = match which {
-            Reopen::SingleLink => stat.st_nlink == 1,
-            Reopen::AnyLinks => stat.st_uid == geteuid().as_raw(),
-        };
+        // Another name of it could lie outside the target.
+        let is_ours = stat.st_nlink == 1;
         if !is_file || !is_ours {
             return Err(Error::new(ErrorKind::Destination, "another file took the place of a restored one")
                 .with_path(path));

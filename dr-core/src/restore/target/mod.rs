@@ -32,7 +32,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub(crate) use directory::{Reopen, TargetDir};
+pub(crate) use directory::TargetDir;
 pub(crate) use metadata::{MetadataPart, MetadataProblem};
 pub(crate) use special::Outcome;
 
@@ -96,6 +96,7 @@ impl Target {
     }
 
     /// The target directory itself.
+    #[cfg(test)]
     pub(crate) fn root(&self) -> &TargetDir {
         &self.root
     }

@@ -9,7 +9,8 @@ use rustix::process::geteuid;
 
 use super::{Area, assert_problems, entry};
 use crate::error::ErrorKind;
-use crate::restore::target::{MetadataPart, Outcome, Reopen, SkipReason, Target, TargetOptions, allocate};
+use crate::restore::target::special::SkipReason;
+use crate::restore::target::{MetadataPart, Outcome, Target, TargetOptions, allocate};
 use crate::tree::{Entry, EntryKind, Metadata};
 
 #[test]
@@ -45,7 +46,7 @@ fn planted_symbolic_links_are_never_followed() {
     // A file that is replaced by a link between its making and its reopening.
     fs::remove_file(area.path("root/file")).unwrap();
     symlink(area.path("victim/precious"), area.path("root/file")).unwrap();
-    assert!(root.reopen_file(b"file", Reopen::AnyLinks).is_err());
+    assert!(root.reopen_file(b"file").is_err());
     let pipe = entry("file", EntryKind::Fifo);
     assert_problems(root.finish_path(b"file", &pipe), &[MetadataPart::All]);
     root.hard_link(b"linked", root, b"file").unwrap();
@@ -70,7 +71,7 @@ fn names_that_lead_elsewhere_are_refused() {
             target.open_dir(&[b"x", name]).unwrap_err(),
             root.make_dir(name).unwrap_err(),
             root.create_file(name).unwrap_err(),
-            root.reopen_file(name, Reopen::SingleLink).unwrap_err(),
+            root.reopen_file(name).unwrap_err(),
             root.create_special(&special).unwrap_err(),
             root.hard_link(name, root, b"x").unwrap_err(),
             root.hard_link(b"x", root, name).unwrap_err(),
@@ -114,16 +115,15 @@ fn files_are_reopened_unless_they_have_names_elsewhere() {
     let file = root.create_file(b"file").unwrap();
     allocate(&file, 1 << 20).unwrap();
     drop(file);
-    root.reopen_file(b"file", Reopen::SingleLink).unwrap().write_all(b"data").unwrap();
+    root.reopen_file(b"file").unwrap().write_all(b"data").unwrap();
     assert_eq!(fs::metadata(area.path("root/file")).unwrap().len(), 1 << 20);
     root.hard_link(b"other", root, b"file").unwrap();
     root.hard_link(b"other", root, b"file").unwrap();
     root.hard_link(b"file", root, b"file").unwrap();
     assert_eq!(fs::metadata(area.path("root/other")).unwrap().nlink(), 2);
-    assert!(root.reopen_file(b"file", Reopen::SingleLink).is_err());
-    assert!(root.reopen_file(b"file", Reopen::AnyLinks).is_ok());
+    assert!(root.reopen_file(b"file").is_err());
     root.create_special(&entry("pipe", EntryKind::Fifo)).unwrap();
-    assert!(root.reopen_file(b"pipe", Reopen::SingleLink).is_err());
+    assert!(root.reopen_file(b"pipe").is_err());
     assert!(root.hard_link(b"x", root, b"absent").is_err());
     target.sync_all().unwrap();
 }
@@ -144,7 +144,7 @@ fn no_path_is_too_long() {
     for has_openat2 in [true, false] {
         target.root.shared.has_openat2.store(has_openat2, Ordering::Relaxed);
         let bottom = target.open_dir(&path).unwrap();
-        bottom.reopen_file(b"file", Reopen::SingleLink).unwrap();
+        bottom.reopen_file(b"file").unwrap();
         assert!(target.open_dir::<&[u8]>(&[]).unwrap().open_dir(&name).is_ok());
     }
 }
