@@ -21,7 +21,8 @@ pub(crate) fn run() -> process::ExitCode {
         Ok(cli) => {
             hardening::apply();
             let output = output(&cli.global);
-            let ended = Session::begin(cli.global, output.clone()).and_then(|session| call(cli.command, &session));
+            let ended =
+                Session::begin(cli.global, output.clone()).and_then(|session| call(cli.command, &session));
             ended.map_or_else(|error| report(&output, &error), |()| ExitCode::Success)
         }
         Err(refusal) => refused(&refusal, &arguments),

@@ -13,14 +13,15 @@ Snapshots:
   latest            the newest whole one
   latest~N          the one N before it
   1a2b3c4d          the one whose id begins so, also a partial one
-  @2026-11-20T10:00 the newest whole one not made after that time (local, or with Z or an offset);
-                    a day alone means its end
+  @2026-11-20T10:00 the newest whole one not made after that time (local time, or with
+                    Z or an offset); a day alone means its end
   SNAP:sub/path     only that path in it
 
 Environment:
-  DR_REPOSITORY, DR_PASSWORD, DR_PASSWORD_FILE, DR_PASSWORD_COMMAND, DR_KEY_FILE, DR_CACHE_DIR, DR_STATE_DIR
-  stand in for the options of these names; where several of them hold a secret, the key file comes first, then
-  the password's file, command and variable.";
+  DR_REPOSITORY, DR_PASSWORD, DR_PASSWORD_FILE, DR_PASSWORD_COMMAND, DR_KEY_FILE,
+  DR_CACHE_DIR and DR_STATE_DIR stand in for the options of these names (DR_PASSWORD is
+  the password itself). Where several of them hold a secret, the key file comes first,
+  then the password's file, its command, and DR_PASSWORD.";
 
 /// Backups you can trust with your last copy: deduplicated, compressed, encrypted.
 #[derive(Debug, Parser)]

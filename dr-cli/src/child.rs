@@ -47,7 +47,9 @@ impl SourceCommand {
             match self.child().try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
                 Ok(Some(status)) => return Err(failed(status.to_string())),
-                Ok(None) if cancel.is_cancelled() => return Err(Error::new(ErrorKind::Cancelled, "cancelled")),
+                Ok(None) if cancel.is_cancelled() => {
+                    return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+                }
                 Ok(None) => {}
                 Err(error) => return Err(failed(error.to_string())),
             }

@@ -69,7 +69,8 @@ pub(crate) fn place(global: &GlobalArgs, variable: impl Fn(&str) -> Option<OsStr
         return Ok(Place::PasswordFile(path.into()));
     }
     if let Some(command) = variable("DR_PASSWORD_COMMAND") {
-        let command = command.into_string().map_err(|_| CliError::usage("DR_PASSWORD_COMMAND is not UTF-8"))?;
+        let command =
+            command.into_string().map_err(|_| CliError::usage("DR_PASSWORD_COMMAND is not UTF-8"))?;
         return Ok(Place::PasswordCommand(command));
     }
     Ok(if variable("DR_PASSWORD").is_some() { Place::Variable } else { Place::Unsaid })
@@ -96,12 +97,14 @@ fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let failed = |error: io::Error| {
         CliError::credentials("the password file cannot be read").with_path(path).with_cause(&error)
     };
-    let mut text = File::open(path).and_then(|file| read_bounded(file, PASSWORD_FILE_BYTES_MAX)).map_err(failed)?;
+    let mut text =
+        File::open(path).and_then(|file| read_bounded(file, PASSWORD_FILE_BYTES_MAX)).map_err(failed)?;
     let line = text.iter().position(|byte| *byte == b'\n');
     if line.is_none() && text.len() > PASSWORD_FILE_BYTES_MAX {
         return Err(CliError::credentials("the first line of the password file is too long").with_path(path));
     }
-    text.truncate(line.unwrap_or(text.len()));
+    let end = line.unwrap_or(text.len());
+    text.truncate(end);
     strip_end(&mut text, b'\r');
     Ok(text)
 }
@@ -191,7 +194,8 @@ mod tests {
 
     fn chosen(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Place> {
         let cli = Cli::try_parse_from([&["dr", "stats"], arguments].concat()).unwrap();
-        let known = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+        let known =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
         place(&cli.global, known)
     }
 

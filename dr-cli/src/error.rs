@@ -89,9 +89,12 @@ impl CliError {
 
     /// There is no repository at `place`.
     pub(crate) fn no_repository(place: &str) -> CliError {
-        let mut error =
-            CliError::new(ExitCode::NoRepository, "no_repository", format!("there is no repository: {place}"))
-                .with_remedy("check the location, or make a repository with 'dr init'");
+        let mut error = CliError::new(
+            ExitCode::NoRepository,
+            "no_repository",
+            format!("there is no repository: {place}"),
+        )
+        .with_remedy("check the location, or make a repository with 'dr init'");
         error.0.object = Some(place.to_owned());
         error
     }
@@ -145,7 +148,8 @@ impl CliError {
 impl From<dr_core::Error> for CliError {
     fn from(error: dr_core::Error) -> CliError {
         let kind = error.kind();
-        let mut converted = CliError::new(ExitCode::of_kind(kind), exit_code::error_code(kind), error.to_string());
+        let mut converted =
+            CliError::new(ExitCode::of_kind(kind), exit_code::error_code(kind), error.to_string());
         converted.0.object = error.object().map(str::to_owned);
         converted.0.path = error.path().map(Path::to_owned);
         converted.0.remedy = error.remedy().map(str::to_owned);
@@ -191,7 +195,8 @@ mod tests {
 
     #[test]
     fn causes_are_kept_in_order() {
-        let error = dr_core::Error::new(ErrorKind::Corrupt, "outer").with_source("inner").with_object("packs/1");
+        let error =
+            dr_core::Error::new(ErrorKind::Corrupt, "outer").with_source("inner").with_object("packs/1");
         let converted = CliError::from(error);
         assert_eq!(converted.details().causes, ["inner"]);
         assert_eq!(converted.details().object.as_deref(), Some("packs/1"));

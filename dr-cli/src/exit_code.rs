@@ -38,18 +38,30 @@ struct Meaning {
 
 const TABLE: &[Meaning] = &[
     Meaning { code: ExitCode::Success, text: "done", is_retry_safe: "-" },
-    Meaning { code: ExitCode::Failure, text: "failed; check: damage was found", is_retry_safe: "see the message" },
+    Meaning {
+        code: ExitCode::Failure,
+        text: "failed; check: damage was found",
+        is_retry_safe: "see the message",
+    },
     Meaning { code: ExitCode::Usage, text: "wrong arguments or settings", is_retry_safe: "no: correct them" },
     Meaning {
         code: ExitCode::Partial,
-        text: "backup: the snapshot exists, but not all could be read\nrestore: all contents are there, some attributes are not",
+        text: "backup: the snapshot exists, but not all could be read\nrestore: all contents are there, something else is not",
         is_retry_safe: "yes",
     },
     Meaning { code: ExitCode::NoRepository, text: "there is no repository", is_retry_safe: "no" },
     Meaning { code: ExitCode::WrongCredentials, text: "wrong password or key", is_retry_safe: "no" },
-    Meaning { code: ExitCode::StoreUnavailable, text: "the store does not answer", is_retry_safe: "yes, later" },
+    Meaning {
+        code: ExitCode::StoreUnavailable,
+        text: "the store does not answer",
+        is_retry_safe: "yes, later",
+    },
     Meaning { code: ExitCode::StorageFull, text: "the store is full", is_retry_safe: "yes, with more space" },
-    Meaning { code: ExitCode::RolledBack, text: "the repository went back in time", is_retry_safe: "no: find out why" },
+    Meaning {
+        code: ExitCode::RolledBack,
+        text: "the repository went back in time",
+        is_retry_safe: "no: find out why",
+    },
     Meaning {
         code: ExitCode::UnsupportedFormat,
         text: "the repository needs a newer dr",

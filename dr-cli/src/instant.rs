@@ -106,7 +106,15 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_time() {
-        for text in ["", "latest", "20261120", "2026-11-31", "2026-11-20T25:00", "2026-11-20T10:00:etc", "2026-11-20x"] {
+        for text in [
+            "",
+            "latest",
+            "20261120",
+            "2026-11-31",
+            "2026-11-20T25:00",
+            "2026-11-20T10:00:etc",
+            "2026-11-20x",
+        ] {
             assert_eq!(read(text, DayMeans::Start), None, "{text}");
         }
     }

@@ -136,9 +136,11 @@ fn choose_directory(
 mod tests {
     use super::*;
 
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+
     #[test]
     fn directories_follow_the_environment() {
-        let cases: &[(&[(&str, &str)], Option<&str>)] = &[
+        let cases: &[(Variables<'_>, Option<&str>)] = &[
             (&[("OWN", "x"), ("BASE", "/b"), ("HOME", "/h")], Some("x")),
             (&[("BASE", "/b"), ("HOME", "/h")], Some("/b/dr")),
             (&[("BASE", "b"), ("HOME", "/h")], Some("/h/.cache/dr")),
@@ -146,7 +148,8 @@ mod tests {
             (&[], None),
         ];
         for (variables, directory) in cases {
-            let known = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+            let known =
+                |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
             assert_eq!(choose_directory("OWN", "BASE", ".cache", known), directory.map(PathBuf::from));
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dr_core::CancelToken;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals as Iterator;
+use signal_hook::iterator::Signals as Incoming;
 
 use crate::child::SourceCommand;
 use crate::error::CliError;
@@ -45,7 +45,7 @@ impl Signals {
             prompt: Mutex::new(None),
         });
         let hangup = (!is_hangup_ignored()).then_some(SIGHUP);
-        let mut received = Iterator::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+        let mut received = Incoming::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
         let listener = shared.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut first: Option<Instant> = None;
@@ -79,7 +79,8 @@ impl Signals {
     /// Keeps the terminal's settings while something is typed without being shown, so that a signal can restore them.
     pub(crate) fn prompting(&self) -> Prompting<'_> {
         let terminal = File::open("/dev/tty").ok();
-        let saved = terminal.and_then(|terminal| tcgetattr(&terminal).ok().map(|settings| (terminal, settings)));
+        let saved =
+            terminal.and_then(|terminal| tcgetattr(&terminal).ok().map(|settings| (terminal, settings)));
         *lock(&self.0.prompt) = saved;
         Prompting(&self.0)
     }

@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 mod backup;
+mod concurrency;
 mod crash;
+mod damage;
+mod faults;
 mod tidy;

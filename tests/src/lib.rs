@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 pub mod compare;
+pub mod damage;
 pub mod flaky;
 pub mod inject;
 pub mod repo;

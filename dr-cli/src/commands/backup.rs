@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use dr_core::{
-    BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Repository, SnapshotFilter,
-    StreamInput, Timestamp,
+    BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Repository,
+    SnapshotFilter, StreamInput, Timestamp,
 };
 use serde::Serialize;
 
@@ -25,6 +25,10 @@ use crate::session::Session;
 /// Saves files and directories, whole and with everything that is known of them, as a new snapshot. A relative path
 /// starts at the working directory; the snapshot holds absolute paths.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A relative path starts at the working directory; the snapshot holds absolute paths.\n\
+What cannot be read is named, the rest is saved, and the exit code is 3."
+)]
 pub(crate) struct BackupArgs {
     /// What to save; after --stdin-from-command the command
     #[arg(value_name = "PATH", required_unless_present = "stdin")]
@@ -194,7 +198,9 @@ fn parent(args: &BackupArgs, repository: &Repository) -> Result<Parent> {
 /// Standard input without this program's own buffer.
 fn standard_input() -> Result<File> {
     let input = io::stdin().as_fd().try_clone_to_owned();
-    input.map(File::from).map_err(|error| CliError::source("standard input cannot be read").with_cause(&error))
+    input
+        .map(File::from)
+        .map_err(|error| CliError::source("standard input cannot be read").with_cause(&error))
 }
 
 fn finish(report: &BackupReport, dry_run: bool, progress: &Progress, session: &Session) -> Result<()> {

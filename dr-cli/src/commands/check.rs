@@ -14,6 +14,10 @@ use crate::session::Session;
 /// Looks for damage: the log, the index, the snapshots, the trees and every reference. What it finds is written to
 /// standard error, and the exit code is 1. What is there and of no use is a note, and no failure.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Damage is named on standard error, and the exit code is 1. What is there and of no use \
+is a note, and no failure."
+)]
 pub(crate) struct CheckArgs {
     /// Read everything as well: every byte decrypts and hashes
     #[arg(long)]
@@ -60,11 +64,11 @@ pub(crate) fn run(args: &CheckArgs, session: &Session) -> Result<()> {
         (repository.check(&options, &session.context(&progress)), progress)
     };
     progress.finish(&[]);
-    let report = match report {
-        // Without keys, the config is all there is to tell a repository by.
-        Err(error) if !session.signals.cancel().is_cancelled() => return Err(CliError::opening(error)),
-        report => session.answer(report)?,
-    };
+    let report = session.answer(report)?;
+    if args.scrub && report.bytes_read == 0 {
+        // Without keys nothing tells an empty place from a repository that lost everything.
+        return Err(CliError::no_repository(&session.open_store(OpenMode::Existing)?.endpoint()));
+    }
     finish(&report, &progress, session)
 }
 
@@ -91,14 +95,18 @@ fn finish(report: &CheckReport, progress: &Progress, session: &Session) -> Resul
         Ok(())
     } else {
         let errors = text::count(report.error_count, "error", "errors");
-        Err(CliError::damage_found(format!("the repository is damaged: {errors}"))
-            .with_remedy("do not delete anything; copy the named objects from another copy of the repository"))
+        Err(CliError::damage_found(format!("the repository is damaged: {errors}")).with_remedy(
+            "do not delete anything; copy the named objects from another copy of the repository",
+        ))
     };
     render::outcome(written, outcome)
 }
 
 fn records(findings: &[Finding]) -> Vec<FindingRecord<'_>> {
-    findings.iter().map(|finding| FindingRecord { object: &finding.object, detail: &finding.detail }).collect()
+    findings
+        .iter()
+        .map(|finding| FindingRecord { object: &finding.object, detail: &finding.detail })
+        .collect()
 }
 
 fn write_findings(to: &mut dyn Write, title: &str, findings: &[Finding]) -> io::Result<()> {

@@ -18,6 +18,10 @@ use crate::session::Session;
 /// Makes a new repository. With --key-file (or DR_KEY_FILE) a file that does not exist is made, with a new random key
 /// that only its owner may read: keep a copy of it, for without it nobody opens the repository.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "With --key-file or DR_KEY_FILE, a file that does not exist is made, with a new random \
+key that only its owner may read.\nKeep a copy of it elsewhere: without it nobody opens the repository."
+)]
 pub(crate) struct InitArgs {
     /// What a guess at the password costs: 64 MiB of memory, or 2 GiB
     #[arg(long, value_enum, default_value_t = Kdf::Standard)]

@@ -19,6 +19,7 @@ use crate::session::Session;
 
 /// Lists everything in a snapshot, or below one path in it, as absolute paths.
 #[derive(Debug, Args)]
+#[command(after_help = "Paths are written byte for byte, except to a terminal.")]
 pub(crate) struct LsArgs {
     /// The snapshot, also as SNAP:path
     #[arg(value_name = "SNAP")]

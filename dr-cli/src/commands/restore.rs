@@ -10,13 +10,18 @@ use serde::Serialize;
 
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
-use crate::render::{self, Operation, Progress, json, text};
+use crate::render::{self, Operation, Progress, Skipping, json, text};
 use crate::selector::Selector;
 use crate::session::Session;
 
 /// Writes what is in a snapshot to a directory. SNAP makes DIR/absolute/path; SNAP:sub/path leaves out the directories
 /// above: what is in sub/path lands in DIR itself.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "SNAP makes DIR/absolute/path. SNAP:sub/path leaves out the directories above: what is \
+in sub/path lands in DIR itself.\nWhat cannot be restored is named, the rest is restored, and the exit code is 1; or 3 \
+where only attributes or special files are missing."
+)]
 pub(crate) struct RestoreArgs {
     /// The snapshot, also as SNAP:path
     #[arg(value_name = "SNAP")]
@@ -69,7 +74,8 @@ pub(crate) fn run(args: &RestoreArgs, session: &Session) -> Result<()> {
     options.numeric_ids = args.numeric_ids;
     options.specials = !args.no_special;
     options.fsync = args.fsync;
-    let progress = Progress::begin(Operation::Restore, &session.output);
+    let skipping = if args.no_special { Skipping::Wanted } else { Skipping::Unwanted };
+    let progress = Progress::begin(Operation::Restore(skipping), &session.output);
     let graceful = session.signals.graceful();
     let report = repository.restore(&snapshot, &args.target, &options, &session.context(&progress));
     drop(graceful);
@@ -92,8 +98,8 @@ fn finish(
         snapshot_id,
         target: String::from_utf8_lossy(target).into_owned(),
         target_b64: json::unless_text(target),
-        complete: report.is_complete(),
-        problem_count: report.problem_count,
+        complete: progress.problems() == 0,
+        problem_count: progress.problems(),
         files: report.files,
         directories: report.directories,
         others: report.others,
@@ -101,14 +107,14 @@ fn finish(
         seconds: progress.elapsed().as_secs_f64(),
     };
     let written = session.output.summary(&summary, |to| write_summary(to, &summary, target));
-    let problems = text::count(report.problem_count, "problem", "problems");
-    let outcome = if report.is_complete() {
+    let problems = text::count(progress.problems(), "problem", "problems");
+    let outcome = if progress.problems() == 0 {
         Ok(())
     } else if progress.lacks_content() {
         Err(CliError::incomplete(format!("not everything was restored: {problems}"))
             .with_remedy("what is named above is missing or damaged in the target; the rest is there"))
     } else {
-        Err(CliError::partial(format!("all contents were restored, but not all attributes: {problems}")))
+        Err(CliError::partial(format!("all contents were restored, but not everything else: {problems}")))
     };
     render::outcome(written, outcome)
 }

@@ -42,7 +42,8 @@ pub(crate) fn run(_args: &VersionArgs, session: &Session) -> Result<()> {
     let mut data = session.output.data();
     let mut written = writeln!(data, "dr {}", document.version);
     if let Some(backends) = &document.backends {
-        written = written.and_then(|()| writeln!(data, "{:<12}{} {}", "system", document.system, document.processor));
+        written = written
+            .and_then(|()| writeln!(data, "{:<12}{} {}", "system", document.system, document.processor));
         for (name, variant) in backends {
             written = written.and_then(|()| writeln!(data, "{name:<12}{variant}"));
         }

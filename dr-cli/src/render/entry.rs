@@ -213,15 +213,11 @@ mod tests {
         }
         assert_eq!(mode_string(&EntryKind::Directory(Stream::default()), 0o755), "drwxr-xr-x");
         assert_eq!(mode_string(&EntryKind::Symlink(Vec::new()), 0o777), "lrwxrwxrwx");
-        let letters: String = [
-            EntryKind::CharacterDevice(0),
-            EntryKind::BlockDevice(0),
-            EntryKind::Fifo,
-            EntryKind::Socket,
-        ]
-        .iter()
-        .map(|kind| mode_string(kind, 0).remove(0))
-        .collect();
+        let letters: String =
+            [EntryKind::CharacterDevice(0), EntryKind::BlockDevice(0), EntryKind::Fifo, EntryKind::Socket]
+                .iter()
+                .map(|kind| mode_string(kind, 0).remove(0))
+                .collect();
         assert_eq!(letters, "cbps");
     }
 

@@ -116,7 +116,12 @@ impl<'a> ItemError<'a> {
     }
 
     /// Describes a path that cannot be read.
-    pub(crate) fn of_path(during: &'a str, path: &[u8], kind: &'static str, message: &'a str) -> ItemError<'a> {
+    pub(crate) fn of_path(
+        during: &'a str,
+        path: &[u8],
+        kind: &'static str,
+        message: &'a str,
+    ) -> ItemError<'a> {
         ItemError {
             message_type: "error",
             schema: SCHEMA,
@@ -136,6 +141,9 @@ fn kind_name(kind: ProblemKind) -> &'static str {
         ProblemKind::Vanished => "vanished",
         ProblemKind::Changed => "changed",
         ProblemKind::Attributes => "attributes",
+        ProblemKind::Damaged => "damaged",
+        ProblemKind::NotRestored => "not_restored",
+        ProblemKind::Skipped => "skipped",
         _ => "other",
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod text;
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 
-pub(crate) use progress::{Operation, Progress};
+pub(crate) use progress::{Operation, Progress, Skipping};
 
 use serde::Serialize;
 

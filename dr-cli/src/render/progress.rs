@@ -12,13 +12,12 @@ use serde::Serialize;
 
 use super::{Output, Verbosity, json, text};
 
-/// How many entries whose attributes alone are incomplete are named before the rest is counted.
-const ATTRIBUTES_NAMED_MAX: u64 = 10;
+/// How many minor problems are named before the rest is counted.
+const MINOR_NAMED_MAX: u64 = 10;
 const BAR_EVERY_MS: u64 = 80;
 const LINE_EVERY_MS: u64 = 1000;
 const SPINNER: &str = "{spinner} [{elapsed_precise}] {bytes} {binary_bytes_per_sec} {msg}";
-const BAR: &str =
-    "{spinner} [{elapsed_precise}] {wide_bar:.dim} {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta} {msg}";
+const BAR: &str = "{spinner} [{elapsed_precise}] {wide_bar:.dim} {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta} {msg}";
 /// How many characters of the current path are shown.
 const PATH_CHARACTERS: usize = 40;
 
@@ -28,16 +27,25 @@ pub(crate) enum Operation {
     /// A backup.
     Backup,
     /// A restore.
-    Restore,
+    Restore(Skipping),
     /// A check; its report names what it found.
     Check,
+}
+
+/// Whether a restore leaves something out because it was told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Skipping {
+    /// It was: what is left out is no problem.
+    Wanted,
+    /// It was not.
+    Unwanted,
 }
 
 impl Operation {
     fn name(self) -> &'static str {
         match self {
             Operation::Backup => "backup",
-            Operation::Restore => "restore",
+            Operation::Restore(_) => "restore",
             Operation::Check => "check",
         }
     }
@@ -45,8 +53,10 @@ impl Operation {
     /// What a problem means here, in words.
     fn meaning(self, kind: ProblemKind) -> &'static str {
         match (self, kind) {
-            (Operation::Restore, ProblemKind::Attributes) => "not all attributes restored",
-            (Operation::Restore, _) => "not restored",
+            (Operation::Restore(_), ProblemKind::Attributes) => "not all attributes restored",
+            (Operation::Restore(_), ProblemKind::Damaged) => "damaged, not restored",
+            (Operation::Restore(_), ProblemKind::Skipped) => "left out",
+            (Operation::Restore(_), _) => "not restored",
             (_, ProblemKind::Missing) => "not there",
             (_, ProblemKind::Unreadable) => "not saved",
             (_, ProblemKind::Vanished) => "not saved: vanished while it was read",
@@ -55,6 +65,15 @@ impl Operation {
             _ => "problem",
         }
     }
+
+    fn expects(self, kind: ProblemKind) -> bool {
+        self == Operation::Restore(Skipping::Wanted) && kind == ProblemKind::Skipped
+    }
+}
+
+/// Whether all contents are there in spite of a problem.
+fn is_minor(kind: ProblemKind) -> bool {
+    matches!(kind, ProblemKind::Attributes | ProblemKind::Skipped)
 }
 
 /// Counts what happens and shows it.
@@ -71,7 +90,7 @@ pub(crate) struct Progress {
     entries_total: AtomicU64,
     bytes_total: AtomicU64,
     problems: AtomicU64,
-    attribute_problems: AtomicU64,
+    minor_problems: AtomicU64,
     current: Mutex<Vec<u8>>,
 }
 
@@ -91,13 +110,13 @@ impl Progress {
             output: output.clone(),
             bar,
             started: Instant::now(),
-            due_ms: AtomicU64::new(0),
+            due_ms: AtomicU64::new(if output.is_json() { LINE_EVERY_MS } else { 0 }),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             entries_total: AtomicU64::new(0),
             bytes_total: AtomicU64::new(0),
             problems: AtomicU64::new(0),
-            attribute_problems: AtomicU64::new(0),
+            minor_problems: AtomicU64::new(0),
             current: Mutex::new(Vec::new()),
         }
     }
@@ -109,17 +128,21 @@ impl Progress {
         if self.problems.load(Ordering::Relaxed) == 0 {
             reported.iter().for_each(|problem| self.problem(problem));
         }
-        let counted = self.attribute_problems.load(Ordering::Relaxed);
-        if self.counts_attributes() && counted > ATTRIBUTES_NAMED_MAX {
-            let rest = text::count(counted - ATTRIBUTES_NAMED_MAX, "more entry", "more entries");
-            let meaning = self.operation.meaning(ProblemKind::Attributes);
-            let _ = writeln!(io::stderr().lock(), "warning: {rest}: {meaning} (-v names them)");
+        let counted = self.minor_problems.load(Ordering::Relaxed);
+        if self.counts_minor() && counted > MINOR_NAMED_MAX {
+            let rest = text::count(counted - MINOR_NAMED_MAX, "more problem", "more problems");
+            let _ = writeln!(io::stderr().lock(), "warning: {rest} of this kind (-v names them)");
         }
     }
 
-    /// Whether anything but attributes is missing.
+    /// How many problems there are that nobody asked for.
+    pub(crate) fn problems(&self) -> u64 {
+        self.problems.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything but attributes and special files is missing.
     pub(crate) fn lacks_content(&self) -> bool {
-        self.problems.load(Ordering::Relaxed) > self.attribute_problems.load(Ordering::Relaxed)
+        self.problems() > self.minor_problems.load(Ordering::Relaxed)
     }
 
     /// How long it has been going on.
@@ -127,18 +150,23 @@ impl Progress {
         self.started.elapsed()
     }
 
-    fn counts_attributes(&self) -> bool {
+    /// Whether programs get lines; a check gives them one document.
+    fn writes_lines(&self) -> bool {
+        self.operation != Operation::Check && self.output.verbosity() != Verbosity::Quiet
+    }
+
+    fn counts_minor(&self) -> bool {
         !self.output.is_json() && self.output.verbosity() < Verbosity::Verbose
     }
 
     fn problem(&self, problem: &Problem) {
-        if self.operation == Operation::Check {
+        if self.operation == Operation::Check || self.operation.expects(problem.kind) {
             return;
         }
         self.problems.fetch_add(1, Ordering::Relaxed);
-        if problem.kind == ProblemKind::Attributes {
-            let number = self.attribute_problems.fetch_add(1, Ordering::Relaxed);
-            if self.counts_attributes() && number >= ATTRIBUTES_NAMED_MAX {
+        if is_minor(problem.kind) {
+            let number = self.minor_problems.fetch_add(1, Ordering::Relaxed);
+            if self.counts_minor() && number >= MINOR_NAMED_MAX {
                 return;
             }
         }
@@ -166,7 +194,12 @@ impl Progress {
         } else if self.output.verbosity() == Verbosity::Verbose {
             self.name_entry(path, change);
         }
-        self.tick(Some(path));
+        // Whoever holds the lock is showing another path, which is as good.
+        if let Ok(mut current) = self.current.try_lock() {
+            current.clear();
+            current.extend_from_slice(path);
+        }
+        self.tick();
     }
 
     fn name_entry(&self, path: &[u8], change: Change) {
@@ -188,20 +221,19 @@ impl Progress {
     }
 
     /// Shows where things are, if it is time to.
-    fn tick(&self, path: Option<&[u8]>) {
+    fn tick(&self) {
         let is_json = self.output.is_json();
-        if !is_json && self.bar.is_hidden() || is_json && self.output.verbosity() == Verbosity::Quiet {
+        let is_shown = if is_json { self.writes_lines() } else { !self.bar.is_hidden() };
+        if !is_shown {
             return;
         }
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let due_ms = self.due_ms.load(Ordering::Relaxed);
         let next_ms = now_ms.saturating_add(if is_json { LINE_EVERY_MS } else { BAR_EVERY_MS });
-        let is_mine = || self.due_ms.compare_exchange(due_ms, next_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let is_mine =
+            || self.due_ms.compare_exchange(due_ms, next_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if now_ms < due_ms || !is_mine() {
             return;
-        }
-        if let Some(path) = path {
-            *lock(&self.current) = path.to_vec();
         }
         if is_json { self.write_status() } else { self.redraw() }
     }
@@ -252,7 +284,7 @@ impl Observer for Progress {
             Event::EntryDone { path, change, bytes } => self.entry_done(path, *change, *bytes),
             Event::Progress { bytes } => {
                 self.bytes.fetch_add(*bytes, Ordering::Relaxed);
-                self.tick(None);
+                self.tick();
             }
             Event::Total { entries, bytes } => {
                 self.entries_total.store(*entries, Ordering::Relaxed);

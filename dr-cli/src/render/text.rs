@@ -94,7 +94,10 @@ mod tests {
             assert_eq!(bytes(number), text);
         }
         assert_eq!(bytes(u64::MAX), "16.0 EiB");
-        assert_eq!((count(1, "file", "files"), count(2, "file", "files")), ("1 file".into(), "2 files".into()));
+        assert_eq!(
+            (count(1, "file", "files"), count(2, "file", "files")),
+            ("1 file".into(), "2 files".into())
+        );
     }
 
     #[test]

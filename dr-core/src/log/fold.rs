@@ -195,6 +195,11 @@ impl Fold {
         }
     }
 
+    /// Whether any slot could be read.
+    pub(crate) fn has_entries(&self) -> bool {
+        !self.seen_attempts.is_empty()
+    }
+
     /// Whether a writer's attempt got into the log.
     pub(crate) fn has_attempt(&self, writer: [u8; 16], nonce: [u8; 16]) -> bool {
         self.seen_attempts.contains_key(&(writer, nonce))

@@ -105,6 +105,11 @@ fn open_rings(store: &dyn Store, config: &Config, credentials: &Credentials) -> 
         }
     }
     if rings.is_empty() {
+        if matches!(store.stat(&names::slot(0)), Err(error) if error.kind() == StoreErrorKind::NotFound)
+            && store.list_folder(names::LOG)?.folders.is_empty()
+        {
+            return Err(interrupted(store));
+        }
         return Err(damaged.unwrap_or_else(|| {
             Error::new(ErrorKind::WrongCredentials, "the password or key does not open the repository")
                 .with_object(store.endpoint())
@@ -176,43 +181,48 @@ fn open_ring(
 }
 
 /// Chooses the ring that the log confirms, newest first, and reads the log with it. Rings that an interrupted `init` left
-/// behind open nothing.
+/// behind open nothing. Where slot 0 itself is damaged, a ring that opens any other slot is the right one.
 fn choose_ring(store: &dyn Store, config: &Config, mut rings: Vec<OpenedRing>) -> Result<(KeyRing, Log)> {
     rings.sort_by_key(|opened| std::cmp::Reverse(opened.ring.generation));
     let mut failure = None;
     for opened in rings {
         let mut log = Log::default();
-        let read = log.synchronise(&Sync { store, ring: &opened.ring });
-        match (read, log.fold.genesis) {
-            (Err(error), _) if error.kind() != ErrorKind::WrongCredentials => return Err(error),
-            (Ok(()), None) if log.fold.next == 0 => {
-                failure = Some(
-                    Error::new(ErrorKind::NotFound, "there is no repository: making one was interrupted")
-                        .with_object(store.endpoint())
-                        .with_remedy("run 'dr init' again"),
-                );
+        match log.synchronise(&Sync { store, ring: &opened.ring }) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WrongCredentials => {
+                failure = Some(error);
+                continue;
             }
-            (Ok(()), genesis) => {
-                let in_force = log.fold.ring.is_none_or(|(_, ring)| ring == opened.hash);
-                let bound =
-                    genesis.is_none_or(|(hash, _)| hash == config.hash()) && opened.config == config.hash();
-                if !bound {
-                    failure = Some(
-                        Error::corrupt("the repository's config is not the one that the key ring belongs to")
-                            .with_object(names::config()),
-                    );
-                } else if in_force && (genesis.is_some() || log.damaged.iter().any(|slot| slot.slot == 0)) {
-                    return Ok((opened.ring, log));
-                }
-            }
-            (Err(error), _) => failure = Some(error),
+            Err(error) => return Err(error),
         }
+        if log.fold.next == 0 {
+            failure = Some(interrupted(store));
+            continue;
+        }
+        let in_force = log.fold.ring.is_none_or(|(_, ring)| ring == opened.hash);
+        if !log.fold.has_entries() || !in_force {
+            continue;
+        }
+        let named = log.fold.genesis.map_or(opened.config, |(hash, _)| hash);
+        if named != config.hash() || opened.config != config.hash() {
+            failure = Some(
+                Error::corrupt("the repository's config is not the one that the key ring belongs to")
+                    .with_object(names::config())
+                    .with_remedy("restore the object 'config' (64 bytes) from another copy of the repository"),
+            );
+            continue;
+        }
+        return Ok((opened.ring, log));
     }
     Err(failure.unwrap_or_else(|| {
-        Error::new(
-            ErrorKind::WrongCredentials,
-            "the key does not belong to the repository's key ring in force",
-        )
-        .with_object(store.endpoint())
+        Error::new(ErrorKind::WrongCredentials, "the key opens no slot of the repository's log")
+            .with_object(store.endpoint())
+            .with_remedy("check the key; if it is the right one, the log is damaged: use another copy")
     }))
+}
+
+fn interrupted(store: &dyn Store) -> Error {
+    Error::new(ErrorKind::NotFound, "there is no repository: making one was interrupted")
+        .with_object(store.endpoint())
+        .with_remedy("run 'dr init' again")
 }
