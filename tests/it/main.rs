@@ -6,4 +6,7 @@ mod concurrency;
 mod crash;
 mod damage;
 mod faults;
+mod incremental;
+mod rollback;
+mod stream;
 mod tidy;

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use dr_core::{
-    BackupOptions, BackupReport, CancelToken, CheckOptions, CheckReport, Context, LocalTree,
+    BackupOptions, BackupReport, CancelToken, CheckOptions, CheckReport, Context, Event, LocalTree,
     LocalTreeOptions, Observer, Repository, RestoreOptions, RestoreReport, Result, Snapshot,
 };
 use tempfile::TempDir;
@@ -143,4 +145,35 @@ pub fn skip(name: &str, reason: &str) {
 /// Whether the test runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Cancels a call when it has told of so many events of a kind.
+#[derive(Debug)]
+pub struct CancelAfter {
+    /// What to give the call.
+    pub cancel: CancelToken,
+    is_one: fn(&Event) -> bool,
+    left: AtomicU64,
+    asked: Mutex<Option<Instant>>,
+}
+
+impl CancelAfter {
+    /// Cancels at the event number `count`, from 1, of those for which `is_one` holds.
+    pub fn new(count: u64, is_one: fn(&Event) -> bool) -> CancelAfter {
+        CancelAfter { cancel: CancelToken::new(), is_one, left: AtomicU64::new(count), asked: Mutex::new(None) }
+    }
+
+    /// How long ago it cancelled; nothing where it did not.
+    pub fn since(&self) -> Option<Duration> {
+        self.asked.lock().unwrap().map(|asked| asked.elapsed())
+    }
+}
+
+impl Observer for CancelAfter {
+    fn event(&self, event: &Event) {
+        if (self.is_one)(event) && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            *self.asked.lock().unwrap() = Some(Instant::now());
+            self.cancel.cancel();
+        }
+    }
 }

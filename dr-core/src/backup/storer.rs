@@ -37,6 +37,8 @@ pub(crate) struct Storer<'a> {
     window: Mutex<Window>,
     trees: Mutex<Window>,
     packs: [Mutex<OpenPacks>; 2],
+    /// Held while a pack is sealed and put: one at a time bounds memory, and costs little beside compression.
+    sealing: Mutex<()>,
     finished: Mutex<Finished>,
     dedup_packs: Mutex<HashSet<ObjectHash>>,
     pub(crate) counts: Counts,
@@ -120,6 +122,7 @@ impl<'a> Storer<'a> {
                 Mutex::new(OpenPacks::new(PackClass::Data, data)),
                 Mutex::new(OpenPacks::new(PackClass::Tree, tree)),
             ],
+            sealing: Mutex::default(),
             finished: Mutex::default(),
             dedup_packs: Mutex::default(),
             counts: Counts::default(),
@@ -191,6 +194,7 @@ impl<'a> Storer<'a> {
     }
 
     fn store_pack(&self, class: PackClass, pack: PackBuilder) -> Result<()> {
+        let _sealing = lock(&self.sealing);
         self.ctx.cancel.check()?;
         let verify = if self.options.verify_frames { Verify::Frames } else { Verify::Nothing };
         let ids = self.repository.domain.id_key(class);

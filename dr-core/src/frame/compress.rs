@@ -47,6 +47,8 @@ pub(crate) struct Compressor {
     compression: Compression,
     context: zstd::bulk::Compressor<'static>,
     trial: zstd::bulk::Compressor<'static>,
+    /// Where frames are compressed to, before what they take is known.
+    scratch: Vec<u8>,
 }
 
 impl fmt::Debug for Compressor {
@@ -63,24 +65,22 @@ impl Compressor {
             compression,
             context: zstd::bulk::Compressor::new(compression.level()).map_err(failed)?,
             trial: zstd::bulk::Compressor::new(-5).map_err(failed)?,
+            scratch: Vec::new(),
         })
     }
 
     /// Compresses `raw`, or copies it where that saves nothing. The buffer has room for a tag.
     pub(crate) fn compress(&mut self, raw: &[u8]) -> (Codec, Vec<u8>) {
         if self.compression != Compression::Off && !self.is_noise(raw) {
-            let mut compressed = Vec::with_capacity(zstd::zstd_safe::compress_bound(raw.len()) + TAG_BYTES);
-            let written = self.context.compress_to_buffer(raw, &mut compressed);
+            self.scratch.clear();
+            self.scratch.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+            let written = self.context.compress_to_buffer(raw, &mut self.scratch);
             // Less than one part in 64 saved is not worth a decompression.
             if written.is_ok_and(|written| written + raw.len() / 64 < raw.len()) {
-                compressed.reserve_exact(TAG_BYTES);
-                compressed.shrink_to(compressed.len() + TAG_BYTES);
-                return (Codec::Zstd, compressed);
+                return (Codec::Zstd, with_room_for_tag(&self.scratch));
             }
         }
-        let mut copy = Vec::with_capacity(raw.len() + TAG_BYTES);
-        copy.extend_from_slice(raw);
-        (Codec::Raw, copy)
+        (Codec::Raw, with_room_for_tag(raw))
     }
 
     /// Whether the bytes look random and a quick trial cannot compress them either. Entropy alone would misjudge repeated
@@ -94,6 +94,13 @@ impl Compressor {
         let compressed = self.trial.compress(sample).map_or(sample.len(), |bytes| bytes.len());
         compressed + sample.len() / 64 >= sample.len()
     }
+}
+
+/// A copy of just the right size, since packs hold it until they are stored.
+fn with_room_for_tag(bytes: &[u8]) -> Vec<u8> {
+    let mut copy = Vec::with_capacity(bytes.len() + TAG_BYTES);
+    copy.extend_from_slice(bytes);
+    copy
 }
 
 /// The order-0 entropy of a few samples, in bits a byte.
