@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use dr_core::Credentials;
 use zeroize::Zeroizing;
@@ -158,7 +159,11 @@ fn ask(prompt: &str, signals: &Signals) -> Result<Zeroizing<Vec<u8>>> {
     let _prompting = signals.prompting();
     match rpassword::prompt_password(prompt) {
         Ok(password) => Ok(Zeroizing::new(password.into_bytes())),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(CliError::interrupted()),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            // The prompt has sent this process the signal, whose thread is about to end it; only one is to say so.
+            std::thread::sleep(Duration::from_secs(1));
+            Err(CliError::interrupted())
+        }
         Err(error) => Err(CliError::credentials("no password could be asked for").with_cause(&error)),
     }
 }

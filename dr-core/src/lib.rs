@@ -1,4 +1,43 @@
-//! A backup engine.
+//! A backup engine: deduplicated, compressed, encrypted snapshots of files and streams on any object store.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use dr_core::{
+//!     BackupOptions, CancelToken, Context, CreateOptions, Credentials, LocalTree, LocalTreeOptions, Repository,
+//!     RepositoryOptions, RestoreOptions, SnapshotFilter,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let documents = folder.path().join("documents");
+//! # std::fs::create_dir(&documents)?;
+//! # std::fs::write(documents.join("thesis"), "the only copy")?;
+//! let store = Arc::new(dr_store::MemoryStore::new());
+//! let key = Credentials::key([7; 32]);
+//! let repository = Repository::create(store, &key, &CreateOptions::new(), RepositoryOptions::new())?;
+//!
+//! let cancel = CancelToken::new();
+//! let ctx = Context::new(&(), &cancel);
+//! let source = LocalTree::open(&[documents.clone()], LocalTreeOptions::default())?;
+//! let report = repository.backup(&source, &BackupOptions::new().host("desk"), &ctx)?;
+//! assert!(report.is_complete());
+//!
+//! let snapshot = repository.find_snapshot("latest", &SnapshotFilter::new())?;
+//! let target = folder.path().join("target");
+//! let restored = repository.restore(&snapshot, &target, &RestoreOptions::new(), &ctx)?;
+//! assert!(restored.is_complete());
+//! # let copy = target.join(documents.strip_prefix("/")?).join("thesis");
+//! # assert_eq!(std::fs::read(copy)?, b"the only copy");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All calls block and may be made from any thread, also from one of a tokio runtime (there, better through
+//! `spawn_blocking`). Long calls take a [`Context`]: an observer, a cancel token and the number of threads. Nothing but
+//! the store, the source, the target and the directories named in [`RepositoryOptions`] is touched, and no thread
+//! outlives its call, except one that reads a stream which says nothing when the call is cancelled.
+//!
+//! The package's `docs` folder holds the architecture, the format, the protocol, and what is missing.
 
 mod backends;
 mod backup;

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 mod backup;
+mod cancel;
 mod concurrency;
 mod crash;
 mod damage;
 mod faults;
 mod incremental;
+mod metadata;
 mod rollback;
 mod stream;
 mod tidy;

@@ -176,8 +176,8 @@ fn assert_as_ever(workshop: &Workshop, store: &Arc<dyn Store>, what: &str) {
     options.parent = dr_core::Parent::Nothing;
     options.dry_run = true;
     let report = dr_tests::steps::backup_as(&cached(workshop, store), &source, &options, &()).unwrap();
-    // The directories above the source may change under the test.
-    assert!(report.totals.new_chunks <= 3, "{what}: {:?}", report.totals);
+    // Directories are encoded anew where their times changed; no file is as short as that.
+    assert!(report.totals.new_bytes < 3000, "{what}: {:?}", report.totals);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_cache_that_is_gone_or_damaged_changes_nothing() {
     let source = workshop.source();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     Repository::create(store.clone(), &key(), &CreateOptions::new(), RepositoryOptions::new()).unwrap();
-    TreeSpec::files(&[("a", 500), ("b/c", 3000), ("large", 300_000)]).write(&source);
+    TreeSpec::files(&[("a", 5000), ("b/c", 4000), ("large", 300_000)]).write(&source);
     assert!(backup(&cached(&workshop, &store), &source).unwrap().is_complete());
     assert_as_ever(&workshop, &store, "with a cache");
     let cache = workshop.path().join("cache");
@@ -219,7 +219,7 @@ fn a_cache_that_cannot_be_written_changes_nothing() {
     Repository::create(store.clone(), &key(), &CreateOptions::new(), RepositoryOptions::new()).unwrap();
     // A file where the folder should be stops root, too.
     fs::write(workshop.path().join("cache"), b"").unwrap();
-    TreeSpec::files(&[("a", 500)]).write(&workshop.source());
+    TreeSpec::files(&[("a", 5000)]).write(&workshop.source());
     assert!(backup(&cached(&workshop, &store), &workshop.source()).unwrap().is_complete());
     assert_as_ever(&workshop, &store, "no folder");
 }

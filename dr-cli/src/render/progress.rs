@@ -16,8 +16,8 @@ use super::{Output, Verbosity, json, text};
 const MINOR_NAMED_MAX: u64 = 10;
 const BAR_EVERY_MS: u64 = 80;
 const LINE_EVERY_MS: u64 = 1000;
-const SPINNER: &str = "{spinner} [{elapsed_precise}] {bytes} {binary_bytes_per_sec} {msg}";
-const BAR: &str = "{spinner} [{elapsed_precise}] {wide_bar:.dim} {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta} {msg}";
+const SPINNER: &str = "{spinner} [{elapsed_precise}] {bytes} {binary_bytes_per_sec} {wide_msg}";
+const BAR: &str = "{spinner} [{elapsed_precise}] {bar:16} {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta} {wide_msg}";
 /// How many characters of the current path are shown.
 const PATH_CHARACTERS: usize = 40;
 
@@ -287,6 +287,10 @@ impl Observer for Progress {
                 self.tick();
             }
             Event::Total { entries, bytes } => {
+                if self.operation == Operation::Check {
+                    // A check says this where it begins to read everything; what it followed before is not part of it.
+                    self.bytes.store(0, Ordering::Relaxed);
+                }
                 self.entries_total.store(*entries, Ordering::Relaxed);
                 self.bytes_total.store(*bytes, Ordering::Relaxed);
             }

@@ -27,6 +27,9 @@ impl<'a> Parents<'a> {
     ) -> Result<Parents<'a>> {
         let mut snapshots = Vec::new();
         match &options.parent {
+            // Where the index has gaps, what a parent has may be out of reach: everything is read and what is missing is
+            // stored again.
+            _ if !reader.index.is_whole() => {}
             Parent::Nothing => {}
             Parent::Snapshot(selector) => {
                 let all = repository.read_snapshots(log)?;

@@ -31,9 +31,8 @@ impl Repository {
     /// `Cancelled`, and what the store answers. Damage is no error: the report names it.
     pub fn check(&self, options: &CheckOptions, ctx: &Context<'_>) -> Result<CheckReport> {
         let repository = &self.0;
-        let log = repository.synchronise()?;
         let findings = Findings::default();
-        structure::check_log(&log, &findings);
+        let log = structure::check_log(repository, &findings)?;
         let index = structure::check_index(repository, &log, &findings, *ctx)?;
         let stored = structure::check_packs(repository, &index, &log, &findings)?;
         structure::check_objects(repository, &log, &findings)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::StoredPacks;
 use super::findings::Findings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::Config;
 use crate::format::envelope::PackClass;
 use crate::format::names;
 use crate::format::tree::decode_entries;
@@ -13,11 +14,34 @@ use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Table};
 use crate::log::{Log, Sync, read_list};
 use crate::observer::{Context, Event, as_path};
-use crate::repository::{ChunkReader, Inner, read_segment};
+use crate::repository::{ChunkReader, Inner, missing_chunk, read_segment};
 use crate::snapshot::Snapshot;
 use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
 
-pub(super) fn check_log(log: &Log, findings: &Findings) {
+/// Reads the config and all of the log from the store, and compares them with what this client has seen of them.
+pub(super) fn check_log(repository: &Inner, findings: &Findings) -> Result<Log> {
+    let seen = repository.synchronise()?;
+    let config = repository.store.get(&names::config());
+    match config.map_err(Error::from).and_then(|bytes| Ok(Config::decode(&bytes)?)) {
+        Ok(config) if config == repository.config => {}
+        Ok(_) => {
+            findings.error(names::config(), "the config is not the one that the repository was opened with")
+        }
+        Err(error) if error.is_retryable() => return Err(error),
+        Err(error) => findings.failure(names::config(), &error),
+    }
+    let mut log = Log::default();
+    log.synchronise(&Sync { store: &*repository.store, ring: &repository.ring })?;
+    let changed = (0..seen.fold.next)
+        .find(|slot| seen.hash_of(*slot).is_some_and(|hash| log.hash_of(*slot) != Some(hash)));
+    if let Some(slot) = changed {
+        findings.error(names::slot(slot), "the slot of the log is not what it was when it was read before");
+    }
+    note_damage(&log, findings);
+    Ok(log)
+}
+
+fn note_damage(log: &Log, findings: &Findings) {
     for damaged in log.damage() {
         findings.error(
             names::slot(damaged.slot),
@@ -38,6 +62,7 @@ pub(super) fn check_index(
     ctx: Context<'_>,
 ) -> Result<Index> {
     let mut tables = Vec::new();
+    let mut has_gaps = false;
     for place in log.fold.segments() {
         ctx.cancel.check()?;
         match read_segment(repository, place) {
@@ -50,10 +75,14 @@ pub(super) fn check_index(
                 tables.push(Arc::new(table));
             }
             Err(error) if error.is_retryable() => return Err(error),
-            Err(error) => findings.failure(names::hashed(names::INDEX, place.hash()), &error),
+            Err(error) => {
+                findings.failure(names::hashed(names::INDEX, place.hash()), &error);
+                has_gaps = true;
+            }
         }
     }
-    Ok(Index::new(tables, log.fold.condemned().clone()))
+    let index = Index::new(tables, log.fold.condemned().clone());
+    Ok(if has_gaps { index.with_gaps() } else { index })
 }
 
 /// Compares the packs that the index speaks of with those that are there.
@@ -272,8 +301,7 @@ impl Walk<'_> {
         Err(match known {
             Some(location) => Error::corrupt("the pack of a chunk is missing")
                 .with_object(names::pack(class, &location.pack.hash)),
-            None => Error::corrupt("a chunk is in no pack that the index knows")
-                .with_object(format!("chunk {}", chunk.id)),
+            None => missing_chunk(&self.reader.index, &chunk.id),
         })
     }
 

@@ -36,11 +36,23 @@ pub(crate) struct Location {
 pub(crate) struct Index {
     tables: Vec<Arc<Table>>,
     condemned: Arc<HashSet<ObjectHash>>,
+    is_whole: bool,
 }
 
 impl Index {
     pub(crate) fn new(tables: Vec<Arc<Table>>, condemned: Arc<HashSet<ObjectHash>>) -> Index {
-        Index { tables, condemned }
+        Index { tables, condemned, is_whole: true }
+    }
+
+    /// The same index, of which a segment could not be read.
+    pub(crate) fn with_gaps(mut self) -> Index {
+        self.is_whole = false;
+        self
+    }
+
+    /// Whether every live segment could be read. Where one could not, chunks may seem to be missing that are there.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     pub(crate) fn tables(&self) -> &[Arc<Table>] {

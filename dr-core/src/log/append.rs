@@ -36,6 +36,7 @@ pub(crate) fn append(
             // An earlier attempt, whose answer was unclear, got there after all; it was validated on this very prefix.
             return Ok(());
         }
+        let event = validate(log)?;
         if log.fold.next > 0 {
             log.check_writable()?;
         }
@@ -46,7 +47,7 @@ pub(crate) fn append(
             previous_ms: log.head_ms,
             writer,
             nonce,
-            event: validate(log)?,
+            event,
             read_only: false,
         };
         let body = entry.encode();

@@ -120,7 +120,6 @@ impl Log {
                 self.settle_suspect(Some(entry.previous));
                 self.fold.apply(&entry, &mut |list| read_list(sync, list))?;
             }
-            Err(error) if error.kind() == ErrorKind::WrongCredentials => return Err(error),
             Err(error) => {
                 self.settle_suspect(None);
                 self.suspect = Some(DamagedSlot { slot, why: error.to_string(), void: false });

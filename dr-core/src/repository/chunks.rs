@@ -96,6 +96,18 @@ impl ReadChunk for ChunkReader<'_> {
     }
 }
 
+/// Says that the index does not know a chunk.
+pub(crate) fn missing_chunk(index: &Index, id: &ChunkId) -> Error {
+    let message = if index.is_whole() {
+        "a chunk is in no pack that the index knows"
+    } else {
+        "a chunk is in no pack that the readable part of the index knows"
+    };
+    Error::corrupt(message).with_object(format!("chunk {id}")).with_remedy(
+        "run 'dr check' to see what is damaged; a backup of the same files stores the chunk again",
+    )
+}
+
 /// Cuts a chunk out of its raw frame and verifies its id.
 pub(crate) fn cut_chunk<'f>(
     repository: &Inner,

@@ -18,7 +18,7 @@ use dr_store::Store;
 
 pub(crate) use cache::Cache;
 pub(crate) use cache::read_segment;
-pub(crate) use chunks::{ChunkReader, RANGE_STEP_BYTES, cut_chunk, open_located, pack_name};
+pub(crate) use chunks::{ChunkReader, RANGE_STEP_BYTES, cut_chunk, missing_chunk, open_located, pack_name};
 pub use create::CreateOptions;
 pub(crate) use create::put_hashed;
 pub use options::RepositoryOptions;
@@ -29,7 +29,7 @@ pub use stats::Stats;
 
 use crate::crypto::{Domain, KeyRing};
 use crate::entropy::Entropy;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::config::Config;
 use crate::id::ObjectHash;
 use crate::index::{Index, Table};
@@ -92,22 +92,32 @@ impl Inner {
         Ok(log.clone())
     }
 
-    /// The index of all live segments of `log`; what is not in the cache is read from the store.
+    /// The index of all live segments of `log`; what is not in the cache is read from the store. A damaged segment leaves a
+    /// gap: what it lists cannot be read, and is stored again by the next backup.
     pub(crate) fn index(&self, log: &Log) -> Result<Index> {
         let mut tables = lock(&self.tables);
         let live: HashSet<ObjectHash> = log.fold.segments().iter().map(|segment| *segment.hash()).collect();
         tables.retain(|(hash, _)| live.contains(hash));
         let mut ordered = Vec::with_capacity(live.len());
+        let mut has_gaps = false;
         for place in log.fold.segments() {
             let known = tables.iter().find(|(hash, _)| hash == place.hash()).map(|(_, table)| table.clone());
             let table = match known {
                 Some(table) => table,
-                None => Arc::new(cache::load_table(self, place)?),
+                None => match cache::load_table(self, place) {
+                    Ok(table) => Arc::new(table),
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                        has_gaps = true;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
             };
             ordered.push((*place.hash(), table));
         }
         tables.clone_from(&ordered);
         let tables = ordered.into_iter().map(|(_, table)| table).collect();
-        Ok(Index::new(tables, log.fold.condemned().clone()))
+        let index = Index::new(tables, log.fold.condemned().clone());
+        Ok(if has_gaps { index.with_gaps() } else { index })
     }
 }

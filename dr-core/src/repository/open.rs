@@ -98,6 +98,10 @@ fn open_rings(store: &dyn Store, config: &Config, credentials: &Credentials) -> 
             continue;
         }
         let bytes = store.get(&meta.name)?;
+        if ObjectHash::of_parts([&bytes[..]]) != hash {
+            damaged = Some(Error::corrupt("the key ring is damaged").with_object(&meta.name));
+            continue;
+        }
         match open_ring(config, &keys, &bytes) {
             Ok(Some((ring, config))) => rings.push(OpenedRing { ring, hash, config }),
             Ok(None) => {}
@@ -110,7 +114,11 @@ fn open_rings(store: &dyn Store, config: &Config, credentials: &Credentials) -> 
         {
             return Err(interrupted(store));
         }
-        return Err(damaged.unwrap_or_else(|| {
+        if !keys.is_empty() && damaged.is_none() {
+            damaged = Some(Error::corrupt("the key ring is missing").with_object(names::RING));
+        }
+        let remedy = "restore the object from another copy of the repository";
+        return Err(damaged.map(|error| error.with_remedy(remedy)).unwrap_or_else(|| {
             Error::new(ErrorKind::WrongCredentials, "the password or key does not open the repository")
                 .with_object(store.endpoint())
                 .with_remedy("check the password, the key file, and that this is the right repository")
@@ -187,20 +195,23 @@ fn choose_ring(store: &dyn Store, config: &Config, mut rings: Vec<OpenedRing>) -
     let mut failure = None;
     for opened in rings {
         let mut log = Log::default();
-        match log.synchronise(&Sync { store, ring: &opened.ring }) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WrongCredentials => {
-                failure = Some(error);
-                continue;
-            }
-            Err(error) => return Err(error),
-        }
+        log.synchronise(&Sync { store, ring: &opened.ring })?;
         if log.fold.next == 0 {
             failure = Some(interrupted(store));
             continue;
         }
         let in_force = log.fold.ring.is_none_or(|(_, ring)| ring == opened.hash);
-        if !log.fold.has_entries() || !in_force {
+        if !log.fold.has_entries() {
+            failure = Some(
+                Error::corrupt("no slot of the repository's log can be read with this key")
+                    .with_object(names::slot(0))
+                    .with_remedy(
+                        "the log is damaged, or this is the key of a 'dr init' that was interrupted",
+                    ),
+            );
+            continue;
+        }
+        if !in_force {
             continue;
         }
         let named = log.fold.genesis.map_or(opened.config, |(hash, _)| hash);
@@ -208,16 +219,17 @@ fn choose_ring(store: &dyn Store, config: &Config, mut rings: Vec<OpenedRing>) -
             failure = Some(
                 Error::corrupt("the repository's config is not the one that the key ring belongs to")
                     .with_object(names::config())
-                    .with_remedy("restore the object 'config' (64 bytes) from another copy of the repository"),
+                    .with_remedy(
+                        "restore the object 'config' (64 bytes) from another copy of the repository",
+                    ),
             );
             continue;
         }
         return Ok((opened.ring, log));
     }
     Err(failure.unwrap_or_else(|| {
-        Error::new(ErrorKind::WrongCredentials, "the key opens no slot of the repository's log")
+        Error::new(ErrorKind::WrongCredentials, "the key belongs to a key ring that is no longer in force")
             .with_object(store.endpoint())
-            .with_remedy("check the key; if it is the right one, the log is damaged: use another copy")
     }))
 }
 

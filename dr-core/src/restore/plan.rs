@@ -14,7 +14,7 @@ use crate::format::tree::{check_extents, decode_extents};
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Location;
 use crate::observer::Context;
-use crate::repository::{ChunkReader, Inner};
+use crate::repository::{ChunkReader, Inner, missing_chunk};
 use crate::tree::{ChunkRef, EntryKind, SparseMap, read_stream, stream_chunks};
 
 /// Chunks planned before they are fetched.
@@ -133,10 +133,8 @@ impl<'a> Batch<'a> {
 
     fn locate(&self, chunk: &ChunkRef) -> Result<Location> {
         let fits = |location: &Location| location.bytes == chunk.bytes;
-        self.reader.index.lookup(&chunk.id).find(fits).ok_or_else(|| {
-            Error::corrupt("a chunk is in no pack that the index knows")
-                .with_object(format!("chunk {}", chunk.id))
-        })
+        let index = &self.reader.index;
+        index.lookup(&chunk.id).find(fits).ok_or_else(|| missing_chunk(index, &chunk.id))
     }
 
     fn plan(&mut self, file: &Arc<RestoredFile>, chunk: &ChunkRef, location: Location, stream_offset: u64) {
