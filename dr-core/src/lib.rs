@@ -59,6 +59,9 @@ mod repository;
 mod restore;
 mod snapshot;
 mod source;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod stages;
 mod time;
 mod tree;
 

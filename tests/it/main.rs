@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 mod faults;
 mod incremental;
+mod kill;
 mod metadata;
 mod rollback;
 mod stream;

@@ -18,6 +18,12 @@ use crate::format::pack::FrameShape;
 use crate::format::segment::SegmentPack;
 use crate::id::{ChunkId, ObjectHash};
 
+/// A segment as a table, with its filter.
+#[cfg(feature = "internals")]
+pub(crate) fn encode_segment_table(segment: &crate::format::segment::Segment) -> Vec<u8> {
+    table::encode_table(segment, &table::build_filter(&segment.chunks))
+}
+
 /// Where a chunk lies.
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
