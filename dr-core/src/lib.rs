@@ -51,6 +51,9 @@ mod format;
 mod frame;
 mod id;
 mod index;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod limits;
 mod log;
 mod observer;

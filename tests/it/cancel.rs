@@ -4,7 +4,10 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use dr_core::{CancelToken, CheckOptions, Context, ErrorKind, Event, LocalTree, LocalTreeOptions, RestoreOptions, StreamInput};
+use dr_core::{
+    CancelToken, CheckOptions, Context, ErrorKind, Event, LocalTree, LocalTreeOptions, RestoreOptions,
+    StreamInput,
+};
 use dr_tests::steps::{CancelAfter, Workshop, backup, options};
 use dr_tests::{TestRepo, TreeSpec};
 
@@ -95,7 +98,8 @@ fn a_backup_that_waits_for_its_stream_can_be_cancelled() {
                 Instant::now()
             });
             let input = StreamInput::new("stdin", Blocks { bytes, forever });
-            let error = repo.repository.backup_stream(input, &options(), &Context::new(&(), &cancel)).unwrap_err();
+            let error =
+                repo.repository.backup_stream(input, &options(), &Context::new(&(), &cancel)).unwrap_err();
             let ended = Instant::now();
             assert_eq!(error.kind(), ErrorKind::Cancelled);
             let began = began.join().unwrap();
@@ -120,7 +124,10 @@ fn a_call_that_is_cancelled_before_it_begins_does_nothing() {
     let error = repo.repository.backup(&tree, &options(), &ctx).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     let input = StreamInput::new("stdin", io::empty());
-    assert_eq!(repo.repository.backup_stream(input, &options(), &ctx).unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(
+        repo.repository.backup_stream(input, &options(), &ctx).unwrap_err().kind(),
+        ErrorKind::Cancelled
+    );
     assert_eq!(repo.snapshots().len(), 0);
     repo.assert_intact();
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Barrier};
 
-use dr_core::{CreateOptions, Credentials, ErrorKind, Repository, RepositoryOptions, SnapshotFilter, SnapshotId};
+use dr_core::{
+    CreateOptions, Credentials, ErrorKind, Repository, RepositoryOptions, SnapshotFilter, SnapshotId,
+};
 use dr_store::sim::SimStore;
 use dr_store::{LocalStore, MemoryStore, Store};
 use dr_tests::steps::{Workshop, backup, check};
@@ -40,7 +42,11 @@ fn write(workshop: &Workshop, repository: &Repository, writer: u64) -> Vec<(Snap
 }
 
 /// Every snapshot that any writer was told of is there and whole.
-fn assert_all_there(workshop: &Workshop, repository: &Repository, written: &[(SnapshotId, PathBuf, PathBuf)]) {
+fn assert_all_there(
+    workshop: &Workshop,
+    repository: &Repository,
+    written: &[(SnapshotId, PathBuf, PathBuf)],
+) {
     let snapshots = repository.snapshots(&SnapshotFilter::new()).unwrap();
     assert_eq!(snapshots.len(), written.len());
     for (id, source, copy) in written {
@@ -175,7 +181,11 @@ fn of_makers_with_different_keys_the_winner_can_open_it() {
             let makers = [run(0), run(1), run(2)];
             makers.map(|maker| maker.join().unwrap()).into_iter().collect()
         });
-        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "round {round}: {outcomes:?}");
+        assert_eq!(
+            outcomes.iter().filter(|outcome| outcome.is_ok()).count(),
+            1,
+            "round {round}: {outcomes:?}"
+        );
         for (number, outcome) in outcomes.iter().enumerate() {
             let key = Credentials::key([number as u8; 32]);
             let opened = Repository::open(store.clone(), &key, RepositoryOptions::new());

@@ -106,7 +106,8 @@ fn a_single_failure_at_any_call_fails_clearly_and_harms_nothing() {
         for call in 0.. {
             let store = start.crash_image();
             let flaky = Arc::new(FlakyStore::new(Arc::new(store.clone()), OneFault { call, kind, when }));
-            let outcome = TestRepo::open(flaky.clone(), call).and_then(|repo| backup(&repo.repository, &workshop.source()));
+            let outcome = TestRepo::open(flaky.clone(), call)
+                .and_then(|repo| backup(&repo.repository, &workshop.source()));
             if !flaky.has_failed() {
                 break;
             }
@@ -137,7 +138,10 @@ fn unclear_answers_never_damage_the_repository() {
         match repo.and_then(|repo| backup(&repo.repository, &workshop.source())) {
             Ok(report) => {
                 let fresh = TestRepo::open(Arc::new(store.crash_image()), 1).unwrap();
-                assert!(fresh.snapshots().iter().any(|snapshot| Some(snapshot.id) == report.snapshot), "seed {seed}");
+                assert!(
+                    fresh.snapshots().iter().any(|snapshot| Some(snapshot.id) == report.snapshot),
+                    "seed {seed}"
+                );
                 succeeded += 1;
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "seed {seed}: {error:?}"),
@@ -196,6 +200,7 @@ fn fill_disk(workshop: &Workshop, disk: &std::path::Path) {
     // Now the target: another repository holds more than fits.
     let large = TestRepo::in_memory();
     assert!(backup(&large.repository, &source).unwrap().is_complete());
-    let error = dr_tests::steps::restore(&large.repository, &large.latest().unwrap(), &disk.join("target")).unwrap_err();
+    let error = dr_tests::steps::restore(&large.repository, &large.latest().unwrap(), &disk.join("target"))
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Destination, "{error:?}");
 }

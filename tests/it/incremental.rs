@@ -1,13 +1,15 @@
 //! What is read again and what is not, and what is stored again and what is not.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dr_core::{
-    BackupOptions, BackupReport, Context, ErrorKind, Event, LocalTree, LocalTreeOptions, Parent, RecordingObserver,
+    BackupOptions, BackupReport, Context, ErrorKind, Event, LocalTree, LocalTreeOptions, Observer, Parent,
+    ProblemKind, RecordingObserver,
 };
 use dr_store::sim::SimStore;
 use dr_tests::steps::{CancelAfter, Workshop, backup_as, options};
@@ -77,7 +79,9 @@ fn alter_secretly(path: &Path, seed: u64) {
     let bytes = fs::metadata(path).unwrap().len() as usize;
     let before = fs::metadata(path).unwrap();
     // Until the file system's clock has moved on.
-    while (fs::metadata(path).unwrap().ctime(), fs::metadata(path).unwrap().ctime_nsec()) == (before.ctime(), before.ctime_nsec()) {
+    while (fs::metadata(path).unwrap().ctime(), fs::metadata(path).unwrap().ctime_nsec())
+        == (before.ctime(), before.ctime_nsec())
+    {
         fs::write(path, dr_tests::noise(seed, bytes)).unwrap();
         File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
     }
@@ -162,7 +166,8 @@ fn a_parent_that_is_named_is_the_one_compared_with() {
     let first = fixture.repo.latest().unwrap().id;
     alter_secretly(&fixture.path("b"), 902);
     assert_eq!(fixture.backup().parent, Some(first));
-    let report = fixture.backup_with(|options| options.parent = Parent::Snapshot(first.to_string()[..12].to_owned()));
+    let report =
+        fixture.backup_with(|options| options.parent = Parent::Snapshot(first.to_string()[..12].to_owned()));
     assert_eq!((report.parent, report.totals.files_read), (Some(first), 1));
     assert_eq!(fixture.puts("data/"), 0);
     let mut options = options();
@@ -258,4 +263,62 @@ fn the_run_after_a_cancelled_one_goes_on_from_its_partial_snapshot() {
     let recorded = RecordingObserver::new();
     let last = backup_as(&fixture.repo.repository, &fixture.workshop.source(), &options, &recorded).unwrap();
     assert_eq!((last.parent, last.totals.files_read), (report.snapshot, 0));
+}
+
+/// Alters the source when the engine first tells of progress within it.
+#[derive(Debug)]
+struct Meddler {
+    source: std::path::PathBuf,
+    meddle: fn(&Path),
+    is_done: AtomicBool,
+}
+
+impl Observer for Meddler {
+    fn event(&self, event: &Event) {
+        if matches!(event, Event::Progress { .. }) && !self.is_done.swap(true, Ordering::SeqCst) {
+            (self.meddle)(&self.source);
+        }
+    }
+}
+
+#[test]
+fn heavy_what_changes_while_it_is_read_is_named_and_read_again() {
+    let meddlings: [(fn(&Path), &str, ProblemKind); 4] = [
+        (
+            |source| {
+                File::options().write(true).open(source.join("large")).unwrap().set_len(1 << 20).unwrap()
+            },
+            "large",
+            ProblemKind::Changed,
+        ),
+        (
+            |source| {
+                let file = File::options().write(true).open(source.join("large")).unwrap();
+                file.write_all_at(b"more", 40 << 20).unwrap();
+            },
+            "large",
+            ProblemKind::Changed,
+        ),
+        (|source| fs::write(source.join("large"), b"").unwrap(), "large", ProblemKind::Changed),
+        (|source| fs::remove_file(source.join("zz")).unwrap(), "zz", ProblemKind::Vanished),
+    ];
+    for (number, (meddle, name, kind)) in meddlings.into_iter().enumerate() {
+        let fixture = Fixture::empty();
+        TreeSpec::files(&[("large", 40 << 20), ("zz", 300)]).write(&fixture.workshop.source());
+        let source = fixture.workshop.source();
+        let meddler = Meddler { source: source.clone(), meddle, is_done: AtomicBool::new(false) };
+        let report = backup_as(&fixture.repo.repository, &source, &options(), &meddler).unwrap();
+        let problems: Vec<_> =
+            report.problems.iter().map(|problem| (problem.path.clone(), problem.kind)).collect();
+        let path = fixture.path(name).into_os_string().into_encoded_bytes();
+        assert_eq!(problems, [(path, kind)], "meddling {number}");
+        let latest = fixture.repo.latest().unwrap();
+        assert_eq!((latest.problems, latest.partial), (1, false), "meddling {number}");
+        let target = fixture.workshop.room();
+        let restored = dr_tests::steps::restore(&fixture.repo.repository, &latest, &target).unwrap();
+        assert!(restored.is_complete(), "meddling {number}: {:?}", restored.problems);
+        fixture.repo.assert_intact();
+        let again = fixture.backup();
+        assert_eq!(again.totals.files_read, u64::from(name == "large"), "meddling {number}");
+    }
 }

@@ -10,7 +10,7 @@ use dr_tests::steps::{Dice, Workshop, restored};
 use dr_tests::{Node, TreeSpec, assert_same_tree};
 
 /// How many runs are begun and killed; `DR_KILLS=10000` for a long night.
-const KILLS: u64 = 40;
+const KILLS: u64 = 200;
 /// After so many runs everything new is restored and compared.
 const ROUNDS_BETWEEN_RESTORES: u64 = 20;
 
@@ -86,7 +86,8 @@ impl Shell {
     /// Begins a backup and kills it after a time. Whether it was done before that.
     fn backup_and_kill(&self, after: Duration) -> bool {
         let mut command = self.backup();
-        let mut child = self.prepare(&mut command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            self.prepare(&mut command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(after);
         // It may have ended; then there is nobody to kill.
         let _ = child.kill();
@@ -133,7 +134,10 @@ fn heavy_backups_that_are_killed_lose_nothing_that_was_committed() {
     let (mut known, mut copies) = (shell.snapshots(), BTreeMap::new());
     let (mut killed, mut acknowledged) = (0, 1);
     for round in 1..=kills {
-        tree.put(&format!("d{}/f{}", round % 4, dice.below(40)), Node::File { seed: 1000 + round, bytes: 3000 });
+        tree.put(
+            &format!("d{}/f{}", round % 4, dice.below(40)),
+            Node::File { seed: 1000 + round, bytes: 3000 },
+        );
         tree.put("large", Node::File { seed: 5000 + round, bytes: 3 << 20 });
         tree.write(&shell.workshop.source());
         let is_done = shell.backup_and_kill(Duration::from_micros(dice.below(typical_us * 3 / 2)));
@@ -153,5 +157,5 @@ fn heavy_backups_that_are_killed_lose_nothing_that_was_committed() {
             }
         }
     }
-    assert!(killed >= kills / 5 && acknowledged >= 1 + kills / 20, "{killed} of {kills} were killed");
+    assert!(killed >= kills / 5 && acknowledged > kills / 20, "{killed} of {kills} were killed");
 }

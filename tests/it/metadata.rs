@@ -76,10 +76,21 @@ fn set_times(path: &Path, modified: (i64, i64)) {
 #[test]
 fn names_and_link_targets_need_not_be_text() {
     let trip = RoundTrip::new();
-    for name in [&b"\xff\xfe"[..], b"new\nline", b"back\\slash", b" ", b"-rf", b"\x01", "grün".as_bytes(), &[b'n'; 255]] {
+    for name in [
+        &b"\xff\xfe"[..],
+        b"new\nline",
+        b"back\\slash",
+        b" ",
+        b"-rf",
+        b"\x01",
+        "grün".as_bytes(),
+        &[b'n'; 255],
+    ] {
         fs::write(trip.workshop.source().join(OsStr::from_bytes(name)), name).unwrap();
     }
-    for (name, target) in [("relative", &b"\xff/\xfe"[..]), ("dangling", b"/nowhere/at/all"), ("long", &[b'x'; 4000])] {
+    for (name, target) in
+        [("relative", &b"\xff/\xfe"[..]), ("dangling", b"/nowhere/at/all"), ("long", &[b'x'; 4000])]
+    {
         symlink(OsStr::from_bytes(target), trip.path(name)).unwrap();
     }
     trip.run();
@@ -112,9 +123,8 @@ fn devices_come_back_with_their_names_and_numbers() {
     if !as_root(name) {
         return;
     }
-    let make = |name: &str, kind, device| {
-        mknodat(CWD, trip.path(name), kind, Mode::from_raw_mode(0o640), device)
-    };
+    let make =
+        |name: &str, kind, device| mknodat(CWD, trip.path(name), kind, Mode::from_raw_mode(0o640), device);
     if make("null", FileType::CharacterDevice, rustix::fs::makedev(1, 3)).is_err() {
         skip(name, "devices cannot be made here");
         return;
@@ -164,7 +174,8 @@ fn attributes_and_access_lists_come_back() {
     fs::create_dir(&folder).unwrap();
     set_xattr(&folder, "user.of-a-folder", b"x");
     // Owner rw, user 1234 r, group r, mask r, others nothing: as the kernel stores it.
-    let entries = [(1_u16, 6_u16, u32::MAX), (2, 4, 1234), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let entries =
+        [(1_u16, 6_u16, u32::MAX), (2, 4, 1234), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
     let mut acl = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
         acl.extend_from_slice(&tag.to_le_bytes());
@@ -180,7 +191,7 @@ fn attributes_and_access_lists_come_back() {
         set_xattr(&trip.path("link"), "trusted.of-a-link", b"y");
         let closed = trip.file("closed");
         set_xattr(&closed, "user.of-a-closed-file", b"z");
-        fs::set_permissions(closed, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(closed, fs::Permissions::from_mode(0o0)).unwrap();
     }
     trip.run();
 }
@@ -191,7 +202,12 @@ fn times_come_back_to_the_nanosecond() {
     fs::create_dir(trip.path("folder")).unwrap();
     trip.file("folder/inside");
     symlink("x", trip.path("link")).unwrap();
-    for (name, time) in [("epoch", (0, 0)), ("before", (-1, 999_999_999)), ("far", (9_000_000_000, 1)), ("old", (-1_000_000_000, 5))] {
+    for (name, time) in [
+        ("epoch", (0, 0)),
+        ("before", (-1, 999_999_999)),
+        ("far", (9_000_000_000, 1)),
+        ("old", (-1_000_000_000, 5)),
+    ] {
         set_times(&trip.file(name), time);
     }
     set_times(&trip.path("link"), (1_234_567_890, 123_456_789));
@@ -291,7 +307,11 @@ fn nothing_outside_of_the_target_is_touched() {
         if report.is_complete() {
             assert_same_tree(&source, &inside);
         } else {
-            assert!(report.problems.iter().all(|problem| !problem.detail.is_empty()), "{:?}", report.problems);
+            assert!(
+                report.problems.iter().all(|problem| !problem.detail.is_empty()),
+                "{:?}",
+                report.problems
+            );
         }
     }
 }
@@ -317,7 +337,7 @@ fn a_restore_replaces_what_is_in_its_place() {
     mknodat(CWD, inside.join("over-a-pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     fs::write(inside.join("over-a-longer-file"), [9; 9999]).unwrap();
     fs::write(inside.join("over-a-closed-file"), "x").unwrap();
-    fs::set_permissions(inside.join("over-a-closed-file"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(inside.join("over-a-closed-file"), fs::Permissions::from_mode(0o0)).unwrap();
     fs::write(inside.join("link-over-a-file"), "x").unwrap();
     fs::write(inside.join("stranger"), "stays").unwrap();
     let report = trip.restore_into(&target);

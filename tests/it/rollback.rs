@@ -51,7 +51,9 @@ impl Fixture {
     /// Puts the store back to what it was after the first backup.
     fn roll_back(&self) {
         fs::remove_dir_all(self.folder()).unwrap();
-        assert!(Command::new("cp").arg("-a").arg(&self.earlier).arg(self.folder()).status().unwrap().success());
+        assert!(
+            Command::new("cp").arg("-a").arg(&self.earlier).arg(self.folder()).status().unwrap().success()
+        );
     }
 }
 
@@ -110,7 +112,8 @@ fn a_lost_newest_slot_is_noticed_by_who_saw_it() {
 
 /// Slots are numbered downwards.
 fn newest_slot(folder: &Path) -> PathBuf {
-    let first = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
+    let first =
+        |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
     first(&first(&folder.join("log")))
 }
 
@@ -199,7 +202,8 @@ fn a_cache_that_is_gone_or_damaged_changes_nothing() {
             bytes[offset] ^= 1 << (offset % 8);
             (format!("byte {offset}"), bytes)
         });
-        let cuts = [0, 1, whole.len() / 2, whole.len() - 1].map(|length| (format!("cut to {length}"), whole[..length].to_vec()));
+        let cuts = [0, 1, whole.len() / 2, whole.len() - 1]
+            .map(|length| (format!("cut to {length}"), whole[..length].to_vec()));
         let longer = [("longer".to_owned(), [whole.as_slice(), &[0]].concat())];
         for (what, bytes) in flips.chain(cuts).chain(longer) {
             fs::write(&file, bytes).unwrap();

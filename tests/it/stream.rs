@@ -59,19 +59,30 @@ fn a_stream_comes_back_and_is_cut_as_a_file_is_however_it_arrives() {
         sim.clear_calls();
         let report = store(&repo, StreamInput::new("dump/db.sql", io::Cursor::new(content.clone()))).unwrap();
         assert_eq!(report.totals.bytes, bytes as u64);
-        let data_puts = sim.calls().iter().filter(|call| call.object.starts_with("data/") && call.kind.is_mutating()).count();
+        let data_puts = sim
+            .calls()
+            .iter()
+            .filter(|call| call.object.starts_with("data/") && call.kind.is_mutating())
+            .count();
         assert_eq!(data_puts, 0, "{bytes} bytes were cut otherwise than the file");
         for most in [1, 3000, 1 << 20] {
             if most == 1 && bytes > 10_000 {
                 continue;
             }
             let report = store(&repo, StreamInput::new("dump/db.sql", crumbs(&content, most))).unwrap();
-            assert_eq!((report.totals.new_chunks, report.totals.bytes), (0, bytes as u64), "reads of up to {most}");
+            assert_eq!(
+                (report.totals.new_chunks, report.totals.bytes),
+                (0, bytes as u64),
+                "reads of up to {most}"
+            );
         }
         let target = workshop.room();
         let snapshot = repo.latest().unwrap();
         assert!(restore(&repo.repository, &snapshot, &target).unwrap().is_complete());
-        assert!(std::fs::read(target.join("dump/db.sql")).unwrap() == content, "{bytes} bytes came back otherwise");
+        assert!(
+            std::fs::read(target.join("dump/db.sql")).unwrap() == content,
+            "{bytes} bytes came back otherwise"
+        );
     }
     repo.assert_intact();
 }

@@ -1,10 +1,14 @@
 //! Damages a repository and judges how the engine takes it: errors that name the object, and never a wrong byte.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dr_core::{Error, ErrorKind, Problem, Repository, RepositoryOptions, Result, Snapshot, SnapshotFilter, SnapshotId};
+use dr_core::{
+    Error, ErrorKind, Problem, Repository, RepositoryOptions, Result, Snapshot, SnapshotFilter, SnapshotId,
+};
 use dr_store::Name;
 use dr_store::sim::SimStore;
 
@@ -64,7 +68,8 @@ impl Patient {
     /// A repository in which nothing has been backed up.
     pub fn new(workshop: &Workshop) -> Patient {
         let store = SimStore::new();
-        Repository::create(Arc::new(store.clone()), &key(), &Default::default(), RepositoryOptions::new()).unwrap();
+        Repository::create(Arc::new(store.clone()), &key(), &Default::default(), RepositoryOptions::new())
+            .unwrap();
         Patient { store, source: workshop.source(), copies: Vec::new() }
     }
 
@@ -90,7 +95,11 @@ impl Patient {
 
     /// Restores everything that the damaged repository still lists, and stops the test at a wrong byte or at a file that
     /// is neither there nor named. A snapshot that is not listed any more has no outcome.
-    pub fn restore_all(&self, repository: &Repository, workshop: &Workshop) -> Result<Vec<(SnapshotId, Restored)>> {
+    pub fn restore_all(
+        &self,
+        repository: &Repository,
+        workshop: &Workshop,
+    ) -> Result<Vec<(SnapshotId, Restored)>> {
         let mut outcomes = Vec::new();
         for snapshot in repository.snapshots(&SnapshotFilter::new())? {
             let known = self.copies.iter().find(|(id, _)| *id == snapshot.id);
@@ -138,7 +147,8 @@ pub fn assert_found(repository: &Repository, object: &Name, harm: Harm) {
     match check(repository) {
         Ok(report) => {
             let names_it = |text: &str| text.contains(object.as_str());
-            let is_named = report.errors.iter().any(|found| names_it(&found.object) || names_it(&found.detail));
+            let is_named =
+                report.errors.iter().any(|found| names_it(&found.object) || names_it(&found.detail));
             assert!(is_named, "{object}, {harm:?}: not named in {:#?}", report.errors);
         }
         Err(error) => assert!(names(&error, object), "{object}, {harm:?}: {error:?}"),
@@ -147,9 +157,8 @@ pub fn assert_found(repository: &Repository, object: &Name, harm: Harm) {
 
 fn judge(copy: &Path, found: &Path, source: &Path, problems: &[Problem]) -> Restored {
     judge_bytes(copy, found);
-    let named = |path: &Path| {
-        problems.iter().any(|problem| path.as_os_str().as_encoded_bytes().starts_with(&problem.path))
-    };
+    let at_or_above = |problem: &Problem, path: &Path| path.starts_with(OsStr::from_bytes(&problem.path));
+    let named = |path: &Path| problems.iter().any(|problem| at_or_above(problem, path));
     let mut lost = 0;
     for file in files_below(copy) {
         let relative = file.strip_prefix(copy).unwrap();
@@ -169,7 +178,12 @@ fn judge(copy: &Path, found: &Path, source: &Path, problems: &[Problem]) -> Rest
 fn judge_bytes(copy: &Path, found: &Path) {
     for file in files_below(found) {
         let original = copy.join(file.strip_prefix(found).unwrap());
-        assert_eq!(fs::read(&file).unwrap(), fs::read(&original).unwrap(), "wrong bytes in {}", file.display());
+        assert_eq!(
+            fs::read(&file).unwrap(),
+            fs::read(&original).unwrap(),
+            "wrong bytes in {}",
+            file.display()
+        );
     }
 }
 

@@ -160,7 +160,12 @@ pub struct CancelAfter {
 impl CancelAfter {
     /// Cancels at the event number `count`, from 1, of those for which `is_one` holds.
     pub fn new(count: u64, is_one: fn(&Event) -> bool) -> CancelAfter {
-        CancelAfter { cancel: CancelToken::new(), is_one, left: AtomicU64::new(count), asked: Mutex::new(None) }
+        CancelAfter {
+            cancel: CancelToken::new(),
+            is_one,
+            left: AtomicU64::new(count),
+            asked: Mutex::new(None),
+        }
     }
 
     /// How long ago it cancelled; nothing where it did not.

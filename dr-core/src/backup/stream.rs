@@ -163,34 +163,31 @@ impl ReadAhead {
     fn next_part(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             match self.parts.recv_timeout(POLL) {
-                Ok(Ok(part)) if part.is_empty() => {}
-                Ok(Ok(part)) => return Ok(Some(part)),
+                Ok(Ok(part)) => return Ok(Some(part).filter(|part| !part.is_empty())),
                 Ok(Err(error)) => {
                     return Err(
                         Error::new(ErrorKind::Source, "the stream could not be read").with_source(error)
                     );
                 }
                 Err(RecvTimeoutError::Timeout) => self.cancel.check()?,
-                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::new(
+                        ErrorKind::Source,
+                        "whoever gives the stream stopped before its end",
+                    ));
+                }
             }
         }
     }
 }
 
+/// Reads to the end. The end itself is an empty part: a channel that closes without one is a reader that panicked.
 fn read_on(mut reader: Box<dyn Read + Send>, parts: &SyncSender<io::Result<Vec<u8>>>) {
     loop {
-        let mut part = vec![0; READ_BYTES];
-        let read = match reader.read(&mut part) {
-            Ok(0) => return,
-            Ok(count) => {
-                part.truncate(count);
-                Ok(part)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(error),
-        };
-        let is_end = read.is_err();
-        if parts.send(read).is_err() || is_end {
+        let mut part = Vec::with_capacity(READ_BYTES);
+        let read = (&mut reader).take(READ_BYTES as u64).read_to_end(&mut part);
+        let is_last = read.as_ref().map_or(true, |count| *count == 0);
+        if parts.send(read.map(|_| part)).is_err() || is_last {
             return;
         }
     }

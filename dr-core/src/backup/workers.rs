@@ -1,7 +1,7 @@
 //! The threads of a backup. They are made here and nowhere else.
 
 use super::file::FileDone;
-use super::queue::Work;
+use super::queue::{Queue, Work};
 use super::storer::{Scratch, Storer};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,7 +32,19 @@ pub(crate) fn with_workers<T>(storer: &Storer<'_>, coordinate: impl FnOnce() -> 
     })
 }
 
+/// Ends the backup when a worker panics: the coordinator would wait for it forever.
+struct EndOnPanic<'q>(&'q Queue);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abort(Error::new(ErrorKind::Internal, "a thread of the backup panicked"));
+        }
+    }
+}
+
 fn work(storer: &Storer<'_>) {
+    let _guard = EndOnPanic(&storer.queue);
     let mut scratch = match Scratch::new(storer.options) {
         Ok(scratch) => scratch,
         Err(error) => return storer.queue.abort(error),

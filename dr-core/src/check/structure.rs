@@ -13,14 +13,14 @@ use crate::format::tree::decode_entries;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Table};
 use crate::log::{Log, Sync, read_list};
-use crate::observer::{Context, Event, as_path};
+use crate::observer::{Context, Event, as_path, lock};
 use crate::repository::{ChunkReader, Inner, missing_chunk, read_segment};
 use crate::snapshot::Snapshot;
 use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
 
 /// Reads the config and all of the log from the store, and compares them with what this client has seen of them.
 pub(super) fn check_log(repository: &Inner, findings: &Findings) -> Result<Log> {
-    let seen = repository.synchronise()?;
+    let seen = lock(&repository.log).clone();
     let config = repository.store.get(&names::config());
     match config.map_err(Error::from).and_then(|bytes| Ok(Config::decode(&bytes)?)) {
         Ok(config) if config == repository.config => {}
@@ -32,9 +32,7 @@ pub(super) fn check_log(repository: &Inner, findings: &Findings) -> Result<Log> 
     }
     let mut log = Log::default();
     log.synchronise(&Sync { store: &*repository.store, ring: &repository.ring })?;
-    let changed = (0..seen.fold.next)
-        .find(|slot| seen.hash_of(*slot).is_some_and(|hash| log.hash_of(*slot) != Some(hash)));
-    if let Some(slot) = changed {
+    if let Some(slot) = seen.first_difference(&log) {
         findings.error(names::slot(slot), "the slot of the log is not what it was when it was read before");
     }
     note_damage(&log, findings);

@@ -80,7 +80,7 @@ pub(crate) struct Fold {
 impl Fold {
     /// Applies the entry of the next slot.
     pub(crate) fn apply(&mut self, entry: &LogEntry, lists: &mut ReadList<'_>) -> Result<()> {
-        self.next = entry.slot + 1;
+        self.next = entry.slot.saturating_add(1);
         self.newer |= entry.read_only;
         let attempt = (entry.writer, entry.nonce);
         if *self.seen_attempts.entry(attempt).or_insert(entry.slot) != entry.slot {

@@ -1,7 +1,6 @@
 //! Reads the log: finds its head, follows its chain, and says what is damaged.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 
 use dr_store::{ObjectMeta, Store, StoreErrorKind};
 
@@ -12,6 +11,9 @@ use crate::format::envelope::ObjectType;
 use crate::format::log::{LogEntry, decode_list};
 use crate::format::names;
 use crate::id::ObjectHash;
+
+/// Slots that a listing did not show are looked for where there are no more than this in a row.
+const GAP_MAX: u64 = 1024;
 
 /// A slot of the log that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub(crate) struct Log {
     pub(crate) head_ms: i64,
     pub(crate) damaged: Vec<DamagedSlot>,
     /// The hash of every slot's raw bytes, for comparing with what was seen before.
-    hashes: Vec<Option<ObjectHash>>,
+    hashes: HashMap<u64, ObjectHash>,
     /// A slot that did not decode, and waits for its successor to say whether it was written so.
     suspect: Option<DamagedSlot>,
 }
@@ -49,7 +51,7 @@ impl Default for Log {
             head: ObjectHash::from_bytes([0; 32]),
             head_ms: 0,
             damaged: Vec::new(),
-            hashes: Vec::new(),
+            hashes: HashMap::new(),
             suspect: None,
         }
     }
@@ -58,7 +60,34 @@ impl Default for Log {
 impl Log {
     /// The hash of a slot's raw bytes, where it could be read.
     pub(crate) fn hash_of(&self, slot: u64) -> Option<ObjectHash> {
-        self.hashes.get(usize::try_from(slot).ok()?).copied().flatten()
+        self.hashes.get(&slot).copied()
+    }
+
+    /// Reads the newest slot again: a store that was put back in time no longer has it.
+    pub(crate) fn confirm_head(&self, sync: &Sync<'_>) -> Result<()> {
+        let Some(slot) = self.fold.next.checked_sub(1) else { return Ok(()) };
+        let Some(seen) = self.hash_of(slot) else { return Ok(()) };
+        let name = names::slot(slot);
+        let is_there = match sync.store.get(&name) {
+            Ok(bytes) => ObjectHash::of_parts([&bytes[..]]) == seen,
+            Err(error) if error.kind() == StoreErrorKind::NotFound => false,
+            Err(error) => return Err(error.into()),
+        };
+        if is_there {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::RolledBack,
+            format!("slot {slot} of the log is not what it was a moment ago"),
+        )
+        .with_object(name)
+        .with_remedy("the store was put back in time, or is damaged: open the repository again to see which"))
+    }
+
+    /// The first slot that `other` has otherwise, or not at all.
+    pub(crate) fn first_difference(&self, other: &Log) -> Option<u64> {
+        let differs = |(slot, hash): &(&u64, &ObjectHash)| other.hashes.get(slot) != Some(hash);
+        self.hashes.iter().filter(differs).map(|(slot, _)| *slot).min()
     }
 
     /// Damage that was not confirmed as written so: nothing may be appended before it is repaired.
@@ -87,26 +116,35 @@ impl Log {
     /// Reads everything that was appended since the last call.
     pub(crate) fn synchronise(&mut self, sync: &Sync<'_>) -> Result<()> {
         let listed = list_slots(sync.store, self.fold.next)?;
-        let Some(newest) = listed.keys().next_back().copied() else { return Ok(()) };
-        for slot in self.fold.next..=newest {
-            self.read_slot(sync, slot, listed.get(&slot))?;
+        for (slot, meta) in &listed {
+            if *slot - self.fold.next > GAP_MAX {
+                // One finding for a long gap: a stray name far off must not cost a request for each slot between.
+                self.miss_slot(self.fold.next);
+            } else {
+                // A listing that was made while entries were appended may show a later one and not an earlier one.
+                for unlisted in self.fold.next..*slot {
+                    self.read_slot(sync, unlisted, None)?;
+                }
+            }
+            self.read_slot(sync, *slot, Some(meta))?;
         }
         Ok(())
     }
 
+    fn miss_slot(&mut self, slot: u64) {
+        self.settle_suspect(None);
+        self.damaged.push(DamagedSlot { slot, why: "it is missing".to_owned(), void: false });
+    }
+
     fn read_slot(&mut self, sync: &Sync<'_>, slot: u64, listed: Option<&ObjectMeta>) -> Result<()> {
-        let name = names::slot(slot);
-        let bytes = match sync.store.get(&name) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == StoreErrorKind::NotFound => None,
+        let bytes = match sync.store.get(&names::slot(slot)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {
+                self.miss_slot(slot);
+                self.fold.next = slot.saturating_add(1);
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
-        };
-        let Some(bytes) = bytes else {
-            self.settle_suspect(None);
-            self.hashes.push(None);
-            self.fold.next = slot + 1;
-            self.damaged.push(DamagedSlot { slot, why: "it is missing".to_owned(), void: false });
-            return Ok(());
         };
         let hash = ObjectHash::of_parts([&bytes[..]]);
         match open_slot(sync.ring, slot, &bytes) {
@@ -123,10 +161,10 @@ impl Log {
             Err(error) => {
                 self.settle_suspect(None);
                 self.suspect = Some(DamagedSlot { slot, why: error.to_string(), void: false });
-                self.fold.next = slot + 1;
+                self.fold.next = slot.saturating_add(1);
             }
         }
-        self.hashes.push(Some(hash));
+        self.hashes.insert(slot, hash);
         self.head = hash;
         self.head_ms = listed.map_or(self.head_ms, |meta| meta.modified_ms);
         Ok(())
@@ -163,7 +201,7 @@ pub(crate) fn read_list(sync: &Sync<'_>, list: &ObjectHash) -> Result<Vec<Object
 }
 
 /// The slots from `from` on that exist. Listing the folders finds the newest without listing the others.
-fn list_slots(store: &dyn Store, from: u64) -> Result<Arc<BTreeMap<u64, ObjectMeta>>> {
+fn list_slots(store: &dyn Store, from: u64) -> Result<BTreeMap<u64, ObjectMeta>> {
     let first_folder = from >> 12;
     let mut slots = BTreeMap::new();
     for folder in store.list_folder(names::LOG)?.folders {
@@ -180,5 +218,5 @@ fn list_slots(store: &dyn Store, from: u64) -> Result<Arc<BTreeMap<u64, ObjectMe
             }
         }
     }
-    Ok(Arc::new(slots))
+    Ok(slots)
 }

@@ -85,7 +85,9 @@ impl Inner {
     /// Reads the log to its end, and remembers how far it went.
     pub(crate) fn synchronise(&self) -> Result<Log> {
         let mut log = lock(&self.log);
-        log.synchronise(&Sync { store: &*self.store, ring: &self.ring })?;
+        let sync = Sync { store: &*self.store, ring: &self.ring };
+        log.confirm_head(&sync)?;
+        log.synchronise(&sync)?;
         if let Some(seen) = &self.seen {
             seen.remember(&log)?;
         }

@@ -1,0 +1,885 @@
+//! The codecs of stored bytes, opened to fuzz targets, format vectors and tests of hostile repositories. Compiled only
+//! with the feature `internals`; no part of the supported interface.
+
+use std::fmt::{Display, Write};
+
+use dr_store::PutMode;
+
+use crate::chunker::{Chunker, check_params};
+use crate::crypto::{Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret};
+use crate::entropy::SystemEntropy;
+use crate::error::{Error, Result};
+use crate::format::body;
+use crate::format::config::{Config, LogMode};
+use crate::format::envelope::{COMMIT_BYTES, Header, ObjectType, PackClass};
+use crate::format::key_slot::{Derivation, KeySlot};
+use crate::format::log::{Event, HashList, LogEntry, SnapshotPlace, decode_list, encode_list};
+use crate::format::names;
+use crate::format::pack::{Codec, FOOTER_NUMBER, TRAILER_NUMBER, Trailer};
+use crate::format::padding;
+use crate::format::ring::{ChunkerParams, RingBody, RingKey, decode_wraps, encode_wraps};
+use crate::format::segment::Segment;
+use crate::format::snapshot::SnapshotBody;
+use crate::format::tree::{
+    check_extents, decode_entries, decode_extents, decode_refs, encode_entries, encode_extents, encode_refs,
+};
+use crate::frame::{Compression, Compressor, Frame};
+use crate::id::{ChunkId, ObjectHash, SnapshotId};
+use crate::index::Table;
+use crate::log::{Log, append};
+use crate::observer::lock;
+use crate::pack::{PackBuilder, PackEntry, Verify};
+use crate::repository::Repository;
+use crate::time::Timestamp;
+use crate::tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, SparseMap, Stream};
+
+/// What a value holds, as names and texts: bytes in hexadecimal, numbers in decimal.
+pub type Fields = Vec<(String, String)>;
+
+/// A value that can be decoded from its bytes alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is a section of FORMAT.md")]
+pub enum Kind {
+    Header,
+    Config,
+    KeySlot,
+    Wraps,
+    Ring,
+    LogEntry,
+    List,
+    Snapshot,
+    Entries,
+    Refs,
+    Extents,
+}
+
+/// A decoded value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// What it holds.
+    pub fields: Fields,
+    /// Its bytes as this program writes them.
+    pub encoded: Vec<u8>,
+}
+
+/// Decodes a value.
+pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Decoded> {
+    let mut text = Text::default();
+    let encoded = match kind {
+        Kind::Header => {
+            let (header, length) = Header::decode(bytes)?;
+            text.header("", &header);
+            text.put("length", length);
+            header.encode()
+        }
+        Kind::Config => {
+            let config = Config::decode(bytes)?;
+            text.hex("repository", &config.repository);
+            text.put("mode", if config.mode == LogMode::CreateIfAbsent { 0 } else { 1 });
+            config.encode()
+        }
+        Kind::KeySlot => {
+            let slot = KeySlot::decode(bytes)?;
+            text.key_slot(&slot);
+            slot.encode()
+        }
+        Kind::Wraps => {
+            let wraps = decode_wraps(bytes)?;
+            for (number, wrap) in wraps.iter().enumerate() {
+                text.put(&format!("wrap.{number}.slot"), wrap.slot);
+                text.hex(&format!("wrap.{number}.sealed_key"), &wrap.sealed_key);
+            }
+            encode_wraps(&wraps)
+        }
+        Kind::Ring => {
+            let (ring, config) = KeyRing::decode([0; 16], bytes)?;
+            text.ring(&body::decode::<RingBody>("a key ring", bytes)?.value);
+            ring.encode(config)
+        }
+        Kind::LogEntry => {
+            let entry = LogEntry::decode(bytes)?;
+            text.log_entry(&entry);
+            entry.encode()
+        }
+        Kind::List => {
+            let hashes = decode_list(bytes)?;
+            text.put("hashes", join(&hashes));
+            encode_list(&hashes)
+        }
+        Kind::Snapshot => {
+            let body = SnapshotBody::decode(bytes)?;
+            text.snapshot(&body.value);
+            body.value.encode()
+        }
+        Kind::Entries => {
+            let entries = decode_entries(bytes)?;
+            entries.iter().enumerate().for_each(|(number, entry)| text.entry(number, entry));
+            encode_entries(&entries)
+        }
+        Kind::Refs => {
+            let refs = decode_refs(bytes)?;
+            text.put("refs", join_refs(&refs));
+            encode_refs(&refs)
+        }
+        Kind::Extents => {
+            let extents = decode_extents(bytes)?;
+            text.put("extents", join_extents(&extents));
+            encode_extents(&extents)
+        }
+    };
+    Ok(Decoded { fields: text.0, encoded })
+}
+
+/// Whether extents describe a file of so many bytes that holds so much data.
+pub fn extents_fit(extents: &[Extent], data_bytes: u64, file_bytes: u64) -> bool {
+    check_extents(extents, data_bytes, file_bytes).is_ok()
+}
+
+/// Encodes a run of entries, whatever they say.
+pub fn encode_directory(entries: &[Entry]) -> Vec<u8> {
+    encode_entries(entries)
+}
+
+/// Encodes a run of references, whatever they say.
+pub fn encode_references(refs: &[ChunkRef]) -> Vec<u8> {
+    encode_refs(refs)
+}
+
+/// Encodings of sample values: what a body is made of.
+pub fn samples() -> Fields {
+    let mut text = Text::default();
+    macro_rules! samples {
+        ($($name:literal: $value:expr,)*) => {$({
+            let mut bytes = Vec::new();
+            body::encode_plain(&$value, &mut bytes);
+            text.hex($name, &bytes);
+        })*};
+    }
+    samples! {
+        "u8 0": 0u8, "u8 255": 255u8, "bool false": false, "bool true": true,
+        "u16 250": 250u16, "u16 251": 251u16, "u16 65535": 65_535u16,
+        "u32 250": 250u32, "u32 251": 251u32, "u32 65535": 65_535u32, "u32 65536": 65_536u32,
+        "u32 4294967295": u32::MAX,
+        "u64 250": 250u64, "u64 65536": 65_536u64, "u64 4294967296": 1u64 << 32,
+        "u64 18446744073709551615": u64::MAX,
+        "i64 0": 0i64, "i64 -1": -1i64, "i64 1": 1i64, "i64 -126": -126i64, "i64 1700000000": 1_700_000_000i64,
+        "i64 -9223372036854775808": i64::MIN,
+        "none": None::<u32>, "some u32 7": Some(7u32), "some some none": Some(Some(None::<u8>)),
+        "bytes 0102": vec![1u8, 2], "list of u32 1, 300": vec![1u32, 300], "text dr": "dr",
+        "32 bytes of ff": [255u8; 32], "id of 32 bytes of ff": ChunkId::from_bytes([255; 32]),
+        "u8 1, u32 300": (1u8, 300u32),
+        "variant 5 without fields": EntryKind::Fifo,
+        "variant 2, bytes 61": EntryKind::Symlink(vec![0x61]),
+        "time 1, 2": Timestamp { seconds: 1, nanoseconds: 2 },
+    }
+    text.0
+}
+
+/// Decodes sample values; gives how they are written.
+pub fn decode_sample(kind: &str, bytes: &[u8]) -> Result<String> {
+    const WHAT: &str = "a sample";
+    Ok(match kind {
+        "bool" => body::decode_plain::<bool>(WHAT, bytes)?.to_string(),
+        "u16" => body::decode_plain::<u16>(WHAT, bytes)?.to_string(),
+        "u32" => body::decode_plain::<u32>(WHAT, bytes)?.to_string(),
+        "u64" => body::decode_plain::<u64>(WHAT, bytes)?.to_string(),
+        "i64" => body::decode_plain::<i64>(WHAT, bytes)?.to_string(),
+        "option of u32" => format!("{:?}", body::decode_plain::<Option<u32>>(WHAT, bytes)?),
+        "list of u64" => format!("{:?}", body::decode_plain::<Vec<u64>>(WHAT, bytes)?),
+        "text" => body::decode_plain::<String>(WHAT, bytes)?,
+        "id" => body::decode_plain::<ChunkId>(WHAT, bytes)?.to_string(),
+        _ => return Err(Error::corrupt("there is no such sample")),
+    })
+}
+
+/// The padded length of a single object, and of a pack.
+pub fn padded(bytes: u64) -> (u64, u64) {
+    (padding::padme(bytes), padding::pack(bytes))
+}
+
+/// The name of a slot.
+pub fn slot_name(slot: u64) -> dr_store::Name {
+    names::slot(slot)
+}
+
+/// Decompresses a frame.
+pub fn decompress(is_zstd: bool, bytes: &[u8], raw_bytes: u32) -> Result<Vec<u8>> {
+    crate::frame::decompress(if is_zstd { Codec::Zstd } else { Codec::Raw }, bytes, raw_bytes)
+}
+
+/// How a stream is cut.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "as in FORMAT.md")]
+pub struct Params {
+    pub min_bytes: u32,
+    pub average_bytes: u32,
+    pub max_bytes: u32,
+    pub normalisation: u8,
+}
+
+impl Params {
+    /// The parameters of new repositories.
+    pub const DEFAULT: Params =
+        Params { min_bytes: 128 << 10, average_bytes: 512 << 10, max_bytes: 2 << 20, normalisation: 2 };
+
+    fn stored(self) -> ChunkerParams {
+        let Params { min_bytes, average_bytes, max_bytes, normalisation } = self;
+        ChunkerParams { algorithm: 1, min_bytes, average_bytes, max_bytes, normalisation }
+    }
+}
+
+/// Gives the length of the first chunk of what it is given.
+pub fn cutter(key: &[u8; 32], params: Params) -> Result<impl Fn(&[u8]) -> usize> {
+    let params = params.stored();
+    check_params(&params)?;
+    let chunker = Chunker::from_key(key, params);
+    Ok(move |source: &[u8]| chunker.cut(source))
+}
+
+/// What a log stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as in PROTOCOL.md")]
+pub struct Folded {
+    pub next: u64,
+    pub live: Vec<SnapshotId>,
+    pub uncollected: Vec<SnapshotId>,
+    pub segments: Vec<ObjectHash>,
+    pub condemned: Vec<ObjectHash>,
+    pub writable: bool,
+}
+
+/// Folds entries that decode; `lists` gives the hashes of a list object.
+pub fn fold(entries: &[Vec<u8>], lists: &dyn Fn(&ObjectHash) -> Result<Vec<ObjectHash>>) -> Result<Folded> {
+    let mut log = Log::default();
+    for entry in entries.iter().filter_map(|bytes| LogEntry::decode(bytes).ok()) {
+        log.fold.apply(&entry, &mut |list| lists(list))?;
+    }
+    let mut condemned: Vec<ObjectHash> = log.fold.condemned().iter().copied().collect();
+    condemned.sort_unstable();
+    Ok(Folded {
+        next: log.fold.next,
+        live: log.fold.live_snapshots().map(|state| state.record.id).collect(),
+        uncollected: log.fold.uncollected_snapshots().map(|state| state.record.id).collect(),
+        segments: log.fold.segments().iter().map(|segment| *segment.hash()).collect(),
+        condemned,
+        writable: log.fold.check_writable().is_ok(),
+    })
+}
+
+/// How many places each id has in a table of the index.
+pub fn look_up(table: Vec<u8>, ids: &[ChunkId]) -> Result<Vec<usize>> {
+    let table = Table::from_bytes(table)?;
+    table.records().for_each(|record| drop(table.locate(&record)));
+    Ok(ids.iter().map(|id| table.lookup(id).count().max(table.packs_of(id).count())).collect())
+}
+
+/// A class of packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in FORMAT.md")]
+pub enum Class {
+    Data,
+    Tree,
+}
+
+impl Class {
+    fn pack(self) -> PackClass {
+        match self {
+            Class::Data => PackClass::Data,
+            Class::Tree => PackClass::Tree,
+        }
+    }
+}
+
+/// A sealed object of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in FORMAT.md")]
+pub enum Single {
+    Slot,
+    List,
+    Snapshot,
+}
+
+impl Single {
+    fn object(self) -> ObjectType {
+        match self {
+            Single::Slot => ObjectType::Slot,
+            Single::List => ObjectType::List,
+            Single::Snapshot => ObjectType::Snapshot,
+        }
+    }
+}
+
+/// A frame as it is to be stored, true or not.
+#[derive(Debug, Clone)]
+pub struct ForgedFrame {
+    /// Whether it says that it is compressed.
+    pub is_zstd: bool,
+    /// The raw length that it claims.
+    pub raw_bytes: u32,
+    /// Its bytes before sealing.
+    pub bytes: Vec<u8>,
+    /// The chunks that it claims.
+    pub chunks: Vec<(ChunkId, u32)>,
+}
+
+/// The keys of a repository.
+#[derive(Debug, Clone)]
+pub struct Keys(KeyRing);
+
+impl Keys {
+    /// The keys of an open repository.
+    pub fn of(repository: &Repository) -> Keys {
+        Keys(repository.0.ring.clone())
+    }
+
+    /// Keys of one epoch and one domain.
+    pub fn fixed(repository: [u8; 16], epoch: [u8; 32], domain: [u8; 32], params: Params) -> Keys {
+        let keys = vec![
+            RingKey::Epoch { epoch: 0, secret: epoch },
+            RingKey::Domain { domain: 0, secret: domain, chunker: params.stored() },
+        ];
+        let ring = RingBody { generation: 0, config: ObjectHash::from_bytes([0; 32]), keys };
+        Keys(
+            KeyRing::decode(repository, &body::encode(&ring))
+                .expect("the parameters are checked by the caller")
+                .0,
+        )
+    }
+
+    /// Opens a sealed key ring with the key of one of its slots; gives the keys and the ring's body.
+    pub fn open_ring(slot: &ObjectHash, slot_key: [u8; 32], bytes: &[u8]) -> Result<(Keys, Vec<u8>)> {
+        let (header, _) = Header::decode(bytes)?;
+        let refused = || Error::corrupt("the key ring is not wrapped for this slot");
+        let mut wraps = decode_wraps(&header.aux)?;
+        let wrap = wraps.iter_mut().find(|wrap| wrap.slot == *slot).ok_or_else(refused)?;
+        let wrapping = Secret::new(slot_key).derive("dr 2026 v1 ring wrap", &[]);
+        let key = ObjectKey::from_secret(&wrapping, slot.as_bytes());
+        let opened = key.open(0, key.header_hash(), &mut wrap.sealed_key).ok_or_else(refused)?;
+        let secret = Secret::new((*opened).try_into().map_err(|_| refused())?);
+        let kek = Kek::from_secret(secret.derive("dr 2026 v1 kek ring", &[&header.repository]));
+        let body = crate::crypto::open_object(|_| Ok(kek), ObjectType::Ring, 0, bytes)?;
+        Ok((Keys(KeyRing::decode(header.repository, &body)?.0), body))
+    }
+
+    /// Everything that is derived from the ring.
+    pub fn derived(&self) -> Result<Fields> {
+        let mut text = Text::default();
+        for (name, object) in [
+            ("kek.data", ObjectType::DataPack),
+            ("kek.tree", ObjectType::TreePack),
+            ("kek.index", ObjectType::Segment),
+            ("kek.log", ObjectType::Slot),
+        ] {
+            text.hex(name, self.0.kek(&self.0.header(object))?.secret().bytes());
+        }
+        let domain = self.0.domain()?;
+        text.hex("id.data", domain.data_ids.bytes());
+        text.hex("id.tree", domain.tree_ids.bytes());
+        text.hex("chunker", domain.chunker.bytes());
+        Ok(text.0)
+    }
+
+    /// The commitment to the key that belongs to a header.
+    pub fn commitment(&self, header: &[u8]) -> Result<[u8; 32]> {
+        Ok(*ObjectKey::derive(&self.0.kek(&Header::decode(header)?.0)?, header).commit())
+    }
+
+    /// The id of a chunk.
+    pub fn chunk_id(&self, class: Class, chunk: &[u8]) -> Result<ChunkId> {
+        let domain = self.0.domain()?;
+        Ok(ChunkId::from_bytes(*blake3::keyed_hash(domain.id_key(class.pack()), chunk).as_bytes()))
+    }
+
+    /// Seals an object of one message.
+    pub fn seal(&self, object: Single, location: u64, body: &[u8]) -> Result<Vec<u8>> {
+        let header = self.0.header(object.object());
+        crate::crypto::seal_object(&self.0.kek(&header)?, header, location, body, &SystemEntropy)
+    }
+
+    /// Opens an object of one message.
+    pub fn open(&self, object: Single, location: u64, bytes: &[u8]) -> Result<Vec<u8>> {
+        crate::crypto::open_object(|header| self.0.kek(header), object.object(), location, bytes)
+    }
+
+    /// Seals frames as a pack.
+    pub fn seal_pack(&self, class: Class, frames: Vec<ForgedFrame>) -> Result<Vec<u8>> {
+        Ok(self.seal_frames(class, frames)?.1)
+    }
+
+    fn seal_frames(&self, class: Class, frames: Vec<ForgedFrame>) -> Result<(PackEntry, Vec<u8>)> {
+        let mut builder = PackBuilder::new(class.pack());
+        for ForgedFrame { is_zstd, raw_bytes, bytes, chunks } in frames {
+            builder.add(Frame {
+                codec: if is_zstd { Codec::Zstd } else { Codec::Raw },
+                raw_bytes,
+                bytes,
+                chunks,
+            });
+        }
+        let sealed = builder.seal(&self.0, &SystemEntropy, Verify::Nothing, &[0; 32])?;
+        Ok((sealed.entry, sealed.payload.to_vec()))
+    }
+
+    /// Opens a whole pack: what its footer says, and its raw frames.
+    pub fn open_pack(&self, class: Class, bytes: &[u8]) -> Result<(Fields, Vec<Vec<u8>>)> {
+        let pack = crate::pack::open_pack(&self.0, class.pack(), bytes)?;
+        let mut text = Text::default();
+        text.put("hash", pack.entry.hash);
+        let mut frames = Vec::new();
+        for (number, frame) in pack.entry.frames.iter().enumerate() {
+            let at = format!("frame.{number}");
+            text.put(&format!("{at}.offset"), frame.offset);
+            text.put(&format!("{at}.number"), frame.shape.number);
+            text.put(&format!("{at}.raw_bytes"), frame.shape.raw_bytes);
+            text.put(&format!("{at}.stored_bytes"), frame.shape.stored_bytes);
+            text.put(&format!("{at}.codec"), frame.shape.codec as u8);
+            text.put(
+                &format!("{at}.chunks"),
+                join(frame.chunks.iter().map(|(id, bytes)| format!("{id}:{bytes}"))),
+            );
+            frames.push(pack.frame(bytes, number)?);
+        }
+        Ok((text.0, frames))
+    }
+
+    /// Seals any bytes as the frames, the footer and (where they are given) the trailer of an unpadded pack.
+    pub fn forge_pack(
+        &self,
+        class: Class,
+        frames: &[u8],
+        footer: &[u8],
+        trailer: Option<[u8; 48]>,
+    ) -> Result<Vec<u8>> {
+        self.forge(class.pack().object(), |_| frames.to_vec(), footer, trailer)
+    }
+
+    /// Seals any bytes as the sections, the footer and (where they are given) the trailer of an index segment.
+    pub fn forge_segment(
+        &self,
+        sections: &[Vec<u8>],
+        footer: &[u8],
+        trailer: Option<[u8; 48]>,
+    ) -> Result<Vec<u8>> {
+        let seal = |key: &ObjectKey| {
+            sections.iter().enumerate().fold(Vec::new(), |mut sealed, (number, section)| {
+                let start = sealed.len();
+                sealed.extend_from_slice(section);
+                let tag = key.seal(number as u32, key.header_hash(), &mut sealed[start..]);
+                sealed.extend_from_slice(&tag);
+                sealed
+            })
+        };
+        self.forge(ObjectType::Segment, seal, footer, trailer)
+    }
+
+    fn forge(
+        &self,
+        object: ObjectType,
+        middle: impl FnOnce(&ObjectKey) -> Vec<u8>,
+        footer: &[u8],
+        trailer: Option<[u8; 48]>,
+    ) -> Result<Vec<u8>> {
+        let header = self.0.header(object);
+        let mut bytes = header.encode();
+        let key = ObjectKey::derive(&self.0.kek(&header)?, &bytes);
+        bytes.extend_from_slice(key.commit());
+        bytes.extend(middle(&key));
+        let frames_end = bytes.len() as u64;
+        let true_trailer =
+            Trailer { frames_end, footer_offset: frames_end, footer_bytes: footer.len() as u32 + 16 };
+        for (number, text) in
+            [(FOOTER_NUMBER, footer), (TRAILER_NUMBER, &trailer.unwrap_or_else(|| true_trailer.encode())[..])]
+        {
+            let start = bytes.len();
+            bytes.extend_from_slice(text);
+            let tag = key.seal(number, key.header_hash(), &mut bytes[start..]);
+            bytes.extend_from_slice(&tag);
+        }
+        Ok(bytes)
+    }
+
+    /// The unsealed footer of a pack or segment whose trailer is sound.
+    pub fn footer_of(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let short = || Error::corrupt("it is cut short");
+        let (header, length) = Header::decode(bytes)?;
+        let key = ObjectKey::derive(&self.0.kek(&header)?, &bytes[..length]);
+        let start =
+            bytes.len().checked_sub(64).filter(|start| *start >= length + COMMIT_BYTES).ok_or_else(short)?;
+        let mut trailer = bytes[start..].to_vec();
+        let trailer = key.open(TRAILER_NUMBER, key.header_hash(), &mut trailer).ok_or_else(short)?;
+        let trailer = Trailer::decode(trailer, (length + COMMIT_BYTES) as u64, bytes.len() as u64)?;
+        let mut footer = bytes[trailer.footer_offset as usize..start].to_vec();
+        Ok(key.open(FOOTER_NUMBER, key.header_hash(), &mut footer).ok_or_else(short)?.to_vec())
+    }
+
+    /// Seals the segment that describes a pack of `frames`, which is taken for stored; also gives its table, and the
+    /// unsealed sections and footer.
+    #[expect(clippy::type_complexity, reason = "only fuzz targets and tests take it apart")]
+    pub fn seal_segment(
+        &self,
+        class: Class,
+        frames: Vec<ForgedFrame>,
+    ) -> Result<(Vec<u8>, Vec<u8>, Vec<Vec<u8>>, Vec<u8>)> {
+        let segment = crate::index::segment_of_packs(&[self.seal_frames(class, frames)?.0]);
+        let (object, table) = crate::index::seal_segment(&self.0, &segment, &SystemEntropy)?;
+        let parts = segment.encode(filter_of(&segment, &table));
+        Ok((object, table, parts.sections, parts.footer))
+    }
+
+    /// Opens a segment: what it says, and its table.
+    pub fn open_segment(&self, bytes: &[u8]) -> Result<(Fields, Vec<u8>)> {
+        let (segment, table) = crate::index::open_segment(|header| self.0.kek(header), bytes)?;
+        let mut text = Text::default();
+        text.segment(&segment);
+        text.hex("filter", &filter_of(&segment, &table));
+        Ok((text.0, table))
+    }
+}
+
+/// The filter's bytes, which stand in a table between the fan-out and the records.
+fn filter_of(segment: &Segment, table: &[u8]) -> Vec<u8> {
+    let number = |at: usize| {
+        table.get(at..at + 4).map_or(0, |bytes| bytes.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)))
+    };
+    let start = 64 + ((1 << number(8)) + 1) * 4;
+    debug_assert_eq!(number(16), segment.chunks.len());
+    table.get(start..start + number(12)).unwrap_or_default().to_vec()
+}
+
+/// Makes a key slot; gives its bytes and its key.
+pub fn seal_key_slot(
+    repository: [u8; 16],
+    credentials: &Credentials,
+    label: &str,
+) -> Result<(Vec<u8>, [u8; 32])> {
+    let (slot, key) =
+        crate::crypto::new_slot(repository, credentials, KdfStrength::Standard, label, &SystemEntropy)?;
+    Ok((slot.encode(), *key.bytes()))
+}
+
+/// Opens a key slot; `None` where the credentials are not the slot's.
+pub fn open_key_slot(bytes: &[u8], credentials: &Credentials) -> Result<Option<[u8; 32]>> {
+    Ok(crate::crypto::open_slot(&KeySlot::decode(bytes)?, credentials)?.map(|key| *key.bytes()))
+}
+
+/// Writes a repository's objects by hand: whatever it is told, sealed with the right keys.
+#[derive(Debug)]
+pub struct Forger<'r> {
+    repository: &'r Repository,
+    keys: Keys,
+    compressor: Compressor,
+    frames: [Vec<ForgedFrame>; 2],
+}
+
+impl<'r> Forger<'r> {
+    /// A writer to an open repository.
+    pub fn new(repository: &'r Repository) -> Result<Forger<'r>> {
+        let compressor = Compressor::new(Compression::Fast)?;
+        Ok(Forger { repository, keys: Keys::of(repository), compressor, frames: [Vec::new(), Vec::new()] })
+    }
+
+    /// Stores a chunk as a frame of its own.
+    pub fn chunk(&mut self, class: Class, chunk: &[u8]) -> Result<ChunkRef> {
+        let id = self.keys.chunk_id(class, chunk)?;
+        let bytes = chunk.len() as u32;
+        let (codec, stored) = self.compressor.compress(chunk);
+        let is_zstd = codec == Codec::Zstd;
+        self.frame(
+            class,
+            ForgedFrame { is_zstd, raw_bytes: bytes, bytes: stored, chunks: vec![(id, bytes)] },
+        );
+        Ok(ChunkRef { id, bytes })
+    }
+
+    /// Stores a frame, true or not.
+    pub fn frame(&mut self, class: Class, frame: ForgedFrame) {
+        self.frames[class as usize].push(frame);
+    }
+
+    /// Stores a directory of one tree chunk.
+    pub fn directory(&mut self, entries: &[Entry]) -> Result<Stream> {
+        let chunk = self.chunk(Class::Tree, &encode_entries(entries))?;
+        Ok(Stream { bytes: u64::from(chunk.bytes), level: 0, chunks: vec![chunk] })
+    }
+
+    /// Writes the packs and their segment, and commits a snapshot whose entries of `/` are `root`.
+    pub fn commit(self, root: Stream) -> Result<SnapshotId> {
+        let Forger { repository: Repository(inner), keys, frames: [data, tree], .. } = self;
+        let (mut packs, mut own) = (Vec::new(), Vec::new());
+        for (class, frames) in [(Class::Data, data), (Class::Tree, tree)] {
+            if frames.is_empty() {
+                continue;
+            }
+            let (entry, bytes) = keys.seal_frames(class, frames)?;
+            inner.store.put(&names::pack(class.pack(), &entry.hash), bytes.into(), PutMode::Create)?;
+            own.push(entry.hash);
+            packs.push(entry);
+        }
+        own.sort_unstable();
+        let segment = crate::index::segment_of_packs(&packs);
+        let (segment, _) = crate::index::seal_segment(&keys.0, &segment, &SystemEntropy)?;
+        let segment = crate::repository::put_hashed(&*inner.store, names::INDEX, segment)?;
+        let body = SnapshotBody {
+            nonce: crate::entropy::random(&SystemEntropy)?,
+            time: Timestamp::default(),
+            finished: Timestamp::default(),
+            host: "hostile".to_owned(),
+            paths: vec![b"/".to_vec()],
+            tags: Vec::new(),
+            program: "forger".to_owned(),
+            parent: None,
+            partial: false,
+            root,
+            totals: crate::snapshot::Totals::default(),
+            problems: 0,
+            problem_list: Stream::default(),
+        }
+        .encode();
+        let id = crate::repository::snapshot_id(inner, &body);
+        let record = crate::format::log::SnapshotRecord {
+            id,
+            partial: false,
+            body: SnapshotPlace::Inline(keys.seal(Single::Snapshot, 0, &body)?),
+        };
+        let commit = crate::format::log::Commit {
+            snapshot: Some(record),
+            segments: vec![segment],
+            inline_segments: Vec::new(),
+            own_packs: HashList::Inline(own),
+            dedup_packs: HashList::default(),
+            reused: Vec::new(),
+        };
+        let mut log = lock(&inner.log);
+        append(&mut log, &*inner.store, &keys.0, &SystemEntropy, inner.writer, &mut |_| {
+            Ok(Event::Commit(commit.clone()))
+        })?;
+        Ok(id)
+    }
+}
+
+fn join<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+fn join_refs(refs: &[ChunkRef]) -> String {
+    join(refs.iter().map(|chunk| format!("{}:{}", chunk.id, chunk.bytes)))
+}
+
+fn join_extents(extents: &[Extent]) -> String {
+    join(extents.iter().map(|extent| format!("{}:{}", extent.offset, extent.bytes)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Writes values as fields.
+#[derive(Default)]
+struct Text(Fields);
+
+impl Text {
+    fn put(&mut self, name: &str, value: impl Display) {
+        self.0.push((name.to_owned(), value.to_string()));
+    }
+
+    fn hex(&mut self, name: &str, bytes: &[u8]) {
+        self.put(name, hex(bytes));
+    }
+
+    fn time(&mut self, name: &str, time: Timestamp) {
+        self.put(name, format!("{}:{}", time.seconds, time.nanoseconds));
+    }
+
+    fn header(&mut self, at: &str, header: &Header) {
+        self.put(&format!("{at}type"), header.object as u8);
+        self.put(&format!("{at}key_mode"), header.key_mode);
+        self.put(&format!("{at}epoch"), header.epoch);
+        self.hex(&format!("{at}repository"), &header.repository);
+        self.hex(&format!("{at}salt"), &header.salt);
+        self.hex(&format!("{at}aux"), &header.aux);
+    }
+
+    fn key_slot(&mut self, slot: &KeySlot) {
+        self.hex("repository", &slot.repository);
+        match slot.derivation {
+            Derivation::Argon2id { memory_kib, passes, lanes } => {
+                self.put("kind", "argon2id");
+                self.put("cost", format!("{memory_kib} {passes} {lanes}"));
+            }
+            Derivation::Raw => self.put("kind", "raw"),
+        }
+        self.hex("salt", &slot.salt);
+        self.put("label", &slot.label);
+        self.hex("commit", &slot.commit);
+        self.hex("sealed_key", &slot.sealed_key);
+    }
+
+    fn ring(&mut self, ring: &RingBody) {
+        self.put("generation", ring.generation);
+        self.put("config", ring.config);
+        for (number, key) in ring.keys.iter().enumerate() {
+            let at = format!("key.{number}");
+            match key {
+                RingKey::Epoch { epoch, secret } => self.put(&at, format!("epoch {epoch} {}", hex(secret))),
+                RingKey::Domain { domain, secret, chunker } => {
+                    let ChunkerParams { algorithm, min_bytes, average_bytes, max_bytes, normalisation } =
+                        chunker;
+                    let params =
+                        format!("{algorithm} {min_bytes} {average_bytes} {max_bytes} {normalisation}");
+                    self.put(&at, format!("domain {domain} {} {params}", hex(secret)));
+                }
+                RingKey::Slot { slot, key } => self.put(&at, format!("slot {slot} {}", hex(key))),
+            }
+        }
+    }
+
+    fn list(&mut self, name: &str, list: &HashList) {
+        match list {
+            HashList::Inline(hashes) => self.put(name, join(hashes)),
+            HashList::List(object) => self.put(name, format!("list {object}")),
+        }
+    }
+
+    fn log_entry(&mut self, entry: &LogEntry) {
+        self.put("slot", entry.slot);
+        self.put("previous", entry.previous);
+        self.put("previous_ms", entry.previous_ms);
+        self.hex("writer", &entry.writer);
+        self.hex("nonce", &entry.nonce);
+        self.put("read_only", entry.read_only);
+        match &entry.event {
+            Event::Genesis(event) => self.put("genesis", format!("{} {}", event.config, event.ring)),
+            Event::Commit(commit) => {
+                if let Some(record) = &commit.snapshot {
+                    self.put("commit.snapshot", record.id);
+                    self.put("commit.partial", record.partial);
+                    match &record.body {
+                        SnapshotPlace::Inline(sealed) => self.hex("commit.body", sealed),
+                        SnapshotPlace::Stream(stream) => self.stream("commit.body", stream),
+                    }
+                }
+                self.put("commit.segments", join(&commit.segments));
+                self.put(
+                    "commit.inline_segments",
+                    join(commit.inline_segments.iter().map(|bytes| hex(bytes))),
+                );
+                self.list("commit.own_packs", &commit.own_packs);
+                self.list("commit.dedup_packs", &commit.dedup_packs);
+                self.put("commit.reused", join(&commit.reused));
+            }
+            Event::Forget(event) => self.put("forget", join(&event.snapshots)),
+            Event::Unforget(event) => self.put("unforget", join(&event.snapshots)),
+            Event::Condemn(event) => {
+                self.list("condemn.packs", &event.packs);
+                self.list("condemn.segments", &event.segments);
+                self.put("condemn.snapshots", join(&event.snapshots));
+            }
+            Event::Reindex(event) => {
+                self.put("reindex.inputs", join(&event.inputs));
+                self.put("reindex.outputs", join(&event.outputs));
+                self.list("reindex.own_packs", &event.own_packs);
+            }
+            Event::Checkpoint(event) => self.put("checkpoint", format!("{} {}", event.through, event.object)),
+            Event::Keys(event) => self.put("keys", format!("{} {}", event.generation, event.ring)),
+            Event::Unknown { kind } => self.put("unknown", kind),
+        }
+    }
+
+    fn stream(&mut self, at: &str, stream: &Stream) {
+        self.put(&format!("{at}.bytes"), stream.bytes);
+        self.put(&format!("{at}.level"), stream.level);
+        self.put(&format!("{at}.chunks"), join_refs(&stream.chunks));
+    }
+
+    fn snapshot(&mut self, body: &SnapshotBody) {
+        self.hex("nonce", &body.nonce);
+        self.time("time", body.time);
+        self.time("finished", body.finished);
+        self.put("host", &body.host);
+        self.put("paths", join(body.paths.iter().map(|path| hex(path))));
+        self.put("tags", join(&body.tags));
+        self.put("program", &body.program);
+        self.put("parent", body.parent.map_or("none".to_owned(), |id| id.to_string()));
+        self.put("partial", body.partial);
+        self.stream("root", &body.root);
+        let t = &body.totals;
+        let counts = [
+            t.files,
+            t.directories,
+            t.others,
+            t.bytes,
+            t.files_read,
+            t.bytes_read,
+            t.new_chunks,
+            t.new_bytes,
+            t.stored_bytes,
+        ];
+        self.put("totals", join(counts));
+        self.put("problems", body.problems);
+        self.stream("problem_list", &body.problem_list);
+    }
+
+    fn entry(&mut self, number: usize, entry: &Entry) {
+        let at = |name: &str| format!("entry.{number}.{name}");
+        self.hex(&at("name"), &entry.name);
+        match &entry.kind {
+            EntryKind::File(FileContent { bytes, stream, sparse }) => {
+                self.put(&at("file"), bytes);
+                self.stream(&at("stream"), stream);
+                match sparse {
+                    None => {}
+                    Some(SparseMap::Inline(extents)) => self.put(&at("extents"), join_extents(extents)),
+                    Some(SparseMap::Stream(stream)) => self.stream(&at("extents"), stream),
+                }
+            }
+            EntryKind::Directory(stream) => self.stream(&at("directory"), stream),
+            EntryKind::Symlink(target) => self.hex(&at("symlink"), target),
+            EntryKind::CharacterDevice(device) => self.put(&at("character_device"), device),
+            EntryKind::BlockDevice(device) => self.put(&at("block_device"), device),
+            EntryKind::Fifo => self.put(&at("fifo"), ""),
+            EntryKind::Socket => self.put(&at("socket"), ""),
+        }
+        let m = &entry.metadata;
+        self.put(&at("mode"), m.mode);
+        self.put(&at("uid"), m.uid);
+        self.put(&at("gid"), m.gid);
+        self.put(&at("user"), m.user.as_deref().unwrap_or_default());
+        self.put(&at("group"), m.group.as_deref().unwrap_or_default());
+        self.time(&at("modified"), m.modified);
+        self.time(&at("changed"), m.changed);
+        for (name, time) in [("created", m.created), ("accessed", m.accessed)] {
+            match time {
+                Some(time) => self.time(&at(name), time),
+                None => self.put(&at(name), "none"),
+            }
+        }
+        self.put(&at("inode"), m.inode);
+        self.put(&at("device"), m.device);
+        self.put(&at("links"), m.links);
+        self.put(&at("racy"), m.racy);
+        self.put(&at("xattrs"), join(m.xattrs.iter().map(|x| format!("{}:{}", hex(&x.name), hex(&x.value)))));
+    }
+
+    fn segment(&mut self, segment: &Segment) {
+        self.put("inputs", join(&segment.inputs));
+        for (number, pack) in segment.packs.iter().enumerate() {
+            self.put(&format!("pack.{number}"), format!("{} {} {}", pack.class as u8, pack.hash, pack.bytes));
+        }
+        for (number, header) in segment.headers.iter().enumerate() {
+            self.hex(&format!("header.{number}"), &header.encode());
+        }
+        for (number, frame) in segment.frames.iter().enumerate() {
+            let s = frame.shape;
+            let codec = s.codec as u8;
+            let numbers = [frame.pack, frame.offset, frame.header, s.number, s.raw_bytes, s.stored_bytes];
+            self.put(&format!("frame.{number}"), format!("{} {codec}", join(numbers)));
+        }
+        for (number, chunk) in segment.chunks.iter().enumerate() {
+            let place = format!("{} {} {} {}", chunk.id, chunk.frame, chunk.offset, chunk.bytes);
+            self.put(&format!("chunk.{number}"), place);
+        }
+    }
+}
