@@ -27,6 +27,8 @@ pub enum ErrorKind {
     UnsupportedFormat,
     /// The store did not answer or failed; the call may succeed later.
     StoreUnavailable,
+    /// The store failed in a way that trying again does not mend, for example an I/O error of its disk.
+    StoreFailed,
     /// The store has no space left.
     StorageFull,
     /// The store or the operating system refused access.
@@ -179,7 +181,10 @@ impl From<StoreError> for Error {
             }
             StoreErrorKind::Unavailable => (ErrorKind::StoreUnavailable, "try again when the store answers"),
             StoreErrorKind::InvalidInput => (ErrorKind::InvalidInput, "check the repository's location"),
-            _ => (ErrorKind::StoreUnavailable, "see the cause, then try again"),
+            _ => (
+                ErrorKind::StoreFailed,
+                "look after the store's disk; what can still be read can be restored",
+            ),
         };
         let mut converted =
             Error::new(kind, error.to_string()).with_object(error.object()).with_remedy(remedy);

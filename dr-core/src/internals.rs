@@ -17,7 +17,7 @@ use crate::format::log::{Event, HashList, LogEntry, SnapshotPlace, decode_list, 
 use crate::format::names;
 use crate::format::pack::{Codec, FOOTER_NUMBER, TRAILER_NUMBER, Trailer};
 use crate::format::padding;
-use crate::format::ring::{ChunkerParams, RingBody, RingKey, decode_wraps, encode_wraps};
+use crate::format::ring::{ChunkerParams, RingBody, RingKey, Wraps};
 use crate::format::segment::Segment;
 use crate::format::snapshot::SnapshotBody;
 use crate::format::tree::{
@@ -84,12 +84,13 @@ pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Decoded> {
             slot.encode()
         }
         Kind::Wraps => {
-            let wraps = decode_wraps(bytes)?;
-            for (number, wrap) in wraps.iter().enumerate() {
+            let wraps = Wraps::decode(bytes)?;
+            text.hex("salt", &wraps.salt);
+            for (number, wrap) in wraps.wraps.iter().enumerate() {
                 text.put(&format!("wrap.{number}.slot"), wrap.slot);
                 text.hex(&format!("wrap.{number}.sealed_key"), &wrap.sealed_key);
             }
-            encode_wraps(&wraps)
+            wraps.encode()
         }
         Kind::Ring => {
             let (ring, config) = KeyRing::decode([0; 16], bytes)?;
@@ -350,9 +351,9 @@ impl Keys {
     pub fn open_ring(slot: &ObjectHash, slot_key: [u8; 32], bytes: &[u8]) -> Result<(Keys, Vec<u8>)> {
         let (header, _) = Header::decode(bytes)?;
         let refused = || Error::corrupt("the key ring is not wrapped for this slot");
-        let mut wraps = decode_wraps(&header.aux)?;
+        let Wraps { salt, mut wraps } = Wraps::decode(&header.aux)?;
         let wrap = wraps.iter_mut().find(|wrap| wrap.slot == *slot).ok_or_else(refused)?;
-        let wrapping = Secret::new(slot_key).derive("dr 2026 v1 ring wrap", &[]);
+        let wrapping = Secret::new(slot_key).derive("dr 2026 v1 ring wrap", &[&salt]);
         let key = ObjectKey::from_secret(&wrapping, slot.as_bytes());
         let opened = key.open(0, key.header_hash(), &mut wrap.sealed_key).ok_or_else(refused)?;
         let secret = Secret::new((*opened).try_into().map_err(|_| refused())?);

@@ -18,6 +18,8 @@ pub(crate) const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 pub(crate) const SEGMENT_CHUNKS_MAX: u32 = 4 << 20;
 /// The largest body of a log slot, in bytes.
 pub(crate) const SLOT_BYTES_MAX: usize = 64 << 10;
+/// The largest sealed slot: body, header, padding.
+pub(crate) const SEALED_SLOT_BYTES_MAX: u64 = 128 << 10;
 /// The largest list object or checkpoint, in bytes.
 pub(crate) const LIST_BYTES_MAX: usize = 64 << 20;
 /// The largest snapshot body, in bytes.
@@ -28,6 +30,8 @@ pub(crate) const TREE_CHUNK_BYTES_MAX: u32 = CHUNK_BYTES_MAX;
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// The longest target of a symbolic link, in bytes.
 pub(crate) const LINK_TARGET_BYTES_MAX: usize = 4096;
+/// The longest path of a directory that is backed up, in bytes: each level being listed holds its own.
+pub(crate) const PATH_BYTES_MAX: usize = 32 << 10;
 /// The deepest nesting of directories.
 pub(crate) const DEPTH_MAX: usize = 4096;
 /// The largest extended attribute, in bytes (the kernel's own limit).
@@ -59,4 +63,4 @@ pub(crate) const LABEL_BYTES_MAX: usize = 128;
 const _: () = assert!(PACK_FOOTER_BYTES_MAX as u64 <= PACK_BYTES_MAX);
 const _: () = assert!(XATTR_BYTES_MAX <= XATTRS_BYTES_MAX);
 const _: () = assert!(XATTRS_BYTES_MAX * 4 <= TREE_CHUNK_BYTES_MAX as usize);
-const _: () = assert!(KEY_SLOTS_MAX * 80 < HEADER_AUX_BYTES_MAX);
+const _: () = assert!(KEY_SLOTS_MAX * 80 + 32 < HEADER_AUX_BYTES_MAX);

@@ -151,6 +151,17 @@ pub trait Store: Debug + Send + Sync {
     /// `NotFound`, `PermissionDenied`, `Unavailable`.
     fn stat(&self, name: &Name) -> Result<ObjectMeta>;
 
+    /// Removes what dead writers left behind: staging files, older than a day, of objects whose names `is_name` takes for
+    /// its own. To be called by a writer that knows what the place is, never on merely opening it. Stores that leave
+    /// nothing behind do nothing.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, `Other`.
+    fn sweep(&self, is_name: &dyn Fn(&str) -> bool) -> Result<u64> {
+        let _ = is_name;
+        Ok(0)
+    }
+
     /// A text that names this place for people and for per-place state: a URL without secrets.
     fn endpoint(&self) -> String;
 }

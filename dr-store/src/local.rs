@@ -67,16 +67,13 @@ impl LocalStore {
                 StoreError::new(StoreErrorKind::Other, "open", path.to_string_lossy()).with_source(error)
             })?
             .with_fsync(true);
-        let store = LocalStore {
+        Ok(LocalStore {
             driver: ObjectStoreDriver::new(Arc::new(files), file_url::from_path(&root)),
             root_id: (metadata.dev(), metadata.ino()),
             root,
             folders: Mutex::default(),
             scratch_count: AtomicU64::new(0),
-        };
-        // This is housekeeping: a full, read-only or damaged file system must not keep anybody from reading.
-        let _ = store.sweep_staging(STAGING_AGE_MAX);
-        Ok(store)
+        })
     }
 
     /// Opens the store in the folder `path`, which is made, with mode 0700, where it does not exist. A folder that
@@ -182,6 +179,10 @@ impl LocalStore {
 }
 
 impl Store for LocalStore {
+    fn sweep(&self, is_name: &dyn Fn(&str) -> bool) -> Result<u64> {
+        self.sweep_staging(STAGING_AGE_MAX, is_name)
+    }
+
     fn put(&self, name: &Name, payload: Payload, mode: PutMode) -> Result<()> {
         self.check_root(name)?;
         let folder = name.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);

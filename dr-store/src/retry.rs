@@ -169,6 +169,10 @@ impl Store for RetryStore {
         self.attempts(|_| self.inner.stat(name))
     }
 
+    fn sweep(&self, is_name: &dyn Fn(&str) -> bool) -> Result<u64> {
+        self.inner.sweep(is_name)
+    }
+
     fn endpoint(&self) -> String {
         self.inner.endpoint()
     }

@@ -265,11 +265,13 @@ fn the_run_after_a_cancelled_one_goes_on_from_its_partial_snapshot() {
     assert_eq!((last.parent, last.totals.files_read), (report.snapshot, 0));
 }
 
+type Meddle = fn(&Path);
+
 /// Alters the source when the engine first tells of progress within it.
 #[derive(Debug)]
 struct Meddler {
     source: std::path::PathBuf,
-    meddle: fn(&Path),
+    meddle: Meddle,
     is_done: AtomicBool,
 }
 
@@ -283,7 +285,7 @@ impl Observer for Meddler {
 
 #[test]
 fn heavy_what_changes_while_it_is_read_is_named_and_read_again() {
-    let meddlings: [(fn(&Path), &str, ProblemKind); 4] = [
+    let meddlings: [(Meddle, &str, ProblemKind); 4] = [
         (
             |source| {
                 File::options().write(true).open(source.join("large")).unwrap().set_len(1 << 20).unwrap()

@@ -7,6 +7,7 @@ mod concurrency;
 mod crash;
 mod damage;
 mod faults;
+mod hostile;
 mod incremental;
 mod kill;
 mod metadata;

@@ -14,8 +14,10 @@ use crate::format::names;
 use crate::format::snapshot::SnapshotBody;
 use crate::id::{ObjectHash, SnapshotId};
 use crate::index::{seal_segment, segment_of_packs};
+use crate::limits::SNAPSHOT_BYTES_MAX;
 use crate::log::{Log, Refusal, append};
 use crate::observer::lock;
+use crate::snapshot::Problem;
 use crate::tree::{Stream, store_bytes};
 
 /// Sealed segments up to this length stand in the log's entry itself.
@@ -26,7 +28,7 @@ const INLINE_BODY_BYTES_MAX: usize = 8 << 10;
 const INLINE_HASHES_MAX: usize = 256;
 /// A tree chunk of a snapshot's body, or of its problems.
 const BODY_CHUNK_BYTES: usize = 256 << 10;
-const PROBLEMS_PER_CHUNK: usize = 1000;
+const PROBLEMS_BYTES_MAX: usize = 256 << 10;
 /// Segments are written when they list this many chunks, so that memory follows neither the data nor the repository.
 const SEGMENT_CHUNKS: usize = 1 << 20;
 
@@ -99,15 +101,19 @@ pub(crate) fn commit(
     let repository = storer.repository;
     let Draft { mut body, tally, reused } = draft;
     body.problems = tally.problems.len() as u64;
-    body.problem_list = store_bytes(
-        tally.problems.chunks(PROBLEMS_PER_CHUNK).map(|problems| body::encode(&problems)),
-        storer,
-    )?;
+    body.problem_list = store_bytes(encode_problems(&tally.problems), storer)?;
     storer.flush(scratch)?;
     body.totals = totals(storer, tally);
     body.nonce = random(&*repository.entropy)?;
     body.finished = repository.clock.now();
     let encoded = body.encode();
+    if encoded.len() > SNAPSHOT_BYTES_MAX {
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            "the snapshot's paths and tags are longer than a snapshot may be",
+        )
+        .with_remedy("back up the directory above the paths, or use several snapshots"));
+    }
     let id = crate::repository::snapshot_id(repository, &encoded);
     let place = if encoded.len() <= INLINE_BODY_BYTES_MAX {
         let header = repository.ring.header(ObjectType::Snapshot);
@@ -122,6 +128,22 @@ pub(crate) fn commit(
     let record = SnapshotRecord { id, partial: body.partial, body: place };
     let refused = append_commit(storer, segments, Some(record), reused)?;
     Ok(if refused { Committed::Refused } else { Committed::Snapshot(id) })
+}
+
+/// The list of problems in chunks of bounded length.
+fn encode_problems(problems: &[Problem]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let mut rest = problems;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = rest.iter().take_while(|problem| {
+            bytes += problem.path.len() + problem.detail.len() + 16;
+            bytes <= PROBLEMS_BYTES_MAX
+        });
+        let count = fitting.count().max(1).min(rest.len());
+        let (now, later) = rest.split_at(count);
+        rest = later;
+        (count > 0).then(|| body::encode(&now))
+    })
 }
 
 /// Names the packs that were finished in the log, without a snapshot, so that the next run finds their chunks.

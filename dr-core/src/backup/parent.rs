@@ -32,7 +32,7 @@ impl<'a> Parents<'a> {
             _ if !reader.index.is_whole() => {}
             Parent::Nothing => {}
             Parent::Snapshot(selector) => {
-                let all = repository.read_snapshots(log)?;
+                let all = repository.read_snapshots(log)?.readable;
                 snapshots.push(Selector::parse(selector)?.choose(&all)?.clone());
             }
             Parent::Newest => {

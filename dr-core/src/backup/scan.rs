@@ -10,7 +10,8 @@ use super::parent::{ParentDirectory, Parents};
 use super::storer::Storer;
 use crate::error::Result;
 use crate::format::snapshot::{Problem, ProblemKind, Totals};
-use crate::limits::DEPTH_MAX;
+use crate::format::tree::check_entry;
+use crate::limits::{DEPTH_MAX, PATH_BYTES_MAX};
 use crate::observer::{Change, Event};
 use crate::source::{SourceDirectory, SourceItem};
 use crate::time::Timestamp;
@@ -148,15 +149,17 @@ impl<'s, 'a> Scan<'s, 'a> {
     ) -> Result<()> {
         self.tally.totals.directories += 1;
         let looked = self.storer.repository.clock.now();
+        let mut is_whole = true;
         let known_entry = known.iter().flatten().find(|before| before.is_directory()).cloned();
         match known_entry.filter(|before| is_unchanged(before, &entry, self.storer.options)) {
             Some(before) => entry.metadata.xattrs = before.metadata.xattrs,
-            None => self.complete(directory, &mut entry, &path),
+            None => is_whole = self.complete(directory, &mut entry, &path),
         }
-        entry.metadata.racy = is_racy(&entry, looked);
-        let too_deep = self.stack.len() >= DEPTH_MAX;
+        // What could not be read now is looked at again next time.
+        entry.metadata.racy = !is_whole || is_racy(&entry, looked);
+        let too_deep = self.stack.len() >= DEPTH_MAX || path.len() > PATH_BYTES_MAX;
         let opened = if too_deep {
-            Err(io::Error::other("directories are nested deeper than 4,096"))
+            Err(io::Error::other("directories are nested too deep (4,096 levels, or 32 KiB of path)"))
         } else {
             directory.open_directory(&entry.name).and_then(|below| Ok((below.entries()?, below)))
         };
@@ -223,6 +226,7 @@ impl<'s, 'a> Scan<'s, 'a> {
                 Change::Unchanged
             }
             None => {
+                let mut is_whole = true;
                 if let Err(error) = directory.complete(&mut entry) {
                     let is_link = matches!(entry.kind, EntryKind::Symlink(_));
                     let problem = problem_of(&path, &error);
@@ -231,8 +235,9 @@ impl<'s, 'a> Scan<'s, 'a> {
                         return;
                     }
                     self.note(Problem { kind: ProblemKind::Attributes, ..problem });
+                    is_whole = false;
                 }
-                entry.metadata.racy = is_racy(&entry, looked);
+                entry.metadata.racy = !is_whole || is_racy(&entry, looked);
                 if known.iter().all(Option::is_none) { Change::New } else { Change::Changed }
             }
         };
@@ -244,9 +249,14 @@ impl<'s, 'a> Scan<'s, 'a> {
         self.put(place, Some(entry));
     }
 
-    fn complete(&mut self, directory: &dyn SourceDirectory, entry: &mut Entry, path: &[u8]) {
-        if let Err(error) = directory.complete(entry) {
-            self.note(Problem::new(path, ProblemKind::Attributes, error));
+    /// Adds what a listing does not give; whether that could be read.
+    fn complete(&mut self, directory: &dyn SourceDirectory, entry: &mut Entry, path: &[u8]) -> bool {
+        match directory.complete(entry) {
+            Ok(()) => true,
+            Err(error) => {
+                self.note(Problem::new(path, ProblemKind::Attributes, error));
+                false
+            }
         }
     }
 
@@ -354,10 +364,25 @@ impl<'s, 'a> Scan<'s, 'a> {
     }
 
     fn put(&mut self, place: Place, entry: Option<Entry>) {
+        let entry = entry.and_then(|entry| self.fit(place.directory, entry));
         if let Some(open) = self.open.get_mut(&place.directory) {
             open.entries[place.number] = entry;
             open.pending -= 1;
         }
+    }
+
+    /// Holds an entry to the limits that readers enforce, so that no entry makes its directory unreadable. What does not
+    /// fit is left out, and said.
+    fn fit(&mut self, directory: u64, mut entry: Entry) -> Option<Entry> {
+        let Err(error) = check_entry(&entry) else { return Some(entry) };
+        let above = self.open.get(&directory).map(|open| open.path.clone()).unwrap_or_default();
+        let path = [above.as_slice(), b"/", &entry.name].concat();
+        entry.metadata.xattrs.clear();
+        entry.metadata.racy = true;
+        let fits = check_entry(&entry).is_ok();
+        let kind = if fits { ProblemKind::Attributes } else { ProblemKind::Unreadable };
+        self.lose(directory, Problem::new(path, kind, error));
+        fits.then_some(entry)
     }
 
     fn compare(&mut self, directory: u64, known: Option<&Entry>, entry: &Entry) {

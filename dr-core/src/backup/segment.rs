@@ -34,9 +34,10 @@ struct Results {
 impl SegmentJob {
     /// Hashes and stores the chunks. Consecutive new ones become one frame, up to its target size.
     pub(crate) fn run(self, storer: &Storer<'_>, scratch: &mut Scratch) -> Result<()> {
-        let stored = self.store(storer, scratch);
+        // On failure the queue's own flag ends whoever waits, after the failure itself is recorded.
+        let refs = self.store(storer, scratch)?;
+        lock(&self.results.done)[self.number] = Some(refs);
         self.results.outstanding.fetch_sub(1, Ordering::Release);
-        lock(&self.results.done)[self.number] = Some(stored?);
         Ok(())
     }
 

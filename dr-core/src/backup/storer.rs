@@ -10,12 +10,13 @@ use super::options::BackupOptions;
 use super::queue::Queue;
 use super::window::{FrameJob, Window};
 use crate::chunker::Chunker;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::PackClass;
 use crate::format::names;
 use crate::frame::{Compressor, FRAME_TARGET_BYTES, Frame};
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Index;
+use crate::limits::{FRAME_BYTES_MAX, TREE_CHUNK_BYTES_MAX};
 use crate::observer::{Context, Event, lock};
 use crate::pack::{PackBuilder, PackEntry, Verify};
 use crate::repository::Inner;
@@ -183,6 +184,9 @@ impl<'a> Storer<'a> {
         if self.options.dry_run {
             return Ok(());
         }
+        if raw.len() > FRAME_BYTES_MAX as usize {
+            return Err(Error::new(ErrorKind::Internal, "a frame is larger than the format allows"));
+        }
         let (codec, bytes) = scratch.compressor.compress(raw);
         let full = lock(&self.packs[class as usize]).add(Frame {
             codec,
@@ -255,6 +259,9 @@ impl<'a> Storer<'a> {
 
 impl TreeSink for Storer<'_> {
     fn store_tree(&self, bytes: &[u8]) -> Result<ChunkRef> {
+        if bytes.len() > TREE_CHUNK_BYTES_MAX as usize {
+            return Err(Error::new(ErrorKind::Internal, "a tree chunk is larger than the format allows"));
+        }
         let id = self.id(PackClass::Tree, bytes);
         if self.claim(&id, bytes.len()) && !self.options.dry_run {
             let mut trees = lock(&self.trees);

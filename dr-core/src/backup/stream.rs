@@ -55,7 +55,7 @@ impl Inner {
         let started = options.time.unwrap_or_else(|| self.clock.now());
         let log = self.synchronise()?;
         if !options.dry_run {
-            log.check_writable()?;
+            self.prepare_to_write(&log)?;
         }
         let index = self.index(&log)?;
         let path = PathBuf::from(format!("/{}", components.join("/")));

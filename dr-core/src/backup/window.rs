@@ -10,6 +10,12 @@ use crate::id::ChunkId;
 /// Raw bytes in a window.
 pub(crate) const WINDOW_BYTES: usize = 16 << 20;
 
+/// Chunks in a window, and in a frame: tiny files are bounded by these, so that no pack holds more than it may.
+const WINDOW_CHUNKS: usize = 32 << 10;
+const FRAME_CHUNKS: usize = 4096;
+
+const _: () = assert!(FRAME_CHUNKS <= crate::limits::PACK_CHUNKS_MAX as usize);
+
 /// A frame to be compressed: some of a window's chunks, in the order they are to stand in.
 #[derive(Debug)]
 pub(crate) struct FrameJob {
@@ -56,7 +62,7 @@ impl Window {
         let item = Item { id, start: self.bytes.len(), bytes: chunk.len() };
         self.bytes.extend_from_slice(chunk);
         self.items.push(((extension.into(), name.into()), item));
-        if self.bytes.len() >= WINDOW_BYTES {
+        if self.bytes.len() >= WINDOW_BYTES || self.items.len() >= WINDOW_CHUNKS {
             self.take(PackClass::Data, FRAME_TARGET_BYTES)
         } else {
             Vec::new()
@@ -71,7 +77,8 @@ impl Window {
         let mut frames: Vec<FrameJob> = Vec::new();
         let mut frame_bytes = usize::MAX;
         for (_, item) in items {
-            if frame_bytes.saturating_add(item.bytes) > target_bytes {
+            let is_full = frames.last().is_some_and(|frame| frame.chunks.len() >= FRAME_CHUNKS);
+            if is_full || frame_bytes.saturating_add(item.bytes) > target_bytes {
                 frames.push(FrameJob { class, window: window.clone(), chunks: Vec::new() });
                 frame_bytes = 0;
             }

@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// Runs `coordinate` with worker threads beside it, and ends them whatever it returns.
 pub(crate) fn with_workers<T>(storer: &Storer<'_>, coordinate: impl FnOnce() -> Result<T>) -> Result<T> {
     std::thread::scope(|scope| {
-        for _ in 0..storer.ctx.parallelism {
+        let _guard = EndOnPanic(&storer.queue);
+        for _ in 0..storer.ctx.parallelism.max(1) {
             std::thread::Builder::new()
                 .name("dr-backup".to_owned())
                 .spawn_scoped(scope, || work(storer))

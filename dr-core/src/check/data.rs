@@ -12,9 +12,10 @@ use crate::format::envelope::PackClass;
 use crate::format::names;
 use crate::id::ObjectHash;
 use crate::index::Index;
+use crate::limits::PACK_BYTES_MAX;
 use crate::observer::{Context, Event};
 use crate::pack::{open_pack, split_frame};
-use crate::repository::Inner;
+use crate::repository::{Inner, check_bytes};
 
 /// Checks the bytes of all packs in the store. Gives how many were read.
 pub(super) fn check_data(
@@ -39,7 +40,8 @@ pub(super) fn check_data(
         stored.par_iter().try_for_each(|(hash, (class, bytes))| {
             ctx.cancel.check()?;
             let name = names::pack(*class, hash);
-            let checked = check_pack(repository, index, *class, hash, ctx);
+            let checked = check_bytes(&name, *bytes, PACK_BYTES_MAX)
+                .and_then(|()| check_pack(repository, index, listed.contains(hash), (*class, hash), ctx));
             read.fetch_add(*bytes, Ordering::Relaxed);
             match checked {
                 Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => {
@@ -58,8 +60,8 @@ pub(super) fn check_data(
 fn check_pack(
     repository: &Inner,
     index: &Index,
-    class: PackClass,
-    hash: &ObjectHash,
+    is_listed: bool,
+    (class, hash): (PackClass, &ObjectHash),
     ctx: Context<'_>,
 ) -> Result<()> {
     let bytes = repository.store.get(&names::pack(class, hash))?;
@@ -71,17 +73,20 @@ fn check_pack(
     for (number, frame) in pack.entry.frames.iter().enumerate() {
         ctx.cancel.check()?;
         let raw = pack.frame(&bytes, number)?;
+        let mut end = 0;
         for (id, chunk) in split_frame(&raw, &frame.chunks) {
             if blake3::keyed_hash(ids, chunk) != *id.as_bytes() {
                 return Err(Error::corrupt(format!("chunk {id} does not hash to its id")));
             }
-            let in_index = index.lookup(id).any(|location| {
+            let offset = end;
+            end += chunk.len() as u32;
+            let in_index = |location: crate::index::Location| {
                 location.pack.hash == *hash
                     && location.frame_offset == frame.offset
                     && location.shape == frame.shape
-            });
-            let pack_is_listed = || index.packs().iter().any(|listed| listed.hash == *hash);
-            if !in_index && pack_is_listed() {
+                    && (location.offset, location.bytes as usize) == (offset, chunk.len())
+            };
+            if is_listed && !index.lookup(id).any(in_index) {
                 return Err(Error::corrupt(format!(
                     "the index does not know where chunk {id} lies in the pack"
                 )));

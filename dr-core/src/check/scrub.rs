@@ -9,7 +9,9 @@ use crate::format::config::Config;
 use crate::format::envelope::{Header, ObjectType};
 use crate::format::names;
 use crate::id::ObjectHash;
+use crate::limits::PACK_BYTES_MAX;
 use crate::observer::{Context, Event};
+use crate::repository::check_bytes;
 
 /// Reads every object of a repository and compares it with its name, without any key. What is missing is not noticed: only
 /// the log, which is sealed, knows what should be there.
@@ -35,6 +37,10 @@ pub fn scrub(store: &dyn Store, ctx: &Context<'_>) -> Result<CheckReport> {
         ctx.cancel.check()?;
         let folder = meta.name.as_str().split('/').next().unwrap_or_default();
         if folder == names::PROBE {
+            continue;
+        }
+        if let Err(error) = check_bytes(&meta.name, meta.bytes, PACK_BYTES_MAX) {
+            findings.failure(&meta.name, &error);
             continue;
         }
         let bytes = store.get(&meta.name)?;

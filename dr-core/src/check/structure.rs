@@ -1,5 +1,6 @@
 //! Checks what refers to what.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -12,9 +13,10 @@ use crate::format::names;
 use crate::format::tree::decode_entries;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Table};
+use crate::limits::SEGMENT_BYTES_MAX;
 use crate::log::{Log, Sync, read_list};
 use crate::observer::{Context, Event, as_path, lock};
-use crate::repository::{ChunkReader, Inner, missing_chunk, read_segment};
+use crate::repository::{ChunkReader, Inner, check_bytes, missing_chunk, read_segment};
 use crate::snapshot::Snapshot;
 use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
 
@@ -151,6 +153,10 @@ pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) 
                 findings.note(&meta.name, "an object of an unknown name");
                 continue;
             };
+            if let Err(error) = check_bytes(&meta.name, meta.bytes, SEGMENT_BYTES_MAX) {
+                findings.failure(&meta.name, &error);
+                continue;
+            }
             let bytes = repository.store.get(&meta.name)?;
             let is_intact = ObjectHash::of_parts([&bytes[..]]) == hash;
             match (is_intact, needed.remove(&hash)) {
@@ -199,6 +205,7 @@ pub(super) fn check_snapshots(
         ctx,
         seen: HashSet::new(),
         what: String::new(),
+        outage: Cell::new(false),
     };
     let mut bodies = Some(ChunkReader::new(repository, index.clone()));
     let mut count = 0;
@@ -222,6 +229,8 @@ struct Walk<'a> {
     ctx: Context<'a>,
     seen: HashSet<ChunkId>,
     what: String,
+    /// The store did not answer: nothing can be said of what is damaged.
+    outage: Cell<bool>,
 }
 
 impl Walk<'_> {
@@ -232,6 +241,13 @@ impl Walk<'_> {
         while let Some((path, stream)) = stack.pop() {
             self.ctx.cancel.check()?;
             self.directory(&path, &stream, &mut stack);
+            if self.outage.get() {
+                return Err(Error::new(
+                    ErrorKind::StoreUnavailable,
+                    "the store stopped answering during the check",
+                )
+                .with_remedy("try again when the store answers"));
+            }
         }
         Ok(())
     }
@@ -304,6 +320,9 @@ impl Walk<'_> {
     }
 
     fn fail(&self, path: &[u8], error: &Error) {
+        if error.is_retryable() {
+            self.outage.set(true);
+        }
         self.findings.failure(format_args!("{}:{}", self.what, as_path(path).display()), error);
     }
 }

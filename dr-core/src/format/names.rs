@@ -48,6 +48,18 @@ pub(crate) fn parse_slot(name: &Name) -> Option<u64> {
     Some(!number)
 }
 
+/// Whether an object of a repository can have this name.
+pub(crate) fn is_own(name: &str) -> bool {
+    let Ok(parsed) = Name::new(name) else { return false };
+    let folder = name.split('/').next().unwrap_or_default();
+    match folder {
+        CONFIG => name == CONFIG,
+        LOG => parse_slot(&parsed).is_some(),
+        KEYS | RING | INDEX | LIST | CHECKPOINT | "data" | "tree" => parse_hash(&parsed).is_some(),
+        _ => false,
+    }
+}
+
 /// The hash that is the last part of a name.
 pub(crate) fn parse_hash(name: &Name) -> Option<ObjectHash> {
     ObjectHash::from_hex(name.as_str().rsplit('/').next()?)
@@ -68,6 +80,10 @@ mod tests {
         for n in [0, 1, 4095, 4096, 1 << 40, u64::MAX] {
             assert_eq!(parse_slot(&slot(n)), Some(n));
         }
+        assert!(
+            is_own("config") && is_own(slot(7).as_str()) && is_own(&format!("data/00/{}", "0".repeat(64)))
+        );
+        assert!(!is_own("thesis.txt") && !is_own("data/report") && !is_own("docs/config"));
         assert!(slot(1) < slot(0));
         for bad in ["log/a/fff", "log/fffffffffffff/ff", "log/fffffffffffff/+ff", "log/fffffffffffff"] {
             assert_eq!(parse_slot(&Name::new(bad.to_owned()).unwrap_or_else(|_| config())), None);

@@ -11,7 +11,15 @@ use crate::limits::KEY_SLOTS_MAX;
 const WHAT: &str = "a key ring";
 const WRAP_BYTES: usize = 32 + 32 + TAG_BYTES;
 
-/// The ring's key, wrapped for one key slot. The wraps stand in the header's variable part: a count, then 80 bytes each.
+/// The wraps of a ring, as they stand in its header's variable part: a random salt of 32 bytes, a count, 80 bytes each.
+/// The salt makes the wrapping keys of two rings differ though a key slot stays the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wraps {
+    pub(crate) salt: [u8; 32],
+    pub(crate) wraps: Vec<Wrap>,
+}
+
+/// The ring's key, wrapped for one key slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wrap {
     /// The name of the key slot.
@@ -19,29 +27,33 @@ pub(crate) struct Wrap {
     pub(crate) sealed_key: [u8; 32 + TAG_BYTES],
 }
 
-pub(crate) fn encode_wraps(wraps: &[Wrap]) -> Vec<u8> {
-    let mut bytes = vec![u8::try_from(wraps.len()).expect("there are at most 64 key slots")];
-    for wrap in wraps {
-        bytes.extend_from_slice(wrap.slot.as_bytes());
-        bytes.extend_from_slice(&wrap.sealed_key);
+impl Wraps {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.salt.to_vec();
+        bytes.push(u8::try_from(self.wraps.len()).expect("there are at most 64 key slots"));
+        for wrap in &self.wraps {
+            bytes.extend_from_slice(wrap.slot.as_bytes());
+            bytes.extend_from_slice(&wrap.sealed_key);
+        }
+        bytes
     }
-    bytes
-}
 
-pub(crate) fn decode_wraps(bytes: &[u8]) -> Result<Vec<Wrap>, FormatError> {
-    let mut reader = Reader::new(WHAT, bytes);
-    let count = usize::from(reader.u8()?);
-    if count > KEY_SLOTS_MAX {
-        return Err(FormatError::TooLarge { what: WHAT });
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Wraps, FormatError> {
+        let mut reader = Reader::new(WHAT, bytes);
+        let salt = reader.array()?;
+        let count = usize::from(reader.u8()?);
+        if count > KEY_SLOTS_MAX {
+            return Err(FormatError::TooLarge { what: WHAT });
+        }
+        if bytes.len() != 33 + count * WRAP_BYTES {
+            return Err(invalid(WHAT, "its wraps have the wrong length"));
+        }
+        let wraps = (0..count)
+            .map(|_| Ok(Wrap { slot: ObjectHash::from_bytes(reader.array()?), sealed_key: reader.array()? }))
+            .collect::<Result<_, FormatError>>()?;
+        reader.finish()?;
+        Ok(Wraps { salt, wraps })
     }
-    if bytes.len() != 1 + count * WRAP_BYTES {
-        return Err(invalid(WHAT, "its wraps have the wrong length"));
-    }
-    let wraps = (0..count)
-        .map(|_| Ok(Wrap { slot: ObjectHash::from_bytes(reader.array()?), sealed_key: reader.array()? }))
-        .collect::<Result<_, FormatError>>()?;
-    reader.finish()?;
-    Ok(wraps)
 }
 
 /// The body of a key ring.

@@ -87,7 +87,8 @@ pub(crate) fn is_name(name: &[u8]) -> bool {
         && !name.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
-fn check_entry(entry: &Entry) -> Result<(), FormatError> {
+/// Checks an entry that was read, or is to be written.
+pub(crate) fn check_entry(entry: &Entry) -> Result<(), FormatError> {
     if !is_name(&entry.name) {
         return Err(invalid(WHAT, "an entry's name is not valid"));
     }
@@ -190,6 +191,9 @@ fn check_refs(refs: &[ChunkRef]) -> Result<(), FormatError> {
     if refs.iter().any(|chunk| chunk.bytes > CHUNK_BYTES_MAX) {
         return Err(FormatError::TooLarge { what: "a chunk" });
     }
+    if refs.iter().any(|chunk| chunk.bytes == 0) {
+        return Err(invalid("a stream", "it has a chunk of no bytes"));
+    }
     Ok(())
 }
 
@@ -202,5 +206,5 @@ pub(crate) fn encode_refs(refs: &[ChunkRef]) -> Vec<u8> {
 pub(crate) fn decode_refs(bytes: &[u8]) -> Result<Vec<ChunkRef>, FormatError> {
     let refs: Vec<ChunkRef> = body::decode("a list of chunks", bytes)?.value;
     check_refs(&refs)?;
-    Ok(refs)
+    if refs.is_empty() { Err(invalid("a list of chunks", "it is empty")) } else { Ok(refs) }
 }

@@ -52,18 +52,10 @@ pub(crate) fn append(
         };
         let body = entry.encode();
         if body.len() > SLOT_BYTES_MAX {
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                "an entry of the log is longer than a slot may be",
-            ));
+            return Err(Error::new(ErrorKind::LimitExceeded, "an entry is longer than a slot may be"));
         }
-        let bytes = seal_object(
-            &ring.kek(&ring.header(ObjectType::Slot))?,
-            ring.header(ObjectType::Slot),
-            slot,
-            &body,
-            entropy,
-        )?;
+        let header = ring.header(ObjectType::Slot);
+        let bytes = seal_object(&ring.kek(&header)?, header, slot, &body, entropy)?;
         let hash = ObjectHash::of_parts([bytes.as_slice()]);
         let name = names::slot(slot);
         let put = store.put(&name, bytes.into(), PutMode::Create);

@@ -80,9 +80,14 @@ pub(crate) struct Fold {
 impl Fold {
     /// Applies the entry of the next slot.
     pub(crate) fn apply(&mut self, entry: &LogEntry, lists: &mut ReadList<'_>) -> Result<()> {
+        let attempt = (entry.writer, entry.nonce);
+        let condemned = match &entry.event {
+            // Read before anything changes, so that a list that cannot be read now can be read later.
+            Event::Condemn(condemn) => condemned_names(condemn, lists)?,
+            _ => Vec::new(),
+        };
         self.next = entry.slot.saturating_add(1);
         self.newer |= entry.read_only;
-        let attempt = (entry.writer, entry.nonce);
         if *self.seen_attempts.entry(attempt).or_insert(entry.slot) != entry.slot {
             // A put that the network repeated: the first one counted.
             return Ok(());
@@ -108,7 +113,7 @@ impl Fold {
                     }
                 }
             }
-            Event::Condemn(condemn) => self.apply_condemn(condemn, lists)?,
+            Event::Condemn(condemn) => self.apply_condemn(condemn, condemned),
             Event::Reindex(reindex) => self.apply_reindex(reindex),
             Event::Checkpoint(checkpoint) => self.checkpoints.push(checkpoint.object),
             Event::Keys(keys) => {
@@ -150,15 +155,9 @@ impl Fold {
         }
     }
 
-    fn apply_condemn(&mut self, condemn: &Condemn, lists: &mut ReadList<'_>) -> Result<()> {
+    fn apply_condemn(&mut self, condemn: &Condemn, names: Vec<ObjectHash>) {
         self.note_lists([&condemn.packs, &condemn.segments]);
-        let condemned = Arc::make_mut(&mut self.condemned);
-        for list in [&condemn.packs, &condemn.segments] {
-            match list {
-                HashList::Inline(hashes) => condemned.extend(hashes),
-                HashList::List(object) => condemned.extend(lists(object)?),
-            }
-        }
+        Arc::make_mut(&mut self.condemned).extend(names);
         let condemned = self.condemned.clone();
         self.segments.retain(|segment| !condemned.contains(segment.hash()));
         for snapshot in &condemn.snapshots {
@@ -166,7 +165,6 @@ impl Fold {
                 state.collected = true;
             }
         }
-        Ok(())
     }
 
     /// A compaction counts only where every input is live; else it changes nothing.
@@ -273,6 +271,17 @@ impl Fold {
     pub(crate) fn lists(&self) -> &[ObjectHash] {
         &self.lists
     }
+}
+
+fn condemned_names(condemn: &Condemn, lists: &mut ReadList<'_>) -> Result<Vec<ObjectHash>> {
+    let mut names = Vec::new();
+    for list in [&condemn.packs, &condemn.segments] {
+        match list {
+            HashList::Inline(hashes) => names.extend(hashes),
+            HashList::List(object) => names.extend(lists(object)?),
+        }
+    }
+    Ok(names)
 }
 
 #[cfg(test)]

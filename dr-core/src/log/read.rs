@@ -11,6 +11,7 @@ use crate::format::envelope::ObjectType;
 use crate::format::log::{LogEntry, decode_list};
 use crate::format::names;
 use crate::id::ObjectHash;
+use crate::limits::{LIST_BYTES_MAX, SEALED_SLOT_BYTES_MAX};
 
 /// Slots that a listing did not show are looked for where there are no more than this in a row.
 const GAP_MAX: u64 = 1024;
@@ -119,7 +120,7 @@ impl Log {
         for (slot, meta) in &listed {
             if *slot - self.fold.next > GAP_MAX {
                 // One finding for a long gap: a stray name far off must not cost a request for each slot between.
-                self.miss_slot(self.fold.next);
+                self.lose_slot(self.fold.next, "it is missing".to_owned());
             } else {
                 // A listing that was made while entries were appended may show a later one and not an earlier one.
                 for unlisted in self.fold.next..*slot {
@@ -131,20 +132,40 @@ impl Log {
         Ok(())
     }
 
-    fn miss_slot(&mut self, slot: u64) {
+    /// Notes a slot of which nothing is known.
+    fn lose_slot(&mut self, slot: u64, why: String) {
         self.settle_suspect(None);
-        self.damaged.push(DamagedSlot { slot, why: "it is missing".to_owned(), void: false });
+        self.damaged.push(DamagedSlot { slot, why, void: false });
+        self.fold.next = slot.saturating_add(1);
     }
 
     fn read_slot(&mut self, sync: &Sync<'_>, slot: u64, listed: Option<&ObjectMeta>) -> Result<()> {
-        let bytes = match sync.store.get(&names::slot(slot)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == StoreErrorKind::NotFound => {
-                self.miss_slot(slot);
-                self.fold.next = slot.saturating_add(1);
+        let name = names::slot(slot);
+        let length = match listed {
+            Some(meta) => Ok(meta.bytes),
+            None => sync.store.stat(&name).map(|meta| meta.bytes),
+        };
+        let read = length.and_then(|length| {
+            if length <= SEALED_SLOT_BYTES_MAX { sync.store.get(&name).map(Some) } else { Ok(None) }
+        });
+        let bytes = match read {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                self.lose_slot(slot, "it is longer than a slot may be".to_owned());
                 return Ok(());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) if error.is_retryable() || error.kind() == StoreErrorKind::PermissionDenied => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                let why = if error.kind() == StoreErrorKind::NotFound {
+                    "it is missing".to_owned()
+                } else {
+                    error.to_string()
+                };
+                self.lose_slot(slot, why);
+                return Ok(());
+            }
         };
         let hash = ObjectHash::of_parts([&bytes[..]]);
         match open_slot(sync.ring, slot, &bytes) {
@@ -156,7 +177,15 @@ impl Log {
                     self.damaged.push(DamagedSlot { slot: slot - 1, why, void: false });
                 }
                 self.settle_suspect(Some(entry.previous));
-                self.fold.apply(&entry, &mut |list| read_list(sync, list))?;
+                if let Err(error) = self.fold.apply(&entry, &mut |list| read_list(sync, list)) {
+                    if error.is_retryable() {
+                        self.fold.next = slot;
+                        return Err(error);
+                    }
+                    let why = format!("a list that it names cannot be read: {error}");
+                    self.damaged.push(DamagedSlot { slot, why, void: false });
+                    self.fold.next = slot.saturating_add(1);
+                }
             }
             Err(error) => {
                 self.settle_suspect(None);
@@ -194,7 +223,14 @@ fn open_slot(ring: &KeyRing, slot: u64, bytes: &[u8]) -> Result<LogEntry> {
 /// Reads a list object.
 pub(crate) fn read_list(sync: &Sync<'_>, list: &ObjectHash) -> Result<Vec<ObjectHash>> {
     let name = names::hashed(names::LIST, list);
+    let length = sync.store.stat(&name)?.bytes;
+    if length > LIST_BYTES_MAX as u64 {
+        return Err(Error::corrupt("the list is longer than the format allows").with_object(&name));
+    }
     let bytes = sync.store.get(&name)?;
+    if ObjectHash::of_parts([&bytes[..]]) != *list {
+        return Err(Error::corrupt("the list does not hash to its name").with_object(&name));
+    }
     let body = open_object(|header| sync.ring.kek(header), ObjectType::List, 0, &bytes)
         .map_err(|error| error.with_object(&name))?;
     decode_list(&body).map_err(|error| Error::from(error).with_object(&name))

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::Inner;
+use super::bounded::get_bounded;
 use super::state::write_private;
 use crate::error::{Error, Result};
 use crate::format::names;
 use crate::id::ObjectHash;
 use crate::index::{Table, open_segment};
+use crate::limits::SEGMENT_BYTES_MAX;
 use crate::log::SegmentPlace;
 
 /// This repository's part of the cache directory.
@@ -67,7 +69,10 @@ pub(crate) fn read_segment(
         }
         SegmentPlace::Object(hash) => {
             let name = names::hashed(names::INDEX, hash);
-            let bytes = repository.store.get(&name)?;
+            let bytes = get_bounded(&*repository.store, &name, SEGMENT_BYTES_MAX)?;
+            if ObjectHash::of_parts([&bytes[..]]) != *hash {
+                return Err(Error::corrupt("the index segment does not hash to its name").with_object(&name));
+            }
             open(&bytes).map_err(|error: Error| {
                 error
                     .with_object(&name)

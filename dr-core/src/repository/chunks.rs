@@ -131,7 +131,18 @@ pub(crate) fn fetch_frame(repository: &Inner, location: &Location) -> Result<Vec
     let from = start - start % RANGE_STEP_BYTES;
     let to = end.next_multiple_of(RANGE_STEP_BYTES).min(location.pack.bytes);
     let name = pack_name(location);
-    let fetched = repository.store.get_range(&name, from..to)?;
+    let fetched = match repository.store.get_range(&name, from..to) {
+        Ok(fetched) => fetched,
+        Err(error) if error.is_retryable() => return Err(error.into()),
+        // The pack may be cut short behind this frame.
+        Err(_) => {
+            return open_located(
+                repository,
+                location,
+                &mut repository.store.get_range(&name, start..end)?.to_vec(),
+            );
+        }
+    };
     let sealed = fetched
         .get((start - from) as usize..(end - from) as usize)
         .ok_or_else(|| Error::corrupt("the pack is cut short").with_object(&name))?;

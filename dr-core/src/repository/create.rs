@@ -14,7 +14,7 @@ use crate::format::config::{Config, LogMode};
 use crate::format::envelope::ObjectType;
 use crate::format::log::{Event, Genesis};
 use crate::format::names;
-use crate::format::ring::{Wrap, encode_wraps};
+use crate::format::ring::{Wrap, Wraps};
 use crate::id::ObjectHash;
 use crate::log::{Log, append};
 
@@ -104,16 +104,16 @@ pub(crate) fn put_hashed(store: &dyn Store, folder: &str, bytes: Vec<u8>) -> Res
 /// Seals a key ring under a random key, and wraps that for each key slot.
 fn seal_ring(ring: &KeyRing, config: ObjectHash, entropy: &dyn Entropy) -> Result<Vec<u8>> {
     let ring_key = Secret::new(random(entropy)?);
-    let wraps: Vec<Wrap> = ring.slots().iter().map(|(slot, key)| wrap(&ring_key, slot, key)).collect();
+    let salt = random(entropy)?;
+    let wraps = ring.slots().iter().map(|(slot, key)| wrap(&ring_key, &salt, slot, key)).collect();
     let mut header = ring.header(ObjectType::Ring);
-    header.aux = encode_wraps(&wraps);
+    header.aux = Wraps { salt, wraps }.encode();
     let body = zeroize::Zeroizing::new(ring.encode(config));
     seal_object(&ring_kek(&ring_key, &ring.repository), header, 0, &body, entropy)
 }
 
-fn wrap(ring_key: &Secret, slot: &ObjectHash, slot_key: &Secret) -> Wrap {
-    // Each ring has a new random key, so no key of a wrap is ever used for two of them.
-    let key = wrap_key(slot_key, slot);
+fn wrap(ring_key: &Secret, salt: &[u8; 32], slot: &ObjectHash, slot_key: &Secret) -> Wrap {
+    let key = wrap_key(slot_key, salt, slot);
     let mut sealed_key = [0; 48];
     sealed_key[..32].copy_from_slice(ring_key.bytes());
     let tag = key.seal(0, key.header_hash(), &mut sealed_key[..32]);
@@ -121,8 +121,9 @@ fn wrap(ring_key: &Secret, slot: &ObjectHash, slot_key: &Secret) -> Wrap {
     Wrap { slot: *slot, sealed_key }
 }
 
-pub(crate) fn wrap_key(slot_key: &Secret, slot: &ObjectHash) -> ObjectKey {
-    ObjectKey::from_secret(&slot_key.derive("dr 2026 v1 ring wrap", &[]), slot.as_bytes())
+/// The key that wraps one ring's key for one key slot: the ring's salt is part of it, so that it is used once.
+pub(crate) fn wrap_key(slot_key: &Secret, salt: &[u8; 32], slot: &ObjectHash) -> ObjectKey {
+    ObjectKey::from_secret(&slot_key.derive("dr 2026 v1 ring wrap", &[salt]), slot.as_bytes())
 }
 
 pub(crate) fn ring_kek(ring_key: &Secret, repository: &[u8; 16]) -> Kek {

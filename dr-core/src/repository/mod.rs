@@ -1,6 +1,7 @@
 //! A repository: a store, the keys to it, and what its log says. The only modules that hold a store are this one, `log`
 //! and the operations.
 
+mod bounded;
 mod cache;
 mod chunks;
 mod create;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use dr_store::Store;
 
+pub(crate) use bounded::check_bytes;
 pub(crate) use cache::Cache;
 pub(crate) use cache::read_segment;
 pub(crate) use chunks::{ChunkReader, RANGE_STEP_BYTES, cut_chunk, missing_chunk, open_located, pack_name};
@@ -29,8 +31,8 @@ pub use stats::Stats;
 
 use crate::crypto::{Domain, KeyRing};
 use crate::entropy::Entropy;
-use crate::error::{ErrorKind, Result};
-use crate::format::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::{Config, LogMode};
 use crate::id::ObjectHash;
 use crate::index::{Index, Table};
 use crate::log::{Log, Sync};
@@ -82,6 +84,26 @@ impl Repository {
 }
 
 impl Inner {
+    /// Refuses to write where the log is damaged, or of a kind that this program only reads.
+    pub(crate) fn check_writable(&self, log: &Log) -> Result<()> {
+        if self.config.mode != LogMode::CreateIfAbsent {
+            return Err(Error::new(
+                ErrorKind::UnsupportedFormat,
+                "the repository's log is of a mode that is only read",
+            )
+            .with_object(crate::format::names::config()));
+        }
+        log.check_writable()
+    }
+
+    /// Checks that the repository can be written to, and sweeps up what dead writers left.
+    pub(crate) fn prepare_to_write(&self, log: &Log) -> Result<()> {
+        self.check_writable(log)?;
+        // Housekeeping must not keep anybody from backing up.
+        let _ = self.store.sweep(&crate::format::names::is_own);
+        Ok(())
+    }
+
     /// Reads the log to its end, and remembers how far it went.
     pub(crate) fn synchronise(&self) -> Result<Log> {
         let mut log = lock(&self.log);
@@ -108,7 +130,7 @@ impl Inner {
                 Some(table) => table,
                 None => match cache::load_table(self, place) {
                     Ok(table) => Arc::new(table),
-                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    Err(error) if is_damage(&error) => {
                         has_gaps = true;
                         continue;
                     }
@@ -122,4 +144,15 @@ impl Inner {
         let index = Index::new(tables, log.fold.condemned().clone());
         Ok(if has_gaps { index.with_gaps() } else { index })
     }
+}
+
+/// Whether an error speaks of one object's bytes, so that others may still be read.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Corrupt
+            | ErrorKind::UnsupportedFormat
+            | ErrorKind::WrongCredentials
+            | ErrorKind::StoreFailed
+    )
 }

@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex};
 use dr_store::{Store, StoreErrorKind};
 use zeroize::Zeroizing;
 
+use super::bounded::get_bounded;
 use super::create::{ring_kek, wrap_key};
 use super::{Cache, Inner, Repository, RepositoryOptions, SeenHead};
 use crate::crypto::{Credentials, KeyRing, Secret, open_object, open_slot};
 use crate::entropy::random;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::config::Config;
+use crate::format::config::{CONFIG_BYTES, Config};
 use crate::format::envelope::{Header, ObjectType};
 use crate::format::key_slot::KeySlot;
 use crate::format::names;
-use crate::format::ring::decode_wraps;
+use crate::format::ring::Wraps;
 use crate::id::ObjectHash;
 use crate::limits::{KEY_SLOTS_MAX, RING_BYTES_MAX};
 use crate::log::{Log, Sync};
@@ -32,14 +33,15 @@ impl Repository {
         options: RepositoryOptions,
     ) -> Result<Repository> {
         let config = read_config(&*store)?;
-        let opened = open_rings(&*store, &config, credentials)?;
-        let (ring, log) = choose_ring(&*store, &config, opened)?;
-        let domain = ring.domain()?;
         let seen = options.state_dir.as_deref().map(|directory| {
             SeenHead::new(directory, &config.repository, &store.endpoint(), options.accept_rollback)
         });
+        let before = seen.as_ref().map(SeenHead::read).transpose()?.flatten();
+        let opened = open_rings(&*store, &config, credentials)?;
+        let (ring, log) = choose_ring(&*store, &config, opened)?;
+        let domain = ring.domain()?;
         if let Some(seen) = &seen {
-            seen.check(&log)?;
+            seen.check(before, &log)?;
             seen.remember(&log)?;
         }
         let writer = random(&*options.entropy)?;
@@ -64,14 +66,16 @@ impl Repository {
 }
 
 fn read_config(store: &dyn Store) -> Result<Config> {
-    let bytes = match store.get(&names::config()) {
+    let bytes = match get_bounded(store, &names::config(), CONFIG_BYTES as u64) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == StoreErrorKind::NotFound => {
+        Err(error) if matches!(store.stat(&names::config()), Err(none) if none.kind() == StoreErrorKind::NotFound) =>
+        {
             return Err(Error::new(ErrorKind::NotFound, "there is no repository")
                 .with_object(store.endpoint())
+                .with_source(error.to_string())
                 .with_remedy("check the location, or make a repository with 'dr init'"));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     Config::decode(&bytes).map_err(|error| {
         Error::from(error)
@@ -154,8 +158,10 @@ fn open_slots(
                 continue;
             }
         };
-        if let Some(key) = open_slot(&slot, credentials)? {
-            opened.push((hash, key));
+        match open_slot(&slot, credentials) {
+            Ok(Some(key)) => opened.push((hash, key)),
+            Ok(None) => {}
+            Err(error) => *damaged = Some(error.with_object(&meta.name)),
         }
     }
     Ok(opened)
@@ -172,9 +178,10 @@ fn open_ring(
         return Err(Error::corrupt("the object is no key ring of this repository"));
     }
     let mut found = None;
-    for wrap in decode_wraps(&header.aux)? {
+    let Wraps { salt, wraps } = Wraps::decode(&header.aux)?;
+    for wrap in wraps {
         let Some((slot, key)) = keys.iter().find(|(slot, _)| *slot == wrap.slot) else { continue };
-        let key = wrap_key(key, slot);
+        let key = wrap_key(key, &salt, slot);
         let mut sealed = Zeroizing::new(wrap.sealed_key);
         let opened = key.open(0, key.header_hash(), &mut sealed[..]);
         found = opened.and_then(|key| <[u8; 32]>::try_from(key).ok()).map(Secret::new);

@@ -1,6 +1,6 @@
 //! Lists and finds snapshots, and reads what is in them.
 
-use super::{ChunkReader, Inner, Repository};
+use super::{ChunkReader, Inner, Repository, is_damage};
 use crate::crypto::open_object;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::body;
@@ -21,12 +21,22 @@ impl Repository {
     /// The snapshots that pass the filter and are not forgotten, in the order they were committed.
     ///
     /// # Errors
-    /// `Corrupt` where a snapshot cannot be read, and what the store answers.
+    /// What the store answers.
     pub fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
         let log = self.0.synchronise()?;
-        let mut snapshots = self.0.read_snapshots(&log)?;
+        let mut snapshots = self.0.read_snapshots(&log)?.readable;
         snapshots.retain(|snapshot| filter.matches(snapshot));
         Ok(snapshots)
+    }
+
+    /// The snapshots that cannot be read, and why; `snapshots` leaves them out.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn unreadable_snapshots(&self) -> Result<Vec<(SnapshotId, Error)>> {
+        let log = self.0.synchronise()?;
+        let unreadable = self.0.read_snapshots(&log)?.unreadable;
+        Ok(unreadable.into_iter().map(|(state, error)| (state.record.id, error)).collect())
     }
 
     /// Finds the one snapshot that `selector` (`latest`, `latest~N`, an id or its beginning) means among those that pass
@@ -35,8 +45,7 @@ impl Repository {
     /// # Errors
     /// `InvalidInput` where the selector is none or means several, `NotFound`, and as `snapshots`.
     pub fn find_snapshot(&self, selector: &str, filter: &SnapshotFilter) -> Result<Snapshot> {
-        let selector = Selector::parse(selector)?;
-        selector.choose(&self.snapshots(filter)?).cloned()
+        self.choose(&Selector::parse(selector)?, filter)
     }
 
     /// Finds the newest whole snapshot that passes the filter and was not made after `time`.
@@ -44,7 +53,29 @@ impl Repository {
     /// # Errors
     /// `NotFound`, and as `snapshots`.
     pub fn snapshot_at(&self, time: Timestamp, filter: &SnapshotFilter) -> Result<Snapshot> {
-        Selector::At(time).choose(&self.snapshots(filter)?).cloned()
+        self.choose(&Selector::At(time), filter)
+    }
+
+    /// Chooses a snapshot. One that cannot be read is not passed over in silence where it may be the one that is meant.
+    fn choose(&self, selector: &Selector, filter: &SnapshotFilter) -> Result<Snapshot> {
+        let log = self.0.synchronise()?;
+        let ReadSnapshots { mut readable, unreadable } = self.0.read_snapshots(&log)?;
+        readable.retain(|snapshot| filter.matches(snapshot));
+        let chosen = selector.choose(&readable).cloned();
+        let after = chosen.as_ref().map_or(0, |snapshot| snapshot.slot);
+        for (state, error) in unreadable {
+            let id = state.record.id.to_string();
+            let is_meant = match selector {
+                Selector::Prefix(prefix) => id.starts_with(prefix),
+                _ => state.slot > after && !state.record.partial,
+            };
+            if is_meant {
+                return Err(
+                    error.with_remedy("it is damaged: name another snapshot by its id, or run 'dr check'")
+                );
+            }
+        }
+        chosen
     }
 
     /// Calls `visit` for everything below `path` in a snapshot (`/` for all of it), parents before what they hold, in
@@ -107,12 +138,19 @@ pub(crate) fn find_path(snapshot: &Snapshot, path: &[u8], reader: &dyn ReadChunk
         };
         let stream = found.directory().ok_or_else(missing)?.clone();
         let mut entry = None;
+        let mut unreadable = None;
         for candidate in DirectoryReader::new(&stream, reader) {
-            let candidate = candidate?;
-            if candidate.name == component {
-                entry = Some(candidate);
-                break;
+            match candidate {
+                Ok(candidate) if candidate.name == component => {
+                    entry = Some(candidate);
+                    break;
+                }
+                Ok(_) => {}
+                Err(error) => unreadable = Some(error),
             }
+        }
+        if let (None, Some(error)) = (&entry, unreadable) {
+            return Err(error);
         }
         let entry = entry.ok_or_else(missing)?;
         found.above.extend(found.entry.replace(entry));
@@ -154,11 +192,25 @@ pub(crate) fn walk(found: Found, reader: &dyn ReadChunk, visit: &mut Visit<'_>) 
     Ok(())
 }
 
+/// Snapshots that could be read, and those that could not.
+pub(crate) struct ReadSnapshots {
+    pub(crate) readable: Vec<Snapshot>,
+    pub(crate) unreadable: Vec<(SnapshotState, Error)>,
+}
+
 impl Inner {
     /// All snapshots that are not forgotten, in the order they were committed.
-    pub(crate) fn read_snapshots(&self, log: &Log) -> Result<Vec<Snapshot>> {
-        let mut index = None;
-        log.fold.live_snapshots().map(|state| self.read_snapshot(log, state, &mut index)).collect()
+    pub(crate) fn read_snapshots(&self, log: &Log) -> Result<ReadSnapshots> {
+        let mut bodies = None;
+        let mut read = ReadSnapshots { readable: Vec::new(), unreadable: Vec::new() };
+        for state in log.fold.live_snapshots() {
+            match self.read_snapshot(log, state, &mut bodies) {
+                Ok(snapshot) => read.readable.push(snapshot),
+                Err(error) if is_damage(&error) => read.unreadable.push((state.clone(), error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
     }
 
     /// Reads a snapshot's body. The index is opened only where a body is not in the log.

@@ -21,9 +21,10 @@ impl SeenHead {
         SeenHead { path: directory.join("seen").join(&place.to_hex()[..32]), accept }
     }
 
-    /// Compares the log with what was seen before.
-    pub(crate) fn check(&self, log: &Log) -> Result<()> {
-        let Some((slot, hash)) = self.read()? else { return Ok(()) };
+    /// Compares the log with what was seen before, which was read before the log was: another run of this program may
+    /// have seen more meanwhile.
+    pub(crate) fn check(&self, before: Option<(u64, ObjectHash)>, log: &Log) -> Result<()> {
+        let Some((slot, hash)) = before else { return Ok(()) };
         if self.accept || log.hash_of(slot) == Some(hash) {
             return Ok(());
         }
@@ -43,14 +44,14 @@ impl SeenHead {
     pub(crate) fn remember(&self, log: &Log) -> Result<()> {
         let Some(slot) = log.fold.next.checked_sub(1) else { return Ok(()) };
         let Some(hash) = log.hash_of(slot) else { return Ok(()) };
-        if self.read()? == Some((slot, hash)) {
+        if !self.accept && self.read()?.is_some_and(|(seen, _)| seen >= slot) {
             return Ok(());
         }
         write_private(&self.path, format!("{slot} {hash}\n").as_bytes())
             .map_err(|error| self.failed("could not be written", error))
     }
 
-    fn read(&self) -> Result<Option<(u64, ObjectHash)>> {
+    pub(crate) fn read(&self) -> Result<Option<(u64, ObjectHash)>> {
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -91,7 +92,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let staged = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-    let written = file.write_all(bytes).and_then(|()| fs::rename(&staged, path));
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&staged, path));
     if written.is_err() {
         let _ = fs::remove_file(&staged);
     }

@@ -59,7 +59,10 @@ fn run_group(batch: &Batch<'_>, group: Vec<FrameUses>, reporter: &Mutex<&mut Rep
     let from = start - start % STEP;
     let end = u64::from(last.location.frame_offset) + u64::from(last.location.shape.stored_bytes);
     let to = end.next_multiple_of(STEP).min(last.location.pack.bytes).max(end);
-    let fetched = batch.repository.store.get_range(&pack_name(&first.location), from..to);
+    let fetched = match batch.repository.store.get_range(&pack_name(&first.location), from..to) {
+        Err(error) if error.is_retryable() => return Err(error.into()),
+        fetched => fetched,
+    };
     for frame in group {
         batch.ctx.cancel.check()?;
         let place = u64::from(frame.location.frame_offset) - from;
@@ -139,7 +142,7 @@ fn chunk_of<'r>(
 }
 
 fn note_failure(file: &RestoredFile, error: Error, reporter: &Mutex<&mut Reporter<'_>>) -> Result<()> {
-    if error.kind() == ErrorKind::Cancelled || is_fatal(&error) {
+    if error.kind() == ErrorKind::Cancelled || error.is_retryable() || is_fatal(&error) {
         return Err(error);
     }
     if file.fail() {

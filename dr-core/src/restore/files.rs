@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -21,7 +21,8 @@ pub(super) struct RestoredFile {
     pub(super) entry: Entry,
     /// Where the bytes of the stream belong, in a file with holes.
     pub(super) extents: Option<Vec<Extent>>,
-    is_made: Mutex<bool>,
+    /// Device and inode of the file, once it is made.
+    made: Mutex<Option<(u64, u64)>>,
     /// Bytes that are still to be written, and one while more may be planned.
     left: AtomicU64,
     failed: AtomicBool,
@@ -36,7 +37,7 @@ impl RestoredFile {
             name,
             entry: entry.clone(),
             extents: None,
-            is_made: Mutex::new(false),
+            made: Mutex::new(None),
             left: AtomicU64::new(1),
             failed: AtomicBool::new(false),
         }
@@ -67,18 +68,28 @@ impl RestoredFile {
     /// Opens the file for writing; the first one makes it.
     pub(super) fn open(&self, target: &Target) -> Result<(TargetDir, File)> {
         let directory = target.open_dir(&self.parent)?;
-        let mut is_made = lock(&self.is_made);
-        if *is_made {
-            drop(is_made);
+        let mut made = lock(&self.made);
+        if let Some(inode) = *made {
+            drop(made);
             let file = directory.reopen_file(&self.name)?;
+            if self.inode(&file)? != inode {
+                return Err(Error::new(ErrorKind::Destination, "another file took the place of a restored one")
+                    .with_path(crate::observer::as_path(&self.path))
+                    .with_remedy("restore to a directory that nobody else uses, on a file system that tells upper case from lower"));
+            }
             return Ok((directory, file));
         }
         let file = directory.create_file(&self.name)?;
         if self.extents.is_some() {
             allocate(&file, self.bytes()).map_err(|error| self.not_written(error))?;
         }
-        *is_made = true;
+        *made = Some(self.inode(&file)?);
         Ok((directory, file))
+    }
+
+    fn inode(&self, file: &File) -> Result<(u64, u64)> {
+        let metadata = file.metadata().map_err(|error| self.not_written(error))?;
+        Ok((metadata.dev(), metadata.ino()))
     }
 
     /// Writes bytes of the stream where they belong.
@@ -128,7 +139,7 @@ impl RestoredFile {
 
     /// Removes what was written of a file that cannot be whole.
     pub(super) fn discard(&self, target: &Target) {
-        if *lock(&self.is_made) {
+        if lock(&self.made).is_some() {
             // It is listed as damaged whether or not this works.
             let _ = target.open_dir(&self.parent).and_then(|directory| directory.remove(&self.name));
         }

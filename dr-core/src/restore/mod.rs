@@ -123,7 +123,7 @@ impl<'a> Restore<'a> {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                if error.kind() == ErrorKind::Cancelled {
+                if error.kind() == ErrorKind::Cancelled || error.is_retryable() {
                     return Err(error);
                 }
                 self.reporter.damaged(path, &error);
@@ -215,6 +215,10 @@ impl<'a> Restore<'a> {
         self.batch.run(&mut self.reporter)?;
         for (path, first) in std::mem::take(&mut self.links.later) {
             self.ctx.cancel.check()?;
+            if self.reporter.is_absent(&first) {
+                self.reporter.not_restored(&path, &"the first name of the same file was not restored");
+                continue;
+            }
             let (parent, name) = self.place(&path);
             let (first_parent, first_name) = self.place(&first);
             let linked = self

@@ -87,10 +87,12 @@ impl<'a> Batch<'a> {
         for chunk in stream_chunks(&content.stream, self.reader) {
             let located = chunk.and_then(|chunk| Ok((chunk, self.locate(&chunk)?)));
             match located {
+                Ok((chunk, _)) if stream_offset + u64::from(chunk.bytes) > content.stream.bytes => break,
                 Ok((chunk, location)) => {
                     self.plan(&file, &chunk, location, stream_offset);
                     stream_offset += u64::from(chunk.bytes);
                 }
+                Err(error) if error.is_retryable() => return Err(error),
                 Err(error) => {
                     if file.fail() {
                         reporter.damaged(&file.path, &error);

@@ -1,5 +1,6 @@
 //! Gathers what could not be restored.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 
 use super::options::RestoreReport;
@@ -16,19 +17,29 @@ const REPORTED_PROBLEMS_MAX: usize = 1000;
 pub(super) struct Reporter<'a> {
     ctx: Context<'a>,
     pub(super) report: RestoreReport,
+    /// What is not in the target though the snapshot has it, so that no other name is linked to what stands in its place.
+    absent: HashSet<Vec<u8>>,
 }
 
 impl<'a> Reporter<'a> {
     pub(super) fn new(ctx: Context<'a>) -> Reporter<'a> {
-        Reporter { ctx, report: RestoreReport::default() }
+        Reporter { ctx, report: RestoreReport::default(), absent: HashSet::new() }
     }
 
     pub(super) fn note(&mut self, problem: Problem) {
         self.ctx.problem(&problem);
+        if problem.kind != ProblemKind::Attributes {
+            self.absent.insert(problem.path.clone());
+        }
         self.report.problem_count += 1;
         if self.report.problems.len() < REPORTED_PROBLEMS_MAX {
             self.report.problems.push(problem);
         }
+    }
+
+    /// Whether a path of the snapshot was not restored.
+    pub(super) fn is_absent(&self, path: &[u8]) -> bool {
+        self.absent.contains(path)
     }
 
     /// Stored bytes are damaged or missing.

@@ -1,6 +1,5 @@
 //! Files beside the objects: removing those that dead processes left, and probing what the file system can do.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{LocalStore, folders, walk};
-use crate::name::is_valid_part;
 use crate::{Result, StoreError, StoreErrorKind};
 
 /// A file that is removed when it is done with.
@@ -25,13 +23,15 @@ impl Drop for Scratch {
 }
 
 impl LocalStore {
-    /// Removes the staging files that were not written to for `older_than`, and says how many. Ages are measured by
-    /// the file system's own clock.
+    /// Removes the staging files, of objects whose names `is_name` takes for its own, that were not written to for
+    /// `older_than`, and says how many. Ages are measured by the file system's own clock. Nothing else is touched: the
+    /// folder may hold other people's files.
     ///
     /// # Errors
     /// `PermissionDenied` on a read-only file system where there is something to remove; `StorageFull`; `Other`.
-    pub fn sweep_staging(&self, older_than: Duration) -> Result<u64> {
-        self.sweep(older_than).map_err(|error| StoreError::from_io("sweep", self.driver_endpoint(), error))
+    pub fn sweep_staging(&self, older_than: Duration, is_name: &dyn Fn(&str) -> bool) -> Result<u64> {
+        self.sweep_old(older_than, is_name)
+            .map_err(|error| StoreError::from_io("sweep", self.driver_endpoint(), error))
     }
 
     /// Tells whether create-if-absent works here: it needs hard links, which some file systems (exFAT) lack.
@@ -65,15 +65,21 @@ impl LocalStore {
         }
     }
 
-    fn sweep(&self, older_than: Duration) -> io::Result<u64> {
+    fn sweep_old(&self, older_than: Duration, is_name: &dyn Fn(&str) -> bool) -> io::Result<u64> {
         let mut leftovers = Vec::new();
         walk::files(&self.root, &mut |entry| {
-            if is_staging_name(&entry.file_name()) {
-                leftovers.push(entry.path());
+            let path = entry.path();
+            let relative = path.strip_prefix(&self.root).ok().and_then(|path| path.to_str());
+            if relative.and_then(staged_name).is_some_and(|name| is_scratch(name) || is_name(name)) {
+                leftovers.push(path);
             }
         })?;
         if folders::without_links(&self.root, folders::STAGING)?.is_some() {
-            walk::files(&self.root.join(folders::STAGING), &mut |entry| leftovers.push(entry.path()))?;
+            walk::files(&self.root.join(folders::STAGING), &mut |entry| {
+                if entry.file_name().to_str().is_some_and(is_scratch) {
+                    leftovers.push(entry.path());
+                }
+            })?;
         }
         if leftovers.is_empty() {
             return Ok(0);
@@ -113,9 +119,14 @@ impl LocalStore {
     }
 }
 
-/// Whether a file is named as `object_store` names its staging files.
-fn is_staging_name(name: &OsStr) -> bool {
-    name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(|(part, number)| {
-        is_valid_part(part) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-    })
+/// The object's name in the name of one of `object_store`'s staging files.
+fn staged_name(name: &str) -> Option<&str> {
+    let (object, number) = name.rsplit_once('#')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then_some(object)
+}
+
+/// Whether this is the name of a file that this module makes for itself.
+fn is_scratch(name: &str) -> bool {
+    name.starts_with("scratch-")
 }

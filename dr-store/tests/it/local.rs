@@ -103,8 +103,11 @@ fn only_old_staging_files_are_swept() {
     fs::create_dir_all(folder.path().join("STAGING")).unwrap();
     fs::create_dir_all(folder.path().join("Foreign")).unwrap();
     let old =
-        ["config#1", "data/00/pack#12", "data/00/other#3", "STAGING/scratch-1-1", "STAGING/scratch-1-1#1"];
-    let kept = ["Notes#1", "data/00/x#", "data/00/x#1a", "x#2~", "Foreign/y#1"];
+        ["config#1", "data/00/pack#12", "scratch-7-7#1", "STAGING/scratch-1-1", "STAGING/scratch-1-1#1"];
+    // Among them other people's files, whose names only look alike.
+    let kept =
+        ["Notes#1", "data/00/x#", "data/00/pack#1a", "x#2~", "Foreign/y#1", "thesis.txt#1", "STAGING/photo"];
+    let is_name = |name: &str| ["config", "data/00/pack", "young"].contains(&name);
     for file in old.iter().chain(&kept) {
         fs::write(folder.path().join(file), "x").unwrap();
         make_old(&folder.path().join(file), 2 * DAY);
@@ -113,8 +116,8 @@ fn only_old_staging_files_are_swept() {
     assert_eq!(listed(&store), ["config", "data/00/pack"], "leftovers are listed");
     assert_eq!(store.list_folder("").unwrap().folders, ["data"]);
 
-    assert_eq!(store.sweep_staging(3 * DAY).unwrap(), 0);
-    assert_eq!(store.sweep_staging(DAY).unwrap(), old.len() as u64);
+    assert_eq!(store.sweep_staging(3 * DAY, &is_name).unwrap(), 0);
+    assert_eq!(store.sweep_staging(DAY, &is_name).unwrap(), old.len() as u64);
     for file in old {
         assert!(!folder.path().join(file).exists(), "{file} was kept");
     }
@@ -129,17 +132,17 @@ fn is_scratch(entry: &fs::DirEntry) -> bool {
 }
 
 #[test]
-fn opening_sweeps_and_a_leftover_does_not_stop_a_put() {
+fn opening_sweeps_nothing_and_a_leftover_does_not_stop_a_put() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config#1"), "old").unwrap();
     fs::write(folder.path().join("config#2"), "young").unwrap();
     make_old(&folder.path().join("config#1"), 2 * DAY);
     let store = LocalStore::open(folder.path()).unwrap();
-    assert!(!folder.path().join("config#1").exists());
-    assert!(folder.path().join("config#2").exists());
-    fs::write(folder.path().join("config#1"), "again").unwrap();
+    assert!(folder.path().join("config#1").exists() && folder.path().join("config#2").exists());
     store.put(&name("config"), Payload::from("x"), PutMode::Create).unwrap();
     assert_eq!(store.get(&name("config")).unwrap(), "x");
+    assert_eq!(store.sweep(&|name| name == "config").unwrap(), 1);
+    assert!(!folder.path().join("config#1").exists() && folder.path().join("config#2").exists());
 }
 
 #[test]
