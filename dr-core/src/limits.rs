@@ -24,8 +24,8 @@ pub(crate) const SEALED_SLOT_BYTES_MAX: u64 = 128 << 10;
 pub(crate) const LIST_BYTES_MAX: usize = 64 << 20;
 /// The largest snapshot body, in bytes.
 pub(crate) const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
-/// The largest tree chunk, in bytes.
-pub(crate) const TREE_CHUNK_BYTES_MAX: u32 = CHUNK_BYTES_MAX;
+/// The largest tree chunk, in bytes: a writer ends one at 256 KiB and an entry, which holds 1 MiB of attributes at most.
+pub(crate) const TREE_CHUNK_BYTES_MAX: u32 = 4 << 20;
 /// The longest name of an entry, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// The longest target of a symbolic link, in bytes.

@@ -59,8 +59,8 @@ fn base() -> &'static Base {
             }
             let _ = std::os::unix::fs::symlink("a", source.join("link"));
             let tree = LocalTree::open(&[source.clone()], LocalTreeOptions::default()).expect("a tree");
-            with_context(|ctx| repository.backup(&tree, &BackupOptions::new().host("h"), ctx))
-                .expect("a backup");
+            let report = with_context(|ctx| repository.backup(&tree, &BackupOptions::new().host("h"), ctx));
+            assert!(report.expect("a backup").is_complete());
         }
         let mut objects = Vec::new();
         store

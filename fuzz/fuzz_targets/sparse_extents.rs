@@ -9,7 +9,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
     // Half the runs use small numbers, so that maps fit together now and then.
     let small = input.u8() & 1 == 0;
-    let mut number = |input: &mut Input<'_>| if small { u64::from(input.u8()) } else { input.u64() };
+    let number = |input: &mut Input<'_>| if small { u64::from(input.u8()) } else { input.u64() };
     let (data_bytes, file_bytes) = (number(&mut input), number(&mut input));
     let mut extents = Vec::new();
     while !input.is_empty() {

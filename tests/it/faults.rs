@@ -97,7 +97,7 @@ fn a_single_failure_at_any_call_fails_clearly_and_harms_nothing() {
     let kinds = [
         (StoreErrorKind::Unavailable, When::Before, ErrorKind::StoreUnavailable),
         (StoreErrorKind::Unavailable, When::After, ErrorKind::StoreUnavailable),
-        (StoreErrorKind::Other, When::After, ErrorKind::StoreUnavailable),
+        (StoreErrorKind::Other, When::After, ErrorKind::StoreFailed),
         (StoreErrorKind::PermissionDenied, When::Before, ErrorKind::PermissionDenied),
         (StoreErrorKind::StorageFull, When::Before, ErrorKind::StorageFull),
     ];

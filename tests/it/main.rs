@@ -14,3 +14,4 @@ mod metadata;
 mod rollback;
 mod stream;
 mod tidy;
+mod vectors;

@@ -171,7 +171,7 @@ fn append_commit(
     let repository = storer.repository;
     segments.write(storer)?;
     let unnamed = segments.objects[segments.named..].to_vec();
-    let inline = std::mem::take(&mut segments.inline);
+    let inline = segments.inline.clone();
     if snapshot.is_none() && unnamed.is_empty() && inline.is_empty() {
         return Ok(false);
     }
@@ -207,10 +207,12 @@ fn append_commit(
     }
     appended?;
     if let Some(seen) = &repository.seen {
-        seen.remember(&log)?;
+        // The entry is in the log whatever this machine's disk says; the next opening remembers it.
+        let _ = seen.remember(&log);
     }
     drop(log);
     segments.named = segments.objects.len();
+    segments.inline.clear();
     Ok(false)
 }
 

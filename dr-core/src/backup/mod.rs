@@ -155,7 +155,7 @@ impl<'s, 'a> Run<'s, 'a> {
         if now.as_nanoseconds() - self.last_partial.as_nanoseconds() < every.as_nanos() as i128 {
             return Ok(());
         }
-        let root = scan.so_far()?;
+        let Some(root) = scan.so_far()? else { return Ok(()) };
         self.commit(root, true, &scan.tally)?;
         self.last_partial = self.storer.repository.clock.now();
         Ok(())

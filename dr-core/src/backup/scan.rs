@@ -332,11 +332,15 @@ impl<'s, 'a> Scan<'s, 'a> {
         }
     }
 
-    /// The tree as far as it was walked: every directory on the way holds what is done, and the one being listed.
-    pub(crate) fn so_far(&mut self) -> Result<Stream> {
+    /// The tree as far as it was walked: every directory on the way holds what is done, and the one being listed. `None`
+    /// where the walk is over.
+    pub(crate) fn so_far(&mut self) -> Result<Option<Stream>> {
         self.storer.queue.wait_idle()?;
         for done in self.storer.queue.take_done()? {
             self.settle(done)?;
+        }
+        if self.stack.is_empty() {
+            return Ok(None);
         }
         let mut below: Option<(Entry, Place)> = None;
         let mut stream = Stream::default();
@@ -353,7 +357,7 @@ impl<'s, 'a> Scan<'s, 'a> {
                 below = Some((entry, *place));
             }
         }
-        Ok(stream)
+        Ok(Some(stream))
     }
 
     fn reserve(&mut self, directory: u64) -> Place {

@@ -58,6 +58,9 @@ pub(crate) fn decode_entries(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
     let stored: StoredEntries = body::decode(WHAT, bytes)?.value;
     let users: Vec<Named> = share(stored.users);
     let groups: Vec<Named> = share(stored.groups);
+    if !users.is_sorted_by_key(|(number, _)| *number) || !groups.is_sorted_by_key(|(number, _)| *number) {
+        return Err(invalid(WHAT, "its owners are not sorted"));
+    }
     let mut entries = stored.entries;
     for entry in &mut entries {
         entry.metadata.user = lookup(&users, entry.metadata.uid);
@@ -75,7 +78,8 @@ fn share(names: Vec<(u32, String)>) -> Vec<Named> {
 }
 
 fn lookup(names: &[Named], number: u32) -> Option<Arc<str>> {
-    names.iter().find(|(known, _)| *known == number).map(|(_, name)| name.clone())
+    let place = names.binary_search_by_key(&number, |(known, _)| *known).ok()?;
+    Some(names[place].1.clone())
 }
 
 /// Whether `name` can be the name of an entry.

@@ -1,11 +1,12 @@
 //! Opens a repository: config, key slots, key ring, log.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use dr_store::{Store, StoreErrorKind};
+use dr_store::{Bytes, Name, Store, StoreErrorKind};
 use zeroize::Zeroizing;
 
-use super::bounded::get_bounded;
+use super::bounded::{check_bytes, get_bounded};
 use super::create::{ring_kek, wrap_key};
 use super::{Cache, Inner, Repository, RepositoryOptions, SeenHead};
 use crate::crypto::{Credentials, KeyRing, Secret, open_object, open_slot};
@@ -17,7 +18,7 @@ use crate::format::key_slot::KeySlot;
 use crate::format::names;
 use crate::format::ring::Wraps;
 use crate::id::ObjectHash;
-use crate::limits::{KEY_SLOTS_MAX, RING_BYTES_MAX};
+use crate::limits::RING_BYTES_MAX;
 use crate::log::{Log, Sync};
 use crate::observer::lock;
 
@@ -94,39 +95,73 @@ struct OpenedRing {
 /// Opens every key ring that the credentials open.
 fn open_rings(store: &dyn Store, config: &Config, credentials: &Credentials) -> Result<Vec<OpenedRing>> {
     let mut damaged = None;
-    let keys = open_slots(store, config, credentials, &mut damaged)?;
+    let stored = read_rings(store, config, &mut damaged)?;
+    if stored.is_empty() && damaged.is_none() {
+        return Err(if is_log_empty(store)? {
+            interrupted(store)
+        } else {
+            Error::corrupt("the key ring is missing").with_object(names::RING).with_remedy(OTHER_COPY)
+        });
+    }
+    let known: HashSet<ObjectHash> =
+        stored.iter().flat_map(|ring| ring.wraps.wraps.iter().map(|wrap| wrap.slot)).collect();
+    let keys = open_slots(store, config, credentials, &known, &mut damaged)?;
     let mut rings = Vec::new();
-    for meta in store.list_folder(names::RING)?.objects {
-        let Some(hash) = names::parse_hash(&meta.name) else { continue };
-        if meta.bytes > RING_BYTES_MAX as u64 {
-            continue;
-        }
-        let bytes = store.get(&meta.name)?;
-        if ObjectHash::of_parts([&bytes[..]]) != hash {
-            damaged = Some(Error::corrupt("the key ring is damaged").with_object(&meta.name));
-            continue;
-        }
-        match open_ring(config, &keys, &bytes) {
+    for StoredRing { name, hash, bytes, wraps } in stored {
+        match open_ring(config, &keys, &wraps, &bytes) {
             Ok(Some((ring, config))) => rings.push(OpenedRing { ring, hash, config }),
             Ok(None) => {}
-            Err(error) => damaged = Some(error.with_object(&meta.name)),
+            Err(error) => damaged = Some(error.with_object(&name)),
         }
     }
     if rings.is_empty() {
-        if matches!(store.stat(&names::slot(0)), Err(error) if error.kind() == StoreErrorKind::NotFound)
-            && store.list_folder(names::LOG)?.folders.is_empty()
-        {
+        if is_log_empty(store)? {
             return Err(interrupted(store));
         }
-        if !keys.is_empty() && damaged.is_none() {
-            damaged = Some(Error::corrupt("the key ring is missing").with_object(names::RING));
-        }
-        let remedy = "restore the object from another copy of the repository";
-        return Err(damaged.map(|error| error.with_remedy(remedy)).unwrap_or_else(|| {
+        return Err(damaged.map(|error| error.with_remedy(OTHER_COPY)).unwrap_or_else(|| {
             Error::new(ErrorKind::WrongCredentials, "the password or key does not open the repository")
                 .with_object(store.endpoint())
                 .with_remedy("check the password, the key file, and that this is the right repository")
         }));
+    }
+    Ok(rings)
+}
+
+const OTHER_COPY: &str = "restore the object from another copy of the repository";
+
+fn is_log_empty(store: &dyn Store) -> Result<bool> {
+    Ok(store.list_folder(names::LOG)?.folders.is_empty())
+}
+
+/// A key ring as it is stored.
+struct StoredRing {
+    name: Name,
+    hash: ObjectHash,
+    bytes: Bytes,
+    wraps: Wraps,
+}
+
+/// Reads the key rings and the wraps in their plain headers, which say for which key slots they are.
+fn read_rings(store: &dyn Store, config: &Config, damaged: &mut Option<Error>) -> Result<Vec<StoredRing>> {
+    let mut rings = Vec::new();
+    for meta in store.list_folder(names::RING)?.objects {
+        let Some(hash) = names::parse_hash(&meta.name) else { continue };
+        let read = check_bytes(&meta.name, meta.bytes, RING_BYTES_MAX as u64).and_then(|()| {
+            let bytes = store.get(&meta.name)?;
+            if ObjectHash::of_parts([&bytes[..]]) != hash {
+                return Err(Error::corrupt("the key ring is damaged"));
+            }
+            let (header, _) = Header::decode(&bytes)?;
+            if header.object != ObjectType::Ring || header.repository != config.repository {
+                return Err(Error::corrupt("the object is no key ring of this repository"));
+            }
+            Ok((Wraps::decode(&header.aux)?, bytes))
+        });
+        match read {
+            Ok((wraps, bytes)) => rings.push(StoredRing { name: meta.name, hash, bytes, wraps }),
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => *damaged = Some(error.with_object(&meta.name)),
+        }
     }
     Ok(rings)
 }
@@ -136,11 +171,13 @@ fn open_slots(
     store: &dyn Store,
     config: &Config,
     credentials: &Credentials,
+    known: &HashSet<ObjectHash>,
     damaged: &mut Option<Error>,
 ) -> Result<Vec<(ObjectHash, Secret)>> {
     let mut opened = Vec::new();
-    for meta in store.list_folder(names::KEYS)?.objects.into_iter().take(KEY_SLOTS_MAX) {
-        let Some(hash) = names::parse_hash(&meta.name) else { continue };
+    for meta in store.list_folder(names::KEYS)?.objects {
+        // No derivation is spent on a slot that no ring is wrapped for: anybody could have planted it.
+        let Some(hash) = names::parse_hash(&meta.name).filter(|hash| known.contains(hash)) else { continue };
         if meta.bytes > crate::limits::KEY_SLOT_BYTES_MAX as u64 {
             continue;
         }
@@ -171,17 +208,13 @@ fn open_slots(
 fn open_ring(
     config: &Config,
     keys: &[(ObjectHash, Secret)],
+    Wraps { salt, wraps }: &Wraps,
     bytes: &[u8],
 ) -> Result<Option<(KeyRing, ObjectHash)>> {
-    let (header, _) = Header::decode(bytes)?;
-    if header.object != ObjectType::Ring || header.repository != config.repository {
-        return Err(Error::corrupt("the object is no key ring of this repository"));
-    }
     let mut found = None;
-    let Wraps { salt, wraps } = Wraps::decode(&header.aux)?;
     for wrap in wraps {
         let Some((slot, key)) = keys.iter().find(|(slot, _)| *slot == wrap.slot) else { continue };
-        let key = wrap_key(key, &salt, slot);
+        let key = wrap_key(key, salt, slot);
         let mut sealed = Zeroizing::new(wrap.sealed_key);
         let opened = key.open(0, key.header_hash(), &mut sealed[..]);
         found = opened.and_then(|key| <[u8; 32]>::try_from(key).ok()).map(Secret::new);

@@ -17,6 +17,7 @@ pub(crate) fn stream_chunks<'a>(
     reader: &'a dyn ReadChunk,
 ) -> impl Iterator<Item = Result<ChunkRef>> + use<'a> {
     let mut levels = vec![(stream.level.min(STREAM_LEVELS_MAX), stream.chunks.clone().into_iter())];
+    let mut left = stream.bytes;
     std::iter::from_fn(move || {
         loop {
             let (level, refs) = levels.last_mut()?;
@@ -26,6 +27,12 @@ pub(crate) fn stream_chunks<'a>(
                 continue;
             };
             if level == 0 {
+                // Lists may repeat one another: without an end to the bytes a few of them would never end.
+                let Some(rest) = left.checked_sub(u64::from(chunk.bytes)) else {
+                    levels.clear();
+                    return Some(Err(Error::corrupt("a stream is longer than it says")));
+                };
+                left = rest;
                 return Some(Ok(chunk));
             }
             match reader.read_tree(&chunk).and_then(|bytes| Ok(decode_refs(&bytes)?)) {

@@ -1,0 +1,354 @@
+#!/usr/bin/env python3
+"""Restores one file from a repository on a local disk: a second reader, written from dr-core/docs/FORMAT.md alone.
+
+    reader.py REPOSITORY KEY_FILE PATH_IN_SNAPSHOT > FILE
+
+Needs the packages blake3, cryptography and zstandard. Reads the newest snapshot. Section numbers are FORMAT.md's.
+"""
+
+import struct
+import sys
+from pathlib import Path
+
+import zstandard
+from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+
+class Bytes:
+    """A cursor: fixed layouts, and the encoding of bodies (section 1)."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        assert self.at + count <= len(self.data), "cut short"
+        self.at += count
+        return self.data[self.at - count:self.at]
+
+    def fixed(self, layout):
+        return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout)))[0]
+
+    def u8(self):
+        return self.take(1)[0]
+
+    def uint(self):
+        marker = self.u8()
+        return marker if marker < 251 else self.fixed({251: "H", 252: "I", 253: "Q"}[marker])
+
+    def int(self):
+        number = self.uint()
+        return number // 2 if number % 2 == 0 else -(number + 1) // 2
+
+    def hash(self):
+        return self.take(32)
+
+    def bytes(self):
+        return self.take(self.uint())
+
+    def text(self):
+        return self.bytes().decode()
+
+    def bool(self):
+        flag = self.u8()
+        assert flag in (0, 1)
+        return flag == 1
+
+    def option(self, item):
+        return item() if self.bool() else None
+
+    def list(self, item):
+        return [item() for _ in range(self.uint())]
+
+    def record(self, *fields):
+        return tuple(field() for field in fields)
+
+    def end(self):
+        assert self.at == len(self.data), "bytes follow"
+
+    # Section 13.
+    def time(self):
+        return self.record(self.int, self.uint)
+
+    def reference(self):
+        return self.record(self.hash, self.uint)
+
+    def stream(self):
+        return self.record(self.uint, self.u8, lambda: self.list(self.reference))
+
+    def map(self):
+        if self.uint() == 0:
+            return self.list(lambda: self.record(self.uint, self.uint)), None
+        return None, self.stream()
+
+    def entry(self):
+        name, kind = self.bytes(), self.uint()
+        if kind == 0:
+            content = self.record(self.uint, self.stream, lambda: self.option(self.map))
+        elif kind == 1:
+            content = self.stream()
+        else:
+            content = {2: self.bytes, 3: self.uint, 4: self.uint}.get(kind, lambda: None)()
+        u, t = self.uint, self.time
+        self.record(u, u, u, t, t, lambda: self.option(t), lambda: self.option(t), u, u, u, self.bool)
+        self.list(lambda: self.record(self.bytes, self.bytes))
+        return name, kind, content
+
+
+def body(data, value):
+    """A body: its schema, the value that `value` reads, extensions."""
+    cursor = Bytes(data)
+    assert cursor.fixed("H") == 1, "a newer schema"
+    read = value(cursor)
+    cursor.list(lambda: cursor.record(cursor.uint, cursor.bytes))
+    cursor.end()
+    return read
+
+
+def H(data):
+    return blake3(data).digest()
+
+
+def derive(context, material):
+    return blake3(material, derive_key_context=context).digest()
+
+
+def keys_of(key, header):
+    """enc, commit, pad."""
+    stream = blake3(header, key=key).digest(length=96)
+    return stream[:32], stream[32:64], stream[64:]
+
+
+def unseal(enc, number, sealed, associated):
+    return ChaCha20Poly1305(enc).decrypt(struct.pack("<I8x", number), sealed, associated)
+
+
+class Header:
+    """Section 6."""
+
+    def __init__(self, data):
+        cursor = Bytes(data)
+        assert cursor.take(8) == b"\x89drobj\r\n"
+        version, self.type, suite, mode = cursor.take(4)
+        assert (version, suite, mode) == (1, 1, 0)
+        self.epoch, self.repository, self.salt = cursor.fixed("I"), cursor.take(16), cursor.take(32)
+        self.aux = cursor.take(cursor.fixed("H"))
+        self.raw = data[:cursor.at]
+
+    def keys(self, kek, data):
+        enc, commit, pad = keys_of(kek, self.raw)
+        assert data[len(self.raw):len(self.raw) + 32] == commit, "commitment"
+        return enc, pad
+
+
+def open_single(kek, kind, location, data):
+    """Section 7."""
+    header = Header(data)
+    assert header.type == kind
+    enc, _ = header.keys(kek, data)
+    sealed = data[len(header.raw) + 32:]
+    text = unseal(enc, 0, sealed, H(header.raw) + struct.pack("<Q", location))
+    length = struct.unpack("<I", text[:4])[0]
+    assert len(text) >= 4 + length and not any(text[4 + length:])
+    return text[4:4 + length]
+
+
+class Repository:
+    def __init__(self, root, key):
+        self.root, self.frames = Path(root), {}
+        config = (self.root / "config").read_bytes()
+        assert len(config) == 64 and config[:8] == b"\x89drcfg\r\n" and config[32:] == H(config[:32])
+        assert struct.unpack("<I", config[8:12])[0] == 1 and config[28] == 1
+        self.repository = config[12:28]
+        slots = dict(filter(None, (self.open_key_slot(path, key) for path in (self.root / "keys").iterdir())))
+        assert slots, "the key opens no slot"
+        for path in (self.root / "ring").iterdir():
+            if self.open_ring(path.read_bytes(), slots, H(config)) and self.read_log(H(config), path.name):
+                return
+        raise SystemExit("no ring is in force")
+
+    def open_key_slot(self, path, key):
+        """Section 4, kind 2 only."""
+        data = path.read_bytes()
+        cursor = Bytes(data)
+        assert H(data).hex() == path.name and cursor.take(8) == b"\x89drkey\r\n"
+        if cursor.take(4) != bytes([1, 2, 1, 0]) or cursor.take(16) != self.repository:
+            return None
+        cursor.take(12 + 32)
+        cursor.take(cursor.u8())
+        header, commit, sealed = data[:cursor.at], cursor.take(32), cursor.take(48)
+        cursor.end()
+        enc, expected, _ = keys_of(derive("dr 2026 v1 key slot", key), header)
+        return (H(data), unseal(enc, 0, sealed, H(header))) if commit == expected else None
+
+    def open_ring(self, data, slots, config):
+        """Section 5."""
+        wraps = Bytes(Header(data).aux)
+        ring_key = None
+        for _ in range(wraps.u8()):
+            slot, sealed = wraps.take(32), wraps.take(48)
+            if slot in slots:
+                enc, _, _ = keys_of(derive("dr 2026 v1 ring wrap", slots[slot]), slot)
+                ring_key = unseal(enc, 0, sealed, H(slot))
+        wraps.end()
+        if ring_key is None:
+            return False
+        text = open_single(derive("dr 2026 v1 kek ring", ring_key + self.repository), 1, 0, data)
+        _, named, keys = body(text, lambda c: c.record(c.uint, c.hash, lambda: c.list(lambda: self.ring_key(c))))
+        assert named == config, "the config is another one"
+        self.epochs = {number: secret for variant, number, secret in keys if variant == 0}
+        _, domain = max((number, secret) for variant, number, secret in keys if variant == 1)
+        self.ids = {0: derive("dr 2026 v1 id data", domain), 1: derive("dr 2026 v1 id tree", domain)}
+        return True
+
+    @staticmethod
+    def ring_key(cursor):
+        variant = cursor.uint()
+        if variant == 2:
+            return variant, cursor.hash(), cursor.hash()
+        number, secret = cursor.uint(), cursor.hash()
+        if variant == 1:
+            cursor.record(cursor.uint, cursor.uint, cursor.uint, cursor.uint, cursor.u8)
+        return variant, number, secret
+
+    def kek(self, header):
+        purpose = {2: "data", 3: "tree", 8: "tree", 4: "index", 5: "log", 6: "log", 7: "log"}[header.type]
+        material = self.epochs[header.epoch] + self.repository + struct.pack("<I", header.epoch)
+        return derive("dr 2026 v1 kek " + purpose, material)
+
+    def open(self, kind, location, data):
+        return open_single(self.kek(Header(data)), kind, location, data)
+
+    def read_log(self, config, ring):
+        """Section 10: commits only; no snapshot is forgotten, and nothing condemned, in what this reads."""
+        self.places, self.snapshot, previous, number = {}, None, bytes(32), 0
+        while True:
+            digits = f"{2**64 - 1 - number:016x}"
+            path = self.root / "log" / digits[:13] / digits[13:]
+            if not path.exists():
+                return number > 0
+            raw = path.read_bytes()
+            entry = body(self.open(5, number, raw), lambda c: c.record(
+                c.uint, c.hash, c.int, lambda: c.take(16), lambda: c.take(16), c.uint, c.bytes, c.u8, c.bytes))
+            assert entry[0] == number and entry[1] == previous, "the chain is broken"
+            kind, payload = entry[5], Bytes(entry[6])
+            if kind == 0x8001:
+                if payload.record(payload.hash, payload.hash) != (config, bytes.fromhex(ring)):
+                    return False
+            else:
+                assert kind == 0x8002, "only commits are read here"
+                self.apply_commit(payload)
+            payload.end()
+            previous, number = H(raw), number + 1
+
+    def apply_commit(self, c):
+        place = lambda: c.bytes() if c.uint() == 0 else c.stream()
+        record = c.option(lambda: c.record(c.hash, c.bool, place))
+        segments, inline = c.list(c.hash), c.list(c.bytes)
+        hashes = lambda: c.list(c.hash) if c.uint() == 0 else c.hash()
+        c.record(hashes, hashes, lambda: c.list(c.hash))
+        for name in segments:
+            inline.append((self.root / "index" / name.hex()).read_bytes())
+        for segment in inline:
+            self.read_segment(segment)
+        if record and not record[1]:
+            self.snapshot = record
+
+    def sealed_parts(self, data):
+        """Header, keys, trailer and footer, as packs (section 8) and segments (section 9) have them."""
+        header = Header(data)
+        enc, _ = header.keys(self.kek(header), data)
+        digest = H(header.raw)
+        trailer = Bytes(unseal(enc, 0xFFFFFFFF, data[-64:], digest))
+        _, offset, length = trailer.fixed("Q"), trailer.fixed("Q"), trailer.fixed("I")
+        assert offset + length + 64 == len(data) and not any(trailer.take(28))
+        return header, enc, digest, unseal(enc, 0xFFFFFFFE, data[offset:offset + length], digest)
+
+    def read_segment(self, data):
+        header, enc, digest, footer = self.sealed_parts(data)
+        pack = lambda c: c.record(c.u8, c.hash, c.uint)
+        _, packs, headers, filter_bytes, chunks, frames, _ = body(footer, lambda c: c.record(
+            lambda: c.list(c.hash), lambda: c.list(lambda: pack(c)), lambda: c.list(c.bytes), c.uint, c.uint,
+            c.uint, lambda: c.list(lambda: c.take(8))))
+        lengths = [filter_bytes]
+        for count, width in (chunks, 44), (frames, 29):
+            lengths += [min(1024, count - start) * width for start in range(0, count, 1024)]
+        at, texts = len(header.raw) + 32, []
+        for number, length in enumerate(lengths):
+            texts.append(unseal(enc, number, data[at:at + length + 16], digest))
+            at += length + 16
+        pages = b"".join(texts[1:])
+        records = struct.iter_unpack("<IIIIIIB4x", pages[chunks * 44:])
+        table = [(packs[r[0]], r[1], headers[r[2]], r[3:]) for r in records]
+        for chunk, frame, offset, length in struct.iter_unpack("<32sIII", pages[:chunks * 44]):
+            self.places.setdefault(chunk, (table[frame], offset, length))
+
+    def chunk(self, chunk_class, reference):
+        """Sections 8 and 5: the frame, the chunk in it, its id."""
+        identity, length = reference
+        (pack, offset, header, shape), start, stored = self.places[identity]
+        assert pack[0] == chunk_class and stored == length
+        if (pack[1], offset) not in self.frames:
+            name = pack[1].hex()
+            with open(self.root / ("data", "tree")[chunk_class] / name[:2] / name, "rb") as file:
+                file.seek(offset)
+                self.frames = {(pack[1], offset): self.frame(header, shape, file.read(shape[2]))}
+        chunk = self.frames[pack[1], offset][start:start + length]
+        assert blake3(chunk, key=self.ids[chunk_class]).digest() == identity, "id"
+        return chunk
+
+    def frame(self, raw_header, shape, sealed):
+        number, raw, _, codec = shape
+        enc, _, _ = keys_of(self.kek(Header(raw_header)), raw_header)
+        text = unseal(enc, number, sealed, H(raw_header) + struct.pack("<IIIB", *shape))
+        text = zstandard.ZstdDecompressor().decompress(text, max_output_size=raw) if codec == 1 else text
+        assert len(text) == raw
+        return text
+
+    def stream(self, stream, chunk_class):
+        """Section 13: the chunks of a stream."""
+        _, level, references = stream
+        for reference in references:
+            if level == 0:
+                yield self.chunk(chunk_class, reference)
+            else:
+                below = body(self.chunk(1, reference), lambda c: c.list(c.reference))
+                yield from self.stream((None, level - 1, below), chunk_class)
+
+    def entries(self, stream):
+        for chunk in self.stream(stream, 1):
+            names = lambda c: c.list(lambda: c.record(c.uint, c.text))
+            yield from body(chunk, lambda c: c.record(
+                lambda: names(c), lambda: names(c), lambda: c.list(c.entry)))[2]
+
+    def file(self, path):
+        """Section 16."""
+        identity, _, place = self.snapshot
+        text = self.open(8, 0, place) if isinstance(place, bytes) else b"".join(self.stream(place, 1))
+        assert blake3(text, key=self.ids[1]).digest() == identity, "snapshot"
+        kind, content = 1, body(text, lambda c: c.record(
+            lambda: c.take(16), c.time, c.time, c.text, lambda: c.list(c.bytes), lambda: c.list(c.text), c.text,
+            lambda: c.option(c.hash), c.bool, c.stream, *[c.uint] * 10, c.stream))[9]
+        for part in filter(None, path.encode().split(b"/")):
+            assert kind == 1, "not a directory"
+            kind, content = next((k, c) for name, k, c in self.entries(content) if name == part)
+        assert kind == 0, "not a file"
+        length, stream, sparse = content
+        data = b"".join(self.stream(stream, 0))
+        if sparse is None:
+            assert len(data) == length
+            return data
+        extents, map_stream = sparse
+        if extents is None:
+            extents = list(struct.iter_unpack("<QQ", b"".join(self.stream(map_stream, 1))))
+        whole, at = bytearray(length), 0
+        for offset, count in extents:
+            whole[offset:offset + count] = data[at:at + count]
+            at += count
+        assert at == len(data) and len(whole) == length
+        return bytes(whole)
+
+
+if __name__ == "__main__":
+    root, key_file, path = sys.argv[1:]
+    sys.stdout.buffer.write(Repository(root, bytes.fromhex(Path(key_file).read_text())).file(path))
