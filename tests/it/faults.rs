@@ -112,7 +112,9 @@ fn a_single_failure_at_any_call_fails_clearly_and_harms_nothing() {
                 break;
             }
             if let Err(error) = outcome {
-                assert_eq!(error.kind(), expected, "call {call}: {error:?}");
+                // A slot of the log that the disk does not give back is damage, and nothing is appended to that.
+                let is_damage = kind == StoreErrorKind::Other && error.kind() == ErrorKind::Corrupt;
+                assert!(error.kind() == expected || is_damage, "call {call}: {error:?}");
             }
             assert_recovers(&workshop, &store, &copy);
             visited += 1;

@@ -592,7 +592,7 @@ fn write_values() {
     };
     let config = [&b"\x89drcfg\r\n"[..], &1u32.to_le_bytes(), &REPOSITORY, &[1, 0, 0, 0]].concat();
     let config = [&config[..], blake3::hash(&config).as_bytes()].concat();
-    let wraps = [&[2][..], &[5; 32], &[6; 48], &[7; 32], &[8; 48]].concat();
+    let wraps = [&[4; 32][..], &[2], &[5; 32], &[6; 48], &[7; 32], &[8; 48]].concat();
     let commit = |place: Body| {
         let record = Body::default().raw(&[1]).raw(&[20; 32]).raw(&[0]).raw(&place.0);
         entry(
@@ -684,7 +684,7 @@ fn write_values() {
     let two = |a: &[u8], b: &[u8]| {
         to_hex(&names.clone().uint(2).bytes(a).uint(5).metadata(0).bytes(b).uint(5).metadata(0).end())
     };
-    let replaced: Vec<String> = [
+    let mut replaced: Vec<String> = [
         one(b"", 0),
         one(b".", 0),
         one(b"..", 0),
@@ -723,7 +723,7 @@ fn write_values() {
             key_slot([0; 3], 2, b""),
             &["flip 224", "flip 583", "truncate 10"],
         ),
-        value("wraps", "wraps", wraps, &["flip 0", "truncate 160", "append 00"]),
+        value("wraps", "wraps", wraps, &["flip 256", "truncate 192", "append 00"]),
         value(
             "genesis",
             "log entry",
@@ -775,7 +775,7 @@ fn write_values() {
         value(
             "references",
             "references",
-            Body::new().uint(2).raw(&[1; 32]).uint(16 << 20).raw(&[2; 32]).uint(0).end(),
+            Body::new().uint(2).raw(&[1; 32]).uint(16 << 20).raw(&[2; 32]).uint(1).end(),
             &["append 00"],
         ),
         value(

@@ -29,9 +29,6 @@ class Bytes:
     def fixed(self, layout):
         return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout)))[0]
 
-    def u8(self):
-        return self.take(1)[0]
-
     def uint(self):
         marker = self.u8()
         return marker if marker < 251 else self.fixed({251: "H", 252: "I", 253: "Q"}[marker])
@@ -40,41 +37,20 @@ class Bytes:
         number = self.uint()
         return number // 2 if number % 2 == 0 else -(number + 1) // 2
 
-    def hash(self):
-        return self.take(32)
-
-    def bytes(self):
-        return self.take(self.uint())
-
-    def text(self):
-        return self.bytes().decode()
-
-    def bool(self):
-        flag = self.u8()
-        assert flag in (0, 1)
-        return flag == 1
-
-    def option(self, item):
-        return item() if self.bool() else None
-
-    def list(self, item):
-        return [item() for _ in range(self.uint())]
-
-    def record(self, *fields):
-        return tuple(field() for field in fields)
-
     def end(self):
         assert self.at == len(self.data), "bytes follow"
 
-    # Section 13.
-    def time(self):
-        return self.record(self.int, self.uint)
-
-    def reference(self):
-        return self.record(self.hash, self.uint)
-
-    def stream(self):
-        return self.record(self.uint, self.u8, lambda: self.list(self.reference))
+    u8 = lambda self: self.take(1)[0]
+    hash = lambda self: self.take(32)
+    bytes = lambda self: self.take(self.uint())
+    text = lambda self: self.bytes().decode()
+    bool = lambda self: (False, True)[self.u8()]
+    option = lambda self, item: item() if self.bool() else None
+    list = lambda self, item: [item() for _ in range(self.uint())]
+    record = lambda self, *fields: tuple(field() for field in fields)
+    time = lambda self: self.record(self.int, self.uint)
+    reference = lambda self: self.record(self.hash, self.uint)
+    stream = lambda self: self.record(self.uint, self.u8, lambda: self.list(self.reference))
 
     def map(self):
         if self.uint() == 0:
@@ -105,18 +81,14 @@ def body(data, value):
     return read
 
 
-def H(data):
-    return blake3(data).digest()
-
-
-def derive(context, material):
-    return blake3(material, derive_key_context=context).digest()
+H = lambda data: blake3(data).digest()
+derive = lambda context, material: blake3(material, derive_key_context=context).digest()
 
 
 def keys_of(key, header):
-    """enc, commit, pad."""
-    stream = blake3(header, key=key).digest(length=96)
-    return stream[:32], stream[32:64], stream[64:]
+    """enc and commit."""
+    stream = blake3(header, key=key).digest(length=64)
+    return stream[:32], stream[32:]
 
 
 def unseal(enc, number, sealed, associated):
@@ -135,19 +107,18 @@ class Header:
         self.aux = cursor.take(cursor.fixed("H"))
         self.raw = data[:cursor.at]
 
-    def keys(self, kek, data):
-        enc, commit, pad = keys_of(kek, self.raw)
+    def key(self, kek, data):
+        enc, commit = keys_of(kek, self.raw)
         assert data[len(self.raw):len(self.raw) + 32] == commit, "commitment"
-        return enc, pad
+        return enc
 
 
 def open_single(kek, kind, location, data):
     """Section 7."""
     header = Header(data)
     assert header.type == kind
-    enc, _ = header.keys(kek, data)
-    sealed = data[len(header.raw) + 32:]
-    text = unseal(enc, 0, sealed, H(header.raw) + struct.pack("<Q", location))
+    associated = H(header.raw) + struct.pack("<Q", location)
+    text = unseal(header.key(kek, data), 0, data[len(header.raw) + 32:], associated)
     length = struct.unpack("<I", text[:4])[0]
     assert len(text) >= 4 + length and not any(text[4 + length:])
     return text[4:4 + length]
@@ -178,17 +149,18 @@ class Repository:
         cursor.take(cursor.u8())
         header, commit, sealed = data[:cursor.at], cursor.take(32), cursor.take(48)
         cursor.end()
-        enc, expected, _ = keys_of(derive("dr 2026 v1 key slot", key), header)
+        enc, expected = keys_of(derive("dr 2026 v1 key slot", key), header)
         return (H(data), unseal(enc, 0, sealed, H(header))) if commit == expected else None
 
     def open_ring(self, data, slots, config):
         """Section 5."""
         wraps = Bytes(Header(data).aux)
+        salt = wraps.take(32)
         ring_key = None
         for _ in range(wraps.u8()):
             slot, sealed = wraps.take(32), wraps.take(48)
             if slot in slots:
-                enc, _, _ = keys_of(derive("dr 2026 v1 ring wrap", slots[slot]), slot)
+                enc, _ = keys_of(derive("dr 2026 v1 ring wrap", slots[slot] + salt), slot)
                 ring_key = unseal(enc, 0, sealed, H(slot))
         wraps.end()
         if ring_key is None:
@@ -216,8 +188,7 @@ class Repository:
         material = self.epochs[header.epoch] + self.repository + struct.pack("<I", header.epoch)
         return derive("dr 2026 v1 kek " + purpose, material)
 
-    def open(self, kind, location, data):
-        return open_single(self.kek(Header(data)), kind, location, data)
+    open = lambda self, kind, location, data: open_single(self.kek(Header(data)), kind, location, data)
 
     def read_log(self, config, ring):
         """Section 10: commits only; no snapshot is forgotten, and nothing condemned, in what this reads."""
@@ -257,7 +228,7 @@ class Repository:
     def sealed_parts(self, data):
         """Header, keys, trailer and footer, as packs (section 8) and segments (section 9) have them."""
         header = Header(data)
-        enc, _ = header.keys(self.kek(header), data)
+        enc = header.key(self.kek(header), data)
         digest = H(header.raw)
         trailer = Bytes(unseal(enc, 0xFFFFFFFF, data[-64:], digest))
         _, offset, length = trailer.fixed("Q"), trailer.fixed("Q"), trailer.fixed("I")
@@ -299,7 +270,7 @@ class Repository:
 
     def frame(self, raw_header, shape, sealed):
         number, raw, _, codec = shape
-        enc, _, _ = keys_of(self.kek(Header(raw_header)), raw_header)
+        enc, _ = keys_of(self.kek(Header(raw_header)), raw_header)
         text = unseal(enc, number, sealed, H(raw_header) + struct.pack("<IIIB", *shape))
         text = zstandard.ZstdDecompressor().decompress(text, max_output_size=raw) if codec == 1 else text
         assert len(text) == raw

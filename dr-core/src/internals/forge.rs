@@ -1,0 +1,98 @@
+//! Writes a repository's objects by hand, true or not.
+
+use super::*;
+
+/// Writes a repository's objects by hand: whatever it is told, sealed with the right keys.
+#[derive(Debug)]
+pub struct Forger<'r> {
+    repository: &'r Repository,
+    keys: Keys,
+    compressor: Compressor,
+    frames: [Vec<ForgedFrame>; 2],
+}
+
+impl<'r> Forger<'r> {
+    /// A writer to an open repository.
+    pub fn new(repository: &'r Repository) -> Result<Forger<'r>> {
+        let compressor = Compressor::new(Compression::Fast)?;
+        Ok(Forger { repository, keys: Keys::of(repository), compressor, frames: [Vec::new(), Vec::new()] })
+    }
+
+    /// Stores a chunk as a frame of its own.
+    pub fn chunk(&mut self, class: Class, chunk: &[u8]) -> Result<ChunkRef> {
+        let id = self.keys.chunk_id(class, chunk)?;
+        let bytes = chunk.len() as u32;
+        let (codec, stored) = self.compressor.compress(chunk);
+        let is_zstd = codec == Codec::Zstd;
+        self.frame(
+            class,
+            ForgedFrame { is_zstd, raw_bytes: bytes, bytes: stored, chunks: vec![(id, bytes)] },
+        );
+        Ok(ChunkRef { id, bytes })
+    }
+
+    /// Stores a frame, true or not.
+    pub fn frame(&mut self, class: Class, frame: ForgedFrame) {
+        self.frames[class as usize].push(frame);
+    }
+
+    /// Stores a directory of one tree chunk.
+    pub fn directory(&mut self, entries: &[Entry]) -> Result<Stream> {
+        let chunk = self.chunk(Class::Tree, &encode_entries(entries))?;
+        Ok(Stream { bytes: u64::from(chunk.bytes), level: 0, chunks: vec![chunk] })
+    }
+
+    /// Writes the packs and their segment, and commits a snapshot whose entries of `/` are `root`.
+    pub fn commit(self, root: Stream) -> Result<SnapshotId> {
+        let Forger { repository: Repository(inner), keys, frames: [data, tree], .. } = self;
+        let (mut packs, mut own) = (Vec::new(), Vec::new());
+        for (class, frames) in [(Class::Data, data), (Class::Tree, tree)] {
+            if frames.is_empty() {
+                continue;
+            }
+            let (entry, bytes) = keys.seal_frames(class, frames)?;
+            inner.store.put(&names::pack(class.pack(), &entry.hash), bytes.into(), PutMode::Create)?;
+            own.push(entry.hash);
+            packs.push(entry);
+        }
+        own.sort_unstable();
+        let segment = crate::index::segment_of_packs(&packs);
+        let (segment, _) = crate::index::seal_segment(&keys.0, &segment, &SystemEntropy)?;
+        let segment = crate::repository::put_hashed(&*inner.store, names::INDEX, segment)?;
+        let body = SnapshotBody {
+            nonce: crate::entropy::random(&SystemEntropy)?,
+            time: Timestamp::default(),
+            finished: Timestamp::default(),
+            host: "hostile".to_owned(),
+            paths: vec![b"/".to_vec()],
+            tags: Vec::new(),
+            program: "forger".to_owned(),
+            parent: None,
+            partial: false,
+            root,
+            totals: crate::snapshot::Totals::default(),
+            problems: 0,
+            problem_list: Stream::default(),
+        }
+        .encode();
+        let id = crate::repository::snapshot_id(inner, &body);
+        let record = crate::format::log::SnapshotRecord {
+            id,
+            partial: false,
+            body: SnapshotPlace::Inline(keys.seal(Single::Snapshot, 0, &body)?),
+        };
+        let commit = crate::format::log::Commit {
+            snapshot: Some(record),
+            segments: vec![segment],
+            inline_segments: Vec::new(),
+            own_packs: HashList::Inline(own),
+            dedup_packs: HashList::default(),
+            reused: Vec::new(),
+        };
+        let mut log = lock(&inner.log);
+        append(&mut log, &*inner.store, &keys.0, &SystemEntropy, inner.writer, &mut |_| {
+            Ok(Event::Commit(commit.clone()))
+        })?;
+        Ok(id)
+    }
+}
