@@ -102,6 +102,7 @@ pub(crate) fn error_code(kind: ErrorKind) -> &'static str {
         ErrorKind::UnsupportedFormat => "unsupported_format",
         ErrorKind::StoreUnavailable => "store_unavailable",
         ErrorKind::StorageFull => "storage_full",
+        ErrorKind::StoreFailed => "store_failed",
         ErrorKind::PermissionDenied => "permission_denied",
         ErrorKind::Source => "source",
         ErrorKind::Destination => "destination",

@@ -22,7 +22,13 @@ pub(crate) struct SnapshotsArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
-    let snapshots = session.open_repository()?.snapshots(&args.filter.to_filter())?;
+    let repository = session.open_repository()?;
+    let snapshots = repository.snapshots(&args.filter.to_filter())?;
+    for (id, error) in repository.unreadable_snapshots()? {
+        session
+            .output
+            .warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
+    }
     if session.output.is_json() {
         return session.output.document(&snapshots.iter().map(SnapshotRecord::new).collect::<Vec<_>>());
     }
