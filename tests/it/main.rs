@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 mod incremental;
 mod kill;
+mod limits;
 mod metadata;
 mod rollback;
 mod stream;

@@ -770,7 +770,7 @@ fn write_values() {
             &[],
         )
         .with("not as written", ""),
-        value("list", "list", list, &["append 00", "truncate 60", "flip 24"]),
+        value("list", "list", list, &["append 00", "truncate 60", "flip 25"]),
         value("snapshot", "snapshot", snapshot.end(), &["append 00", "truncate 60", "flip 0"]),
         value(
             "references",
@@ -785,6 +785,12 @@ fn write_values() {
             &["append 00", "truncate 31"],
         ),
     ];
+    let references = &mut cases.iter_mut().find(|case| case.title == "references").unwrap().values;
+    for refused in [Body::new().uint(0).end(), Body::new().uint(1).raw(&[1; 32]).uint(0).end()] {
+        references.push(("reject".to_owned(), format!("replace {}", to_hex(&refused))));
+    }
+    let unsorted = Body::new().uint(2).uint(2).bytes(b"a").uint(1).bytes(b"b").uint(0).uint(0).end();
+    replaced.push(format!("replace {}", to_hex(&unsorted)));
     let rejects: Vec<&str> =
         replaced.iter().map(String::as_str).chain(["append 00", "truncate 100", "flip 0"]).collect();
     cases.push(value("entries of every kind", "entries", entries, &rejects));

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod damage;
 pub mod flaky;
 pub mod inject;
+pub mod memory_source;
 pub mod repo;
 pub mod steps;
 pub mod tidy;

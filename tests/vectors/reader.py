@@ -20,23 +20,18 @@ class Bytes:
 
     def __init__(self, data):
         self.data, self.at = data, 0
-
     def take(self, count):
         assert self.at + count <= len(self.data), "cut short"
         self.at += count
         return self.data[self.at - count:self.at]
-
     def fixed(self, layout):
         return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout)))[0]
-
     def uint(self):
         marker = self.u8()
         return marker if marker < 251 else self.fixed({251: "H", 252: "I", 253: "Q"}[marker])
-
     def int(self):
         number = self.uint()
         return number // 2 if number % 2 == 0 else -(number + 1) // 2
-
     def end(self):
         assert self.at == len(self.data), "bytes follow"
 
@@ -56,7 +51,6 @@ class Bytes:
         if self.uint() == 0:
             return self.list(lambda: self.record(self.uint, self.uint)), None
         return None, self.stream()
-
     def entry(self):
         name, kind = self.bytes(), self.uint()
         if kind == 0:
@@ -106,7 +100,6 @@ class Header:
         self.epoch, self.repository, self.salt = cursor.fixed("I"), cursor.take(16), cursor.take(32)
         self.aux = cursor.take(cursor.fixed("H"))
         self.raw = data[:cursor.at]
-
     def key(self, kek, data):
         enc, commit = keys_of(kek, self.raw)
         assert data[len(self.raw):len(self.raw) + 32] == commit, "commitment"
@@ -132,7 +125,6 @@ class Repository:
         assert struct.unpack("<I", config[8:12])[0] == 1 and config[28] == 1
         self.repository = config[12:28]
         slots = dict(filter(None, (self.open_key_slot(path, key) for path in (self.root / "keys").iterdir())))
-        assert slots, "the key opens no slot"
         for path in (self.root / "ring").iterdir():
             if self.open_ring(path.read_bytes(), slots, H(config)) and self.read_log(H(config), path.name):
                 return
@@ -148,21 +140,18 @@ class Repository:
         cursor.take(12 + 32)
         cursor.take(cursor.u8())
         header, commit, sealed = data[:cursor.at], cursor.take(32), cursor.take(48)
-        cursor.end()
         enc, expected = keys_of(derive("dr 2026 v1 key slot", key), header)
         return (H(data), unseal(enc, 0, sealed, H(header))) if commit == expected else None
 
     def open_ring(self, data, slots, config):
         """Section 5."""
         wraps = Bytes(Header(data).aux)
-        salt = wraps.take(32)
-        ring_key = None
+        salt, ring_key = wraps.take(32), None
         for _ in range(wraps.u8()):
             slot, sealed = wraps.take(32), wraps.take(48)
             if slot in slots:
                 enc, _ = keys_of(derive("dr 2026 v1 ring wrap", slots[slot] + salt), slot)
                 ring_key = unseal(enc, 0, sealed, H(slot))
-        wraps.end()
         if ring_key is None:
             return False
         text = open_single(derive("dr 2026 v1 kek ring", ring_key + self.repository), 1, 0, data)
@@ -173,20 +162,17 @@ class Repository:
         self.ids = {0: derive("dr 2026 v1 id data", domain), 1: derive("dr 2026 v1 id tree", domain)}
         return True
 
-    @staticmethod
-    def ring_key(cursor):
-        variant = cursor.uint()
-        if variant == 2:
-            return variant, cursor.hash(), cursor.hash()
-        number, secret = cursor.uint(), cursor.hash()
+    def ring_key(self, c):
+        variant = c.uint()
+        key = variant, c.hash() if variant == 2 else c.uint(), c.hash()
         if variant == 1:
-            cursor.record(cursor.uint, cursor.uint, cursor.uint, cursor.uint, cursor.u8)
-        return variant, number, secret
+            c.record(c.uint, c.uint, c.uint, c.uint, c.u8)
+        return key
 
     def kek(self, header):
         purpose = {2: "data", 3: "tree", 8: "tree", 4: "index", 5: "log", 6: "log", 7: "log"}[header.type]
-        material = self.epochs[header.epoch] + self.repository + struct.pack("<I", header.epoch)
-        return derive("dr 2026 v1 kek " + purpose, material)
+        epoch = self.repository + struct.pack("<I", header.epoch)
+        return derive("dr 2026 v1 kek " + purpose, self.epochs[header.epoch] + epoch)
 
     open = lambda self, kind, location, data: open_single(self.kek(Header(data)), kind, location, data)
 
@@ -203,24 +189,19 @@ class Repository:
                 c.uint, c.hash, c.int, lambda: c.take(16), lambda: c.take(16), c.uint, c.bytes, c.u8, c.bytes))
             assert entry[0] == number and entry[1] == previous, "the chain is broken"
             kind, payload = entry[5], Bytes(entry[6])
-            if kind == 0x8001:
-                if payload.record(payload.hash, payload.hash) != (config, bytes.fromhex(ring)):
-                    return False
-            else:
-                assert kind == 0x8002, "only commits are read here"
+            if kind == 0x8002:
                 self.apply_commit(payload)
+            elif kind != 0x8001 or payload.record(payload.hash, payload.hash) != (config, bytes.fromhex(ring)):
+                return False
             payload.end()
             previous, number = H(raw), number + 1
-
     def apply_commit(self, c):
         place = lambda: c.bytes() if c.uint() == 0 else c.stream()
         record = c.option(lambda: c.record(c.hash, c.bool, place))
         segments, inline = c.list(c.hash), c.list(c.bytes)
         hashes = lambda: c.list(c.hash) if c.uint() == 0 else c.hash()
         c.record(hashes, hashes, lambda: c.list(c.hash))
-        for name in segments:
-            inline.append((self.root / "index" / name.hex()).read_bytes())
-        for segment in inline:
+        for segment in [(self.root / "index" / name.hex()).read_bytes() for name in segments] + inline:
             self.read_segment(segment)
         if record and not record[1]:
             self.snapshot = record
@@ -232,9 +213,7 @@ class Repository:
         digest = H(header.raw)
         trailer = Bytes(unseal(enc, 0xFFFFFFFF, data[-64:], digest))
         _, offset, length = trailer.fixed("Q"), trailer.fixed("Q"), trailer.fixed("I")
-        assert offset + length + 64 == len(data) and not any(trailer.take(28))
         return header, enc, digest, unseal(enc, 0xFFFFFFFE, data[offset:offset + length], digest)
-
     def read_segment(self, data):
         header, enc, digest, footer = self.sealed_parts(data)
         pack = lambda c: c.record(c.u8, c.hash, c.uint)
@@ -267,11 +246,9 @@ class Repository:
         chunk = self.frames[pack[1], offset][start:start + length]
         assert blake3(chunk, key=self.ids[chunk_class]).digest() == identity, "id"
         return chunk
-
     def frame(self, raw_header, shape, sealed):
         number, raw, _, codec = shape
-        enc, _ = keys_of(self.kek(Header(raw_header)), raw_header)
-        text = unseal(enc, number, sealed, H(raw_header) + struct.pack("<IIIB", *shape))
+        text = unseal(keys_of(self.kek(Header(raw_header)), raw_header)[0], number, sealed, H(raw_header) + struct.pack("<IIIB", *shape))
         text = zstandard.ZstdDecompressor().decompress(text, max_output_size=raw) if codec == 1 else text
         assert len(text) == raw
         return text
@@ -285,7 +262,6 @@ class Repository:
             else:
                 below = body(self.chunk(1, reference), lambda c: c.list(c.reference))
                 yield from self.stream((None, level - 1, below), chunk_class)
-
     def entries(self, stream):
         for chunk in self.stream(stream, 1):
             names = lambda c: c.list(lambda: c.record(c.uint, c.text))
@@ -310,13 +286,11 @@ class Repository:
             assert len(data) == length
             return data
         extents, map_stream = sparse
-        if extents is None:
-            extents = list(struct.iter_unpack("<QQ", b"".join(self.stream(map_stream, 1))))
-        whole, at = bytearray(length), 0
+        extents = struct.iter_unpack("<QQ", b"".join(self.stream(map_stream, 1))) if map_stream else extents
+        whole, rest = bytearray(length), data
         for offset, count in extents:
-            whole[offset:offset + count] = data[at:at + count]
-            at += count
-        assert at == len(data) and len(whole) == length
+            whole[offset:offset + count], rest = rest[:count], rest[count:]
+        assert not rest and len(whole) == length
         return bytes(whole)
 
 

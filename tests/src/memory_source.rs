@@ -1,0 +1,129 @@
+//! A source that exists only in memory, for trees that no file system would hold or that misbehave on purpose.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dr_core::{
+    Entry, EntryKind, Extent, FileContent, Metadata, Source, SourceDirectory, SourceFile, SourceItem, Stream,
+    Xattr,
+};
+
+/// A source of one directory of files.
+#[derive(Debug, Default)]
+pub struct MemorySource {
+    /// The files by name.
+    pub files: BTreeMap<String, MemoryFile>,
+    /// What the snapshot is told was asked for.
+    pub paths: Vec<PathBuf>,
+    /// The attributes of the symbolic link `link`, which is there where this is set.
+    pub link_xattrs: Option<Vec<Xattr>>,
+    /// Whether the attributes of the link cannot be read.
+    pub hides_xattrs: Arc<AtomicBool>,
+    /// Panics when it is listed.
+    pub panics: bool,
+}
+
+/// A file in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryFile {
+    /// The content.
+    pub bytes: Vec<u8>,
+    /// The extended attributes.
+    pub xattrs: Vec<Xattr>,
+}
+
+#[derive(Debug)]
+struct Root(Arc<MemorySource>);
+
+#[derive(Debug)]
+struct OpenFile(Entry, Vec<u8>);
+
+/// The source as the engine takes it.
+#[derive(Debug, Clone)]
+pub struct SharedSource(pub Arc<MemorySource>);
+
+impl Source for SharedSource {
+    fn paths(&self) -> Vec<PathBuf> {
+        self.0.paths.clone()
+    }
+
+    fn open_root(&self) -> io::Result<Arc<dyn SourceDirectory>> {
+        Ok(Arc::new(Root(self.0.clone())))
+    }
+
+    fn missing(&self) -> Vec<(PathBuf, io::Error)> {
+        Vec::new()
+    }
+}
+
+fn metadata(xattrs: &[Xattr]) -> Metadata {
+    let mut metadata = Metadata::default();
+    (metadata.mode, metadata.links, metadata.xattrs) = (0o644, 1, xattrs.to_vec());
+    metadata.modified.seconds = 1_000_000_000;
+    metadata.changed.nanoseconds = 5;
+    metadata
+}
+
+fn file_entry(name: &str, file: &MemoryFile) -> Entry {
+    let content = FileContent::new(file.bytes.len() as u64, Stream::default(), None);
+    Entry::new(name, EntryKind::File(content), metadata(&file.xattrs))
+}
+
+impl SourceDirectory for Root {
+    fn entries(&self) -> io::Result<Vec<SourceItem>> {
+        assert!(!self.0.panics, "this source panics when it is listed");
+        let mut items: Vec<SourceItem> = self
+            .0
+            .files
+            .iter()
+            .map(|(name, file)| SourceItem {
+                name: name.as_bytes().to_vec(),
+                entry: Ok(file_entry(name, file)),
+            })
+            .collect();
+        if self.0.link_xattrs.is_some() {
+            let link = Entry::new("~link", EntryKind::Symlink(Vec::new()), metadata(&[]));
+            items.push(SourceItem { name: link.name.clone(), entry: Ok(link) });
+        }
+        Ok(items)
+    }
+
+    fn complete(&self, entry: &mut Entry) -> io::Result<()> {
+        entry.kind = EntryKind::Symlink(b"target".to_vec());
+        if self.0.hides_xattrs.load(Ordering::Relaxed) {
+            return Err(io::Error::other("attributes cannot be read now"));
+        }
+        entry.metadata.xattrs = self.0.link_xattrs.clone().unwrap_or_default();
+        Ok(())
+    }
+
+    fn open_directory(&self, _name: &[u8]) -> io::Result<Arc<dyn SourceDirectory>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
+        let name = std::str::from_utf8(name).map_err(io::Error::other)?;
+        let file = self.0.files.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(OpenFile(file_entry(name, file), file.bytes.clone())))
+    }
+}
+
+impl SourceFile for OpenFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = self.1.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn entry(&self) -> io::Result<Entry> {
+        Ok(self.0.clone())
+    }
+
+    fn extents(&self, _bytes: u64) -> io::Result<Option<Vec<Extent>>> {
+        Ok(None)
+    }
+}
