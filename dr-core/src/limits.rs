@@ -26,6 +26,10 @@ pub(crate) const LIST_BYTES_MAX: usize = 64 << 20;
 pub(crate) const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
 /// The largest tree chunk, in bytes: a writer ends one at 256 KiB and an entry, which holds 1 MiB of attributes at most.
 pub(crate) const TREE_CHUNK_BYTES_MAX: u32 = 4 << 20;
+/// The most entries in a tree chunk: a writer counts at least 64 bytes for each and ends a chunk at 256 KiB.
+pub(crate) const TREE_CHUNK_ENTRIES_MAX: usize = 4096;
+/// The most entries that a walk holds decoded, over all levels.
+pub(crate) const WALK_ENTRIES_MAX: usize = 1 << 19;
 /// The longest name of an entry, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// The longest target of a symbolic link, in bytes.

@@ -100,7 +100,7 @@ impl KeySlot {
 
 /// A hostile slot must not be able to exhaust memory or time.
 fn bounded(memory_kib: u32, passes: u32, lanes: u32) -> Result<Derivation, FormatError> {
-    let in_bounds = (8 * lanes.max(1)..=KDF_MEMORY_KIB_MAX).contains(&memory_kib)
+    let in_bounds = (lanes.max(1).saturating_mul(8)..=KDF_MEMORY_KIB_MAX).contains(&memory_kib)
         && (1..=KDF_PASSES_MAX).contains(&passes)
         && (1..=KDF_LANES_MAX).contains(&lanes);
     if in_bounds {

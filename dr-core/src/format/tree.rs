@@ -8,7 +8,7 @@ use super::body;
 use super::{FormatError, invalid};
 use crate::limits::{
     CHUNK_BYTES_MAX, LINK_TARGET_BYTES_MAX, NAME_BYTES_MAX, STREAM_LEVELS_MAX, STREAM_REFS_MAX,
-    TREE_CHUNK_BYTES_MAX, XATTR_BYTES_MAX, XATTRS_BYTES_MAX,
+    TREE_CHUNK_BYTES_MAX, TREE_CHUNK_ENTRIES_MAX, XATTR_BYTES_MAX, XATTRS_BYTES_MAX,
 };
 use crate::time::Timestamp;
 use crate::tree::{ChunkRef, Entry, EntryKind, Extent, SparseMap, Stream};
@@ -62,6 +62,9 @@ pub(crate) fn decode_entries(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
         return Err(invalid(WHAT, "its owners are not sorted"));
     }
     let mut entries = stored.entries;
+    if entries.len() > TREE_CHUNK_ENTRIES_MAX {
+        return Err(FormatError::TooLarge { what: WHAT });
+    }
     for entry in &mut entries {
         entry.metadata.user = lookup(&users, entry.metadata.uid);
         entry.metadata.group = lookup(&groups, entry.metadata.gid);

@@ -154,18 +154,16 @@ impl Log {
                 self.lose_slot(slot, "it is longer than a slot may be".to_owned());
                 return Ok(());
             }
-            Err(error) if error.is_retryable() || error.kind() == StoreErrorKind::PermissionDenied => {
-                return Err(error.into());
-            }
-            Err(error) => {
-                let why = if error.kind() == StoreErrorKind::NotFound {
-                    "it is missing".to_owned()
-                } else {
-                    error.to_string()
-                };
-                self.lose_slot(slot, why);
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {
+                self.lose_slot(slot, "it is missing".to_owned());
                 return Ok(());
             }
+            // The store's disk does not give it back: one slot is lost, the others may be read.
+            Err(error) if error.kind() == StoreErrorKind::Other => {
+                self.lose_slot(slot, error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
         };
         let hash = ObjectHash::of_parts([&bytes[..]]);
         match open_slot(sync.ring, slot, &bytes) {

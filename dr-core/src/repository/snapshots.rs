@@ -8,7 +8,7 @@ use crate::format::envelope::ObjectType;
 use crate::format::log::SnapshotPlace;
 use crate::format::snapshot::{Problem, SnapshotBody};
 use crate::id::SnapshotId;
-use crate::limits::SNAPSHOT_BYTES_MAX;
+use crate::limits::{DEPTH_MAX, SNAPSHOT_BYTES_MAX, WALK_ENTRIES_MAX};
 use crate::log::{Log, SnapshotState};
 use crate::snapshot::{Selector, Snapshot, SnapshotFilter};
 use crate::time::Timestamp;
@@ -167,10 +167,13 @@ pub(crate) fn walk(found: Found, reader: &dyn ReadChunk, visit: &mut Visit<'_>) 
     }
     let Some(stream) = found.directory() else { return Ok(()) };
     let mut stack = vec![(found.path.clone(), DirectoryReader::new(stream, reader))];
+    // What the levels above the one being listed hold decoded.
+    let mut held = 0;
     while let Some((path, entries)) = stack.last_mut() {
         match entries.next() {
             None => {
                 stack.pop();
+                held -= stack.last().map_or(0, |(_, entries)| entries.held());
             }
             Some(Err(error)) => visit(path, Err(error))?,
             Some(Ok(entry)) => {
@@ -179,10 +182,12 @@ pub(crate) fn walk(found: Found, reader: &dyn ReadChunk, visit: &mut Visit<'_>) 
                 below.extend_from_slice(&entry.name);
                 visit(&below, Ok(&entry))?;
                 if let EntryKind::Directory(stream) = &entry.kind {
-                    if stack.len() >= crate::limits::DEPTH_MAX {
+                    let above = entries.held();
+                    if stack.len() >= DEPTH_MAX || held + above > WALK_ENTRIES_MAX {
                         let error = Error::corrupt("directories are nested deeper than the format allows");
                         visit(&below, Err(error))?;
                     } else {
+                        held += above;
                         stack.push((below, DirectoryReader::new(stream, reader)));
                     }
                 }

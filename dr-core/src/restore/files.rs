@@ -80,10 +80,10 @@ impl RestoredFile {
             return Ok((directory, file));
         }
         let file = directory.create_file(&self.name)?;
+        *made = Some(self.inode(&file)?);
         if self.extents.is_some() {
             allocate(&file, self.bytes()).map_err(|error| self.not_written(error))?;
         }
-        *made = Some(self.inode(&file)?);
         Ok((directory, file))
     }
 
