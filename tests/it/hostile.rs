@@ -381,22 +381,22 @@ fn metadata_of_any_value_does_no_harm() {
 
 #[test]
 fn heavy_large_directories_inside_one_another_are_read_in_bounded_memory() {
-    // Each directory: a directory first, then entries that take sixteen times their stored length in memory. All
-    // together 20 levels of nearly 4 MiB, which is nothing once compressed.
+    // Each directory: a directory first, then as many entries as a chunk may hold, which take sixteen times their stored
+    // length in memory and next to nothing compressed.
     let siblings: Vec<Entry> =
-        (0..140_000).map(|number| entry(format!("f{number:06}").as_bytes(), EntryKind::Fifo)).collect();
+        (0..4095).map(|number| entry(format!("f{number:06}").as_bytes(), EntryKind::Fifo)).collect();
     let trap = Trap::new(|forger| {
         let mut below = Stream::default();
         let mut entries = siblings;
         entries.insert(0, entry(b"d", EntryKind::Fifo));
-        for _ in 0..20 {
+        for _ in 0..400 {
             entries[0].kind = EntryKind::Directory(below);
             below = forger.directory(&entries).unwrap();
         }
         below
     });
     let snapshot = trap.repository.snapshots(&SnapshotFilter::new()).unwrap().remove(0);
-    // The listing stops at the first sibling it is shown: by then every level is open.
+    // The listing stops at the first sibling it is shown, or where it is refused: by then every level is open.
     let before = resident_bytes();
     let stop = || dr_core::Error::new(dr_core::ErrorKind::Cancelled, "seen enough");
     let (mut peak, mut opened) = (0, 0);
@@ -408,7 +408,7 @@ fn heavy_large_directories_inside_one_another_are_read_in_bounded_memory() {
         }
         Err(stop())
     });
-    assert_eq!(opened, 20, "the directories are as large as the format allows, and no larger");
+    assert!((100..400).contains(&opened), "{opened} levels were opened");
     let grown = peak.saturating_sub(before);
     assert!(grown < 512 << 20, "listing took {} MiB", grown >> 20);
 }

@@ -253,9 +253,12 @@ impl Walk<'_> {
     }
 
     fn directory(&mut self, path: &[u8], stream: &Stream, stack: &mut Vec<(Vec<u8>, Stream)>) {
-        let chunks: Vec<_> = stream_chunks(stream, &self.reader).collect();
-        for chunk in chunks {
+        let mut here = HashSet::new();
+        for chunk in stream_chunks(stream, &self.reader) {
             let entries = chunk.and_then(|chunk| {
+                if !here.insert(chunk.id) {
+                    return Err(Error::corrupt("a directory repeats itself"));
+                }
                 if !self.seen.insert(chunk.id) {
                     return Ok(Vec::new());
                 }
@@ -265,6 +268,9 @@ impl Walk<'_> {
                 Ok(entries) => entries,
                 Err(error) => {
                     self.fail(path, &error);
+                    if error.object().is_none() {
+                        return;
+                    }
                     continue;
                 }
             };
@@ -289,6 +295,9 @@ impl Walk<'_> {
     fn references(&self, class: PackClass, stream: &Stream, path: &[u8]) {
         let mut total = 0;
         for chunk in stream_chunks(stream, &self.reader) {
+            if self.ctx.cancel.is_cancelled() {
+                return;
+            }
             let checked = chunk.and_then(|chunk| {
                 total += u64::from(chunk.bytes);
                 self.reference(class, &chunk)
