@@ -70,7 +70,7 @@ fn index(criterion: &mut Criterion) {
 
 fn tree(criterion: &mut Criterion) {
     let stages = Stages::new().unwrap();
-    let entries = Stages::entries(10_000);
+    let entries = Stages::entries(4_000);
     let bytes = stages.encode_tree(&entries);
     let mut group = criterion.benchmark_group("tree");
     group.throughput(Throughput::Elements(entries.len() as u64)).sample_size(20);
