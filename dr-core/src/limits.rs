@@ -46,6 +46,8 @@ pub(crate) const XATTRS_BYTES_MAX: usize = 1 << 20;
 pub(crate) const STREAM_LEVELS_MAX: u8 = 8;
 /// The most references a stream holds outside of its chunks.
 pub(crate) const STREAM_REFS_MAX: usize = 4096;
+/// The most problems that a report holds; a snapshot lists all of its own.
+pub(crate) const REPORTED_PROBLEMS_MAX: usize = 1000;
 /// The most key slots of a repository.
 pub(crate) const KEY_SLOTS_MAX: usize = 64;
 /// The largest key slot, in bytes.

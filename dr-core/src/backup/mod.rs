@@ -21,13 +21,13 @@ pub use report::BackupReport;
 
 use commit::{Committed, Draft, Segments, commit, commit_packs, totals};
 use parent::Parents;
-use report::REPORTED_PROBLEMS_MAX;
 use scan::{Scan, Tally};
 use storer::{Scratch, Storer};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
 use crate::id::SnapshotId;
+use crate::limits::REPORTED_PROBLEMS_MAX;
 use crate::observer::{Context, Event};
 use crate::repository::{ChunkReader, Inner, Repository};
 use crate::source::Source;

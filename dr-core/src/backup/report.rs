@@ -3,9 +3,6 @@
 use crate::id::SnapshotId;
 use crate::snapshot::{Problem, Totals};
 
-/// At most this many problems stand in a report; the snapshot lists all of them.
-pub(crate) const REPORTED_PROBLEMS_MAX: usize = 1000;
-
 /// What a backup did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

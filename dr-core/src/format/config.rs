@@ -81,6 +81,11 @@ impl Config {
         Ok(Config { repository, mode })
     }
 
+    /// The repository's id as 32 hexadecimal digits.
+    pub(crate) fn id(&self) -> String {
+        self.repository.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     pub(crate) fn hash(&self) -> ObjectHash {
         ObjectHash::of_parts([self.encode().as_slice()])
     }

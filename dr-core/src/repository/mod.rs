@@ -66,7 +66,7 @@ impl fmt::Debug for Repository {
 impl Repository {
     /// The repository's id, as 32 hexadecimal digits.
     pub fn id(&self) -> String {
-        self.0.config.repository.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.config.id()
     }
 
     /// The store that the repository is in.

@@ -20,7 +20,6 @@ use crate::format::ring::Wraps;
 use crate::id::ObjectHash;
 use crate::limits::RING_BYTES_MAX;
 use crate::log::{Log, Sync};
-use crate::observer::lock;
 
 impl Repository {
     /// Opens a repository.
@@ -46,23 +45,20 @@ impl Repository {
             seen.remember(&log)?;
         }
         let writer = random(&*options.entropy)?;
-        let mut repository = Inner {
+        let cache = options.cache_dir.as_deref().map(|directory| Cache::new(directory, &config.id()));
+        Ok(Repository(Arc::new(Inner {
             store,
             config,
             ring,
             domain,
             clock: options.clock,
             entropy: options.entropy,
-            cache: None,
+            cache,
             seen,
             writer,
             log: Mutex::new(log),
             tables: Mutex::new(Vec::new()),
-        };
-        let id: String = repository.config.repository.iter().map(|byte| format!("{byte:02x}")).collect();
-        repository.cache = options.cache_dir.as_deref().map(|directory| Cache::new(directory, &id));
-        drop(lock(&repository.tables));
-        Ok(Repository(Arc::new(repository)))
+        })))
     }
 }
 

@@ -7,7 +7,7 @@ mod plan;
 mod report;
 mod target;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 
 pub use options::{RestoreOptions, RestoreReport};
@@ -78,7 +78,7 @@ struct Restore<'a> {
     /// How much of a path is left out: the length of what stands above the restored part.
     stripped: usize,
     /// Directories that could not be made; nothing below them can be either.
-    lost: HashMap<Vec<u8>, ()>,
+    lost: HashSet<Vec<u8>>,
 }
 
 impl<'a> Restore<'a> {
@@ -96,7 +96,7 @@ impl<'a> Restore<'a> {
             directories: Vec::new(),
             links: Links::default(),
             stripped: 0,
-            lost: HashMap::new(),
+            lost: HashSet::new(),
         })
     }
 
@@ -134,9 +134,9 @@ impl<'a> Restore<'a> {
             return Ok(());
         }
         let parent = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-        if self.lost.contains_key(&path[..parent]) {
+        if self.lost.contains(&path[..parent]) {
             if entry.is_directory() {
-                self.lost.insert(path.to_vec(), ());
+                self.lost.insert(path.to_vec());
             }
             self.reporter.not_restored(path, &"the directory above it could not be made");
             return Ok(());
@@ -149,7 +149,7 @@ impl<'a> Restore<'a> {
         match taken {
             Err(error) if error.kind() == ErrorKind::Destination && !is_fatal(&error) => {
                 if entry.is_directory() {
-                    self.lost.insert(path.to_vec(), ());
+                    self.lost.insert(path.to_vec());
                 }
                 self.reporter.failed(path, &error);
                 Ok(())

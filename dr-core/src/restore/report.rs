@@ -8,10 +8,8 @@ use super::problem;
 use super::target::{MetadataPart, MetadataProblem};
 use crate::error::Error;
 use crate::format::snapshot::{Problem, ProblemKind};
+use crate::limits::REPORTED_PROBLEMS_MAX;
 use crate::observer::Context;
-
-/// At most this many problems stand in a report.
-const REPORTED_PROBLEMS_MAX: usize = 1000;
 
 /// Gathers what could not be restored.
 pub(super) struct Reporter<'a> {
