@@ -144,7 +144,7 @@ pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) 
         }
     }
     needed.extend(log.fold.segments().iter().map(|segment| *segment.hash()));
-    needed.extend(log.fold.checkpoints.iter());
+    needed.extend(log.fold.checkpoints.iter().map(|(_, object)| *object));
     needed.extend(log.fold.ring.iter().map(|(_, ring)| *ring));
     needed.extend(repository.ring.slots().iter().map(|(slot, _)| *slot));
     for folder in [names::KEYS, names::RING, names::INDEX, names::LIST, names::CHECKPOINT] {
@@ -180,7 +180,7 @@ pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) 
     if let Some((_, ring)) = log.fold.ring.filter(|(_, ring)| needed.contains(ring)) {
         findings.error(names::hashed(names::RING, &ring), "the key ring is missing");
     }
-    for checkpoint in log.fold.checkpoints.iter().filter(|hash| needed.contains(*hash)) {
+    for (_, checkpoint) in log.fold.checkpoints.iter().filter(|(_, hash)| needed.contains(hash)) {
         findings.note(
             names::hashed(names::CHECKPOINT, checkpoint),
             "the checkpoint is missing; it is only a copy",

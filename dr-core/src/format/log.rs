@@ -38,6 +38,9 @@ pub(crate) enum Event {
     Reindex(Reindex),
     Checkpoint(Checkpoint),
     Keys(Keys),
+    Protect(Snapshots),
+    Unprotect(Snapshots),
+    Tag(Tag),
     /// Of a kind that this program does not know.
     Unknown {
         kind: u16,
@@ -95,10 +98,18 @@ impl Default for HashList {
     }
 }
 
-/// Snapshots that are forgotten, or no longer forgotten.
+/// Snapshots that are forgotten or protected, or no longer so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Snapshots {
     pub(crate) snapshots: Vec<SnapshotId>,
+}
+
+/// Snapshots that bear other tags from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tag {
+    pub(crate) snapshots: Vec<SnapshotId>,
+    /// All tags that each of them bears now.
+    pub(crate) tags: Vec<String>,
 }
 
 /// What may now be deleted.
@@ -193,6 +204,9 @@ impl Event {
             Event::Reindex(event) => encode_payload(6, event, &mut payload),
             Event::Checkpoint(event) => encode_payload(7, event, &mut payload) & !CRITICAL,
             Event::Keys(event) => encode_payload(8, event, &mut payload),
+            Event::Protect(event) => encode_payload(9, event, &mut payload),
+            Event::Unprotect(event) => encode_payload(10, event, &mut payload),
+            Event::Tag(event) => encode_payload(11, event, &mut payload),
             Event::Unknown { kind } => *kind,
         };
         (kind, payload)
@@ -216,6 +230,9 @@ impl Event {
             6 => Event::Reindex(body::decode_plain(WHAT, payload)?),
             CHECKPOINT => Event::Checkpoint(body::decode_plain(WHAT, payload)?),
             8 => Event::Keys(body::decode_plain(WHAT, payload)?),
+            9 => Event::Protect(body::decode_plain(WHAT, payload)?),
+            10 => Event::Unprotect(body::decode_plain(WHAT, payload)?),
+            11 => Event::Tag(body::decode_plain(WHAT, payload)?),
             _ => Event::Unknown { kind },
         })
     }

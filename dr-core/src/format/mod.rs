@@ -2,6 +2,7 @@
 //! gives a value or a [`FormatError`], and limits are checked before anything is allocated.
 
 pub(crate) mod body;
+pub(crate) mod checkpoint;
 pub(crate) mod config;
 pub(crate) mod envelope;
 pub(crate) mod key_slot;

@@ -131,6 +131,12 @@ impl Text {
             }
             Event::Checkpoint(event) => self.put("checkpoint", format!("{} {}", event.through, event.object)),
             Event::Keys(event) => self.put("keys", format!("{} {}", event.generation, event.ring)),
+            Event::Protect(event) => self.put("protect", join(&event.snapshots)),
+            Event::Unprotect(event) => self.put("unprotect", join(&event.snapshots)),
+            Event::Tag(event) => {
+                self.put("tag.snapshots", join(&event.snapshots));
+                self.put("tag.tags", join(&event.tags));
+            }
             Event::Unknown { kind } => self.put("unknown", kind),
         }
     }

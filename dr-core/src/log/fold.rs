@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::format::log::{Commit, Condemn, Event, HashList, LogEntry, Reindex, SnapshotRecord};
+use crate::format::log::{Commit, Condemn, Event, HashList, LogEntry, Reindex, SnapshotRecord, Tag};
 use crate::id::{ObjectHash, SnapshotId};
 
 /// Gives the hashes in a list object.
@@ -36,11 +36,22 @@ pub(crate) struct SnapshotState {
     pub(crate) slot: u64,
     /// The store's time of the slot before, in milliseconds since 1970: what retention goes by.
     pub(crate) store_ms: i64,
-    /// The slot that forgot it last, if it is forgotten.
-    pub(crate) forgotten: Option<u64>,
-    /// Its packs may be gone: it cannot come back.
-    pub(crate) collected: bool,
+    /// The store's time of its own slot, as the entry behind it recorded it.
+    pub(crate) next_ms: Option<i64>,
+    /// The slot that forgot it last, and the store's time of the slot before that, if it is forgotten.
+    pub(crate) forgotten: Option<(u64, i64)>,
+    /// It cannot be forgotten.
+    pub(crate) protected: bool,
+    /// The tags that it bears now, where they were changed.
+    pub(crate) tags: Option<Vec<String>>,
 }
+
+/// Who wrote an entry, and the number of the attempt.
+type Attempt = ([u8; 16], [u8; 16]);
+
+/// An entry that stands twice in the log counts once where the two are no further apart than this. A repeated put can
+/// only reach a slot that was free when its writer made it.
+pub(super) const ATTEMPTS_KEPT: u64 = 4096;
 
 /// Why an entry must not be appended to, or has no effect on, a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +64,12 @@ pub(crate) enum Refusal {
     ReusedCollected(Vec<SnapshotId>),
     /// An input of a compaction is not live.
     InputNotLive(Vec<ObjectHash>),
+    /// What may be deleted was worked out on a state that is no longer the newest.
+    PlanOutdated,
+    /// A snapshot that is to be collected is not forgotten.
+    NotForgotten(Vec<SnapshotId>),
+    /// A segment that is to be deleted is live, though not all of its packs are condemned with it.
+    SegmentLive(Vec<ObjectHash>),
     /// The log is damaged, or written by a newer program: it can be read but not appended to.
     ReadOnly(&'static str),
 }
@@ -62,35 +79,54 @@ pub(crate) enum Refusal {
 pub(crate) struct Fold {
     /// The number of slots folded: the next entry goes here.
     pub(crate) next: u64,
-    snapshots: HashMap<SnapshotId, SnapshotState>,
-    by_slot: BTreeMap<u64, SnapshotId>,
-    segments: Vec<SegmentPlace>,
-    seen_segments: HashSet<ObjectHash>,
-    condemned: Arc<HashSet<ObjectHash>>,
-    seen_attempts: HashMap<([u8; 16], [u8; 16]), u64>,
+    /// One more than the newest slot that may change which chunks must stay, or where they lie: a plan of what to delete
+    /// that was made at an earlier value is worthless.
+    pub(crate) changed: u64,
+    /// The snapshots that are not collected.
+    pub(super) snapshots: HashMap<SnapshotId, SnapshotState>,
+    pub(super) by_slot: BTreeMap<u64, SnapshotId>,
+    pub(super) segments: Vec<SegmentPlace>,
+    /// The hashes of `segments`.
+    pub(super) live: HashSet<ObjectHash>,
+    /// Segments that were replaced and are not condemned yet.
+    pub(super) superseded: HashSet<ObjectHash>,
+    pub(super) condemned: Arc<HashSet<ObjectHash>>,
+    pub(super) attempts: HashMap<Attempt, u64>,
+    pub(super) attempts_by_slot: BTreeMap<u64, Attempt>,
     /// The hash of `config` and of the ring that slot 0 names, and of the ring in force.
     pub(crate) genesis: Option<(ObjectHash, ObjectHash)>,
     pub(crate) ring: Option<(u64, ObjectHash)>,
-    pub(crate) checkpoints: Vec<ObjectHash>,
-    lists: Vec<ObjectHash>,
+    /// The checkpoints that were written: through which slot, and the object.
+    pub(crate) checkpoints: Vec<(u64, ObjectHash)>,
+    pub(super) lists: Vec<ObjectHash>,
     /// Entries that a newer program wrote and that must be understood to write or collect.
-    newer: bool,
+    pub(super) newer: bool,
 }
 
 impl Fold {
     /// Applies the entry of the next slot.
     pub(crate) fn apply(&mut self, entry: &LogEntry, lists: &mut ReadList<'_>) -> Result<()> {
-        let attempt = (entry.writer, entry.nonce);
         let condemned = match &entry.event {
             // Read before anything changes, so that a list that cannot be read now can be read later.
             Event::Condemn(condemn) => condemned_names(condemn, lists)?,
             _ => Vec::new(),
         };
+        if let Some(before) = entry.slot.checked_sub(1).and_then(|before| self.by_slot.get(&before))
+            && let Some(state) = self.snapshots.get_mut(before)
+        {
+            state.next_ms = Some(entry.previous_ms);
+        }
         self.next = entry.slot.saturating_add(1);
         self.newer |= entry.read_only;
-        if *self.seen_attempts.entry(attempt).or_insert(entry.slot) != entry.slot {
+        if !self.note_attempt((entry.writer, entry.nonce), entry.slot) {
             // A put that the network repeated: the first one counted.
             return Ok(());
+        }
+        if matches!(
+            &entry.event,
+            Event::Commit(_) | Event::Condemn(_) | Event::Reindex(_) | Event::Unforget(_)
+        ) {
+            self.changed = self.next;
         }
         match &entry.event {
             Event::Genesis(genesis) if entry.slot == 0 => {
@@ -99,23 +135,24 @@ impl Fold {
             }
             Event::Genesis(_) | Event::Unknown { .. } => {}
             Event::Commit(commit) => self.apply_commit(entry, commit),
-            Event::Forget(forget) => {
-                for snapshot in &forget.snapshots {
-                    if let Some(state) = self.snapshots.get_mut(snapshot) {
-                        state.forgotten.get_or_insert(entry.slot);
-                    }
+            Event::Forget(event) => self.each(&event.snapshots, |state| {
+                if !state.protected {
+                    state.forgotten.get_or_insert((entry.slot, entry.previous_ms));
                 }
-            }
-            Event::Unforget(unforget) => {
-                for snapshot in &unforget.snapshots {
-                    if let Some(state) = self.snapshots.get_mut(snapshot).filter(|state| !state.collected) {
-                        state.forgotten = None;
-                    }
-                }
+            }),
+            Event::Unforget(event) => self.each(&event.snapshots, |state| state.forgotten = None),
+            Event::Protect(event) => self.each(&event.snapshots, |state| {
+                state.protected = state.forgotten.is_none();
+            }),
+            Event::Unprotect(event) => self.each(&event.snapshots, |state| state.protected = false),
+            Event::Tag(Tag { snapshots, tags }) => {
+                self.each(snapshots, |state| state.tags = Some(tags.clone()));
             }
             Event::Condemn(condemn) => self.apply_condemn(condemn, condemned),
             Event::Reindex(reindex) => self.apply_reindex(reindex),
-            Event::Checkpoint(checkpoint) => self.checkpoints.push(checkpoint.object),
+            Event::Checkpoint(checkpoint) => {
+                self.checkpoints.push((checkpoint.through, checkpoint.object));
+            }
             Event::Keys(keys) => {
                 if self.ring.is_none_or(|(generation, _)| keys.generation > generation) {
                     self.ring = Some((keys.generation, keys.ring));
@@ -123,6 +160,30 @@ impl Fold {
             }
         }
         Ok(())
+    }
+
+    /// Notes who wrote a slot; false where the same attempt stands in an earlier slot already.
+    fn note_attempt(&mut self, attempt: Attempt, slot: u64) -> bool {
+        if *self.attempts.entry(attempt).or_insert(slot) != slot {
+            return false;
+        }
+        self.attempts_by_slot.insert(slot, attempt);
+        while let Some((oldest, attempt)) = self.attempts_by_slot.first_key_value() {
+            if oldest + ATTEMPTS_KEPT > slot {
+                break;
+            }
+            self.attempts.remove(attempt);
+            self.attempts_by_slot.pop_first();
+        }
+        true
+    }
+
+    fn each(&mut self, snapshots: &[SnapshotId], change: impl Fn(&mut SnapshotState)) {
+        for id in snapshots {
+            if let Some(state) = self.snapshots.get_mut(id) {
+                change(state);
+            }
+        }
     }
 
     fn apply_commit(&mut self, entry: &LogEntry, commit: &Commit) {
@@ -142,17 +203,27 @@ impl Fold {
             record: record.clone(),
             slot: entry.slot,
             store_ms: entry.previous_ms,
+            next_ms: None,
             forgotten: None,
-            collected: false,
+            protected: false,
+            tags: None,
         };
         self.by_slot.insert(entry.slot, record.id);
         self.snapshots.insert(record.id, state);
     }
 
     fn add_segment(&mut self, place: SegmentPlace) {
-        if self.seen_segments.insert(*place.hash()) && !self.condemned.contains(place.hash()) {
+        if self.is_new(place.hash()) {
+            self.live.insert(*place.hash());
             self.segments.push(place);
         }
+    }
+
+    /// Whether a segment never counted so far. What was replaced or condemned does not count again.
+    fn is_new(&self, segment: &ObjectHash) -> bool {
+        !self.live.contains(segment)
+            && !self.superseded.contains(segment)
+            && !self.condemned.contains(segment)
     }
 
     fn apply_condemn(&mut self, condemn: &Condemn, names: Vec<ObjectHash>) {
@@ -160,9 +231,11 @@ impl Fold {
         Arc::make_mut(&mut self.condemned).extend(names);
         let condemned = self.condemned.clone();
         self.segments.retain(|segment| !condemned.contains(segment.hash()));
+        self.live.retain(|segment| !condemned.contains(segment));
+        self.superseded.retain(|segment| !condemned.contains(segment));
         for snapshot in &condemn.snapshots {
-            if let Some(state) = self.snapshots.get_mut(snapshot) {
-                state.collected = true;
+            if let Some(state) = self.snapshots.remove(snapshot) {
+                self.by_slot.remove(&state.slot);
             }
         }
     }
@@ -173,16 +246,21 @@ impl Fold {
         if self.check_reindex(reindex).is_err() {
             return;
         }
-        let place = self
-            .segments
-            .iter()
-            .position(|segment| reindex.inputs.contains(segment.hash()))
-            .unwrap_or(self.segments.len());
-        let outputs = reindex.outputs.iter().filter(|hash| self.seen_segments.insert(**hash));
-        let outputs: Vec<_> = outputs.map(|hash| SegmentPlace::Object(*hash)).collect();
+        let inputs: HashSet<&ObjectHash> = reindex.inputs.iter().collect();
+        let first = self.segments.iter().position(|segment| inputs.contains(segment.hash()));
+        let place = first.unwrap_or(self.segments.len());
+        let outputs: Vec<ObjectHash> =
+            reindex.outputs.iter().filter(|hash| self.is_new(hash)).copied().collect();
+        self.live.extend(&outputs);
+        let outputs = outputs.into_iter().map(SegmentPlace::Object);
         // The outputs stand where their first input stood, so that the earliest commit is still tried first.
         self.segments.splice(place..place, outputs);
-        self.segments.retain(|segment| !reindex.inputs.contains(segment.hash()));
+        for segment in self.segments.extract_if(.., |segment| inputs.contains(segment.hash())) {
+            self.live.remove(segment.hash());
+            if let SegmentPlace::Object(hash) = segment {
+                self.superseded.insert(hash);
+            }
+        }
     }
 
     fn note_lists<'a>(&mut self, lists: impl IntoIterator<Item = &'a HashList>) {
@@ -195,12 +273,12 @@ impl Fold {
 
     /// Whether any slot could be read.
     pub(crate) fn has_entries(&self) -> bool {
-        !self.seen_attempts.is_empty()
+        !self.attempts.is_empty()
     }
 
     /// Whether a writer's attempt got into the log.
     pub(crate) fn has_attempt(&self, writer: [u8; 16], nonce: [u8; 16]) -> bool {
-        self.seen_attempts.contains_key(&(writer, nonce))
+        self.attempts.contains_key(&(writer, nonce))
     }
 
     /// Whether anything may be appended at all.
@@ -236,15 +314,43 @@ impl Fold {
 
     /// Whether a compaction is valid as the next entry.
     pub(crate) fn check_reindex(&self, reindex: &Reindex) -> std::result::Result<(), Refusal> {
-        let live: HashSet<&ObjectHash> = self.segments.iter().map(SegmentPlace::hash).collect();
-        let missing: Vec<ObjectHash> =
-            reindex.inputs.iter().filter(|hash| !live.contains(hash)).copied().collect();
+        let is_missing = |hash: &&ObjectHash| !self.live.contains(*hash);
+        let missing: Vec<ObjectHash> = reindex.inputs.iter().filter(is_missing).copied().collect();
         if missing.is_empty() { Ok(()) } else { Err(Refusal::InputNotLive(missing)) }
+    }
+
+    /// Whether what was worked out at the state `changed` may be deleted by the next entry: nothing that could need it
+    /// came since, and no snapshot is collected that is not forgotten. Segments that are to be deleted must be replaced
+    /// already, be `dead` (list nothing but condemned packs), or never have counted.
+    pub(crate) fn check_condemn(
+        &self,
+        changed: u64,
+        snapshots: &[SnapshotId],
+        segments: &[ObjectHash],
+        dead: &HashSet<ObjectHash>,
+    ) -> std::result::Result<(), Refusal> {
+        if self.changed != changed {
+            return Err(Refusal::PlanOutdated);
+        }
+        let is_forgotten =
+            |id: &SnapshotId| self.snapshots.get(id).is_none_or(|state| state.forgotten.is_some());
+        let refused: Vec<SnapshotId> = snapshots.iter().filter(|id| !is_forgotten(id)).copied().collect();
+        if !refused.is_empty() {
+            return Err(Refusal::NotForgotten(refused));
+        }
+        let is_live = |hash: &&ObjectHash| self.live.contains(*hash) && !dead.contains(*hash);
+        let refused: Vec<ObjectHash> = segments.iter().filter(is_live).copied().collect();
+        if refused.is_empty() { Ok(()) } else { Err(Refusal::SegmentLive(refused)) }
     }
 
     /// Whether a snapshot's packs may be gone: it was collected, or never was.
     pub(crate) fn is_collected(&self, id: &SnapshotId) -> bool {
-        self.snapshots.get(id).is_none_or(|state| state.collected)
+        !self.snapshots.contains_key(id)
+    }
+
+    /// A snapshot that is not collected.
+    pub(crate) fn snapshot(&self, id: &SnapshotId) -> Option<&SnapshotState> {
+        self.snapshots.get(id)
     }
 
     /// The snapshots that are neither forgotten nor collected, in the order they were committed.
@@ -254,12 +360,17 @@ impl Fold {
 
     /// The snapshots whose chunks must stay: all that are not collected, forgotten ones too.
     pub(crate) fn uncollected_snapshots(&self) -> impl Iterator<Item = &SnapshotState> {
-        self.by_slot.values().filter_map(|id| self.snapshots.get(id)).filter(|state| !state.collected)
+        self.by_slot.values().filter_map(|id| self.snapshots.get(id))
     }
 
     /// The live index segments, earliest commit first.
     pub(crate) fn segments(&self) -> &[SegmentPlace] {
         &self.segments
+    }
+
+    /// Segments that were replaced, and may be condemned.
+    pub(crate) fn superseded(&self) -> impl Iterator<Item = &ObjectHash> {
+        self.superseded.iter()
     }
 
     /// Packs and segments that may be deleted.

@@ -2,9 +2,10 @@
 //! index segments count and which packs may be deleted. `docs/PROTOCOL.md` gives the rules and why they hold.
 
 mod append;
+mod checkpoint;
 mod fold;
 mod read;
 
 pub(crate) use append::append;
 pub(crate) use fold::{Refusal, SegmentPlace, SnapshotState};
-pub(crate) use read::{Log, Sync, read_list};
+pub(crate) use read::{Log, Sync, open_checkpoint, read_list};

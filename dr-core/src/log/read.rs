@@ -1,12 +1,13 @@
 //! Reads the log: finds its head, follows its chain, and says what is damaged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use dr_store::{ObjectMeta, Store, StoreErrorKind};
 
 use super::fold::Fold;
 use crate::crypto::{KeyRing, open_object};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::checkpoint::CheckpointBody;
 use crate::format::envelope::ObjectType;
 use crate::format::log::{LogEntry, decode_list};
 use crate::format::names;
@@ -15,6 +16,8 @@ use crate::limits::{LIST_BYTES_MAX, SEALED_SLOT_BYTES_MAX};
 
 /// Slots that a listing did not show are looked for where there are no more than this in a row.
 const GAP_MAX: u64 = 1024;
+/// How many slots' hashes are kept, of the newest.
+const HASHES_KEPT: usize = 16_384;
 
 /// A slot of the log that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +36,10 @@ pub(crate) struct Log {
     pub(crate) head: ObjectHash,
     pub(crate) head_ms: i64,
     pub(crate) damaged: Vec<DamagedSlot>,
-    /// The hash of every slot's raw bytes, for comparing with what was seen before.
-    hashes: HashMap<u64, ObjectHash>,
+    /// It was folded from the first slot on, by this machine: it does not rest on what another one wrote.
+    pub(crate) is_own: bool,
+    /// The hashes of the newest slots' raw bytes, for comparing with what was seen before.
+    hashes: BTreeMap<u64, ObjectHash>,
     /// A slot that did not decode, and waits for its successor to say whether it was written so.
     suspect: Option<DamagedSlot>,
 }
@@ -52,7 +57,8 @@ impl Default for Log {
             head: ObjectHash::from_bytes([0; 32]),
             head_ms: 0,
             damaged: Vec::new(),
-            hashes: HashMap::new(),
+            is_own: true,
+            hashes: BTreeMap::new(),
             suspect: None,
         }
     }
@@ -62,6 +68,18 @@ impl Log {
     /// The hash of a slot's raw bytes, where it could be read.
     pub(crate) fn hash_of(&self, slot: u64) -> Option<ObjectHash> {
         self.hashes.get(&slot).copied()
+    }
+
+    pub(super) fn note_hash(&mut self, slot: u64, hash: ObjectHash) {
+        self.hashes.insert(slot, hash);
+        while self.hashes.len() > HASHES_KEPT {
+            self.hashes.pop_first();
+        }
+    }
+
+    /// The oldest slot whose hash is known.
+    pub(crate) fn first_hashed(&self) -> Option<u64> {
+        self.hashes.first_key_value().map(|(slot, _)| *slot)
     }
 
     /// Reads the newest slot again: a store that was put back in time no longer has it.
@@ -87,7 +105,10 @@ impl Log {
 
     /// The first slot that `other` has otherwise, or not at all.
     pub(crate) fn first_difference(&self, other: &Log) -> Option<u64> {
-        let differs = |(slot, hash): &(&u64, &ObjectHash)| other.hashes.get(slot) != Some(hash);
+        let known_from = other.first_hashed().unwrap_or(u64::MAX);
+        let differs = |(slot, hash): &(&u64, &ObjectHash)| {
+            other.hashes.get(slot) != Some(hash) && (**slot >= known_from || **slot >= other.fold.next)
+        };
         self.hashes.iter().filter(differs).map(|(slot, _)| *slot).min()
     }
 
@@ -117,7 +138,11 @@ impl Log {
     /// Reads everything that was appended since the last call.
     pub(crate) fn synchronise(&mut self, sync: &Sync<'_>) -> Result<()> {
         let listed = list_slots(sync.store, self.fold.next)?;
-        for (slot, meta) in &listed {
+        self.read_listed(sync, &listed)
+    }
+
+    fn read_listed(&mut self, sync: &Sync<'_>, listed: &BTreeMap<u64, ObjectMeta>) -> Result<()> {
+        for (slot, meta) in listed {
             if *slot - self.fold.next > GAP_MAX {
                 // One finding for a long gap: a stray name far off must not cost a request for each slot between.
                 self.lose_slot(self.fold.next, "it is missing".to_owned());
@@ -191,7 +216,7 @@ impl Log {
                 self.fold.next = slot.saturating_add(1);
             }
         }
-        self.hashes.insert(slot, hash);
+        self.note_hash(slot, hash);
         self.head = hash;
         self.head_ms = listed.map_or(self.head_ms, |meta| meta.modified_ms);
         Ok(())
@@ -216,6 +241,21 @@ fn open_slot(ring: &KeyRing, slot: u64, bytes: &[u8]) -> Result<LogEntry> {
         return Err(Error::corrupt("the entry belongs to another slot"));
     }
     Ok(entry)
+}
+
+/// Opens a checkpoint, and reads the slot that it was made at: it must be what the checkpoint says.
+pub(crate) fn open_checkpoint(sync: &Sync<'_>, bytes: &[u8]) -> Result<Log> {
+    let body = open_object(|header| sync.ring.kek(header), ObjectType::Checkpoint, 0, bytes)?;
+    let body = CheckpointBody::decode(&body)?;
+    let name = names::slot(body.through);
+    let meta = sync.store.stat(&name)?;
+    let is_there = meta.bytes <= SEALED_SLOT_BYTES_MAX
+        && ObjectHash::of_parts([&sync.store.get(&name)?[..]]) == body.head;
+    if is_there {
+        Ok(Log::from_checkpoint(body))
+    } else {
+        Err(Error::corrupt("the log is not the one that the checkpoint was made of").with_object(name))
+    }
 }
 
 /// Reads a list object.

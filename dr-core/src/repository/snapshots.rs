@@ -10,7 +10,7 @@ use crate::format::snapshot::{Problem, SnapshotBody};
 use crate::id::SnapshotId;
 use crate::limits::{DEPTH_MAX, SNAPSHOT_BYTES_MAX, WALK_ENTRIES_MAX};
 use crate::log::{Log, SnapshotState};
-use crate::snapshot::{Selector, Snapshot, SnapshotFilter};
+use crate::snapshot::{Selector, Snapshot, SnapshotFilter, Standing};
 use crate::time::Timestamp;
 use crate::tree::{DirectoryReader, Entry, EntryKind, ReadChunk, read_stream, stream_chunks};
 
@@ -246,7 +246,16 @@ impl Inner {
             return Err(named(Error::corrupt("a snapshot does not hash to its id")));
         }
         let decoded = SnapshotBody::decode(&body).map_err(|error| named(error.into()))?;
-        Ok(Snapshot::new(id, state.slot, state.store_ms, state.forgotten.is_some(), decoded.value))
+        let standing = Standing {
+            id,
+            slot: state.slot,
+            store_ms: state.store_ms,
+            after_ms: state.next_ms.unwrap_or(log.head_ms),
+            forgotten: state.forgotten.is_some(),
+            protected: state.protected,
+            tags: state.tags.clone(),
+        };
+        Ok(Snapshot::new(standing, decoded.value))
     }
 }
 

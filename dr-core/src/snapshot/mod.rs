@@ -5,5 +5,6 @@ mod select;
 
 pub use crate::format::snapshot::{Problem, ProblemKind, Totals};
 pub use record::Snapshot;
+pub(crate) use record::Standing;
 pub(crate) use select::Selector;
 pub use select::SnapshotFilter;

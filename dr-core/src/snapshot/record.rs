@@ -22,6 +22,10 @@ pub struct Snapshot {
     pub finished: Timestamp,
     /// The store's time just before it was committed, in milliseconds since 1970-01-01 UTC.
     pub store_ms: i64,
+    /// Its time as retention sees it, in milliseconds since 1970-01-01 UTC: `time`, where that lies between the store's
+    /// times just before and just after it was committed, else the nearer of these. So no forged clock changes what is
+    /// kept.
+    pub kept_ms: i64,
     /// The host it was made on.
     pub host: String,
     /// What was asked for, as absolute paths.
@@ -40,28 +44,42 @@ pub struct Snapshot {
     pub problems: u64,
     /// It is forgotten, and stays only until it is collected.
     pub forgotten: bool,
+    /// It cannot be forgotten.
+    pub protected: bool,
     pub(crate) root: Stream,
     pub(crate) problem_list: Stream,
 }
 
+/// What the log says of a snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) id: SnapshotId,
+    pub(crate) slot: u64,
+    /// The store's times of the slot before and of its own.
+    pub(crate) store_ms: i64,
+    pub(crate) after_ms: i64,
+    pub(crate) forgotten: bool,
+    pub(crate) protected: bool,
+    /// Its tags, where they were changed.
+    pub(crate) tags: Option<Vec<String>>,
+}
+
 impl Snapshot {
-    pub(crate) fn new(
-        id: SnapshotId,
-        slot: u64,
-        store_ms: i64,
-        forgotten: bool,
-        body: SnapshotBody,
-    ) -> Snapshot {
+    pub(crate) fn new(standing: Standing, body: SnapshotBody) -> Snapshot {
+        let time_ms = i64::try_from(body.time.as_nanoseconds() / 1_000_000).unwrap_or(i64::MAX);
+        let after_ms = standing.after_ms.max(standing.store_ms);
         Snapshot {
-            id,
-            slot,
-            store_ms,
-            forgotten,
+            id: standing.id,
+            slot: standing.slot,
+            store_ms: standing.store_ms,
+            kept_ms: time_ms.clamp(standing.store_ms, after_ms),
+            forgotten: standing.forgotten,
+            protected: standing.protected,
             time: body.time,
             finished: body.finished,
             host: body.host,
             paths: body.paths.iter().map(|path| as_path(path).to_owned()).collect(),
-            tags: body.tags,
+            tags: standing.tags.unwrap_or(body.tags),
             program: body.program,
             parent: body.parent,
             partial: body.partial,

@@ -1,0 +1,90 @@
+//! `ckpt/…`: the log folded up to a slot. Only ever a copy of what the slots say.
+
+use serde::{Deserialize, Serialize};
+
+use super::body;
+use super::log::SnapshotRecord;
+use super::{FormatError, invalid};
+use crate::id::ObjectHash;
+use crate::limits::LIST_BYTES_MAX;
+
+const WHAT: &str = "a checkpoint";
+
+/// The body of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CheckpointBody {
+    /// The last slot that was folded, the BLAKE3 of its raw bytes, and the store's time of it.
+    pub(crate) through: u64,
+    pub(crate) head: ObjectHash,
+    pub(crate) head_ms: i64,
+    /// One more than the newest slot of a commit, condemn, reindex or unforget.
+    pub(crate) changed: u64,
+    /// The hashes of `config` and of the first ring; generation and hash of the ring in force.
+    pub(crate) genesis: Option<(ObjectHash, ObjectHash)>,
+    pub(crate) ring: Option<(u64, ObjectHash)>,
+    /// The snapshots that are not collected, in the order they were committed.
+    pub(crate) snapshots: Vec<CheckpointSnapshot>,
+    /// The live segments in order.
+    pub(crate) segments: Vec<CheckpointSegment>,
+    /// Segments that were replaced and are not condemned, ascending.
+    pub(crate) superseded: Vec<ObjectHash>,
+    /// Condemned packs and segments, ascending.
+    pub(crate) condemned: Vec<ObjectHash>,
+    /// Slot, writer and nonce of the newest entries, in order.
+    pub(crate) attempts: Vec<(u64, [u8; 16], [u8; 16])>,
+    /// The list objects that entries name.
+    pub(crate) lists: Vec<ObjectHash>,
+    /// The checkpoints that entries name.
+    pub(crate) checkpoints: Vec<(u64, ObjectHash)>,
+    /// Slots that were written bad and say nothing.
+    pub(crate) void: Vec<u64>,
+}
+
+/// A snapshot in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CheckpointSnapshot {
+    pub(crate) record: SnapshotRecord,
+    pub(crate) slot: u64,
+    /// The store's times of the slot before, and of its own where that is known.
+    pub(crate) store_ms: i64,
+    pub(crate) next_ms: Option<i64>,
+    /// The slot that forgot it, and the store's time of the slot before that.
+    pub(crate) forgotten: Option<(u64, i64)>,
+    pub(crate) protected: bool,
+    pub(crate) tags: Option<Vec<String>>,
+}
+
+/// A live segment in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CheckpointSegment {
+    /// An object of its own.
+    Object(ObjectHash),
+    /// The sealed bytes, which stand inside of a commit.
+    Inline(Vec<u8>),
+}
+
+impl CheckpointBody {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        body::encode(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointBody, FormatError> {
+        if bytes.len() > LIST_BYTES_MAX {
+            return Err(FormatError::TooLarge { what: WHAT });
+        }
+        let decoded = body::decode::<CheckpointBody>(WHAT, bytes)?;
+        if decoded.read_only {
+            // Whoever does not know all of it folds the slots instead.
+            return Err(FormatError::Unsupported { what: WHAT, version: 1 });
+        }
+        let checkpoint = decoded.value;
+        let is_sorted = checkpoint.snapshots.is_sorted_by(|a, b| a.slot < b.slot)
+            && checkpoint.attempts.is_sorted_by(|a, b| a.0 < b.0)
+            && checkpoint.superseded.is_sorted_by(|a, b| a < b)
+            && checkpoint.condemned.is_sorted_by(|a, b| a < b);
+        let is_past = checkpoint.snapshots.iter().all(|snapshot| snapshot.slot <= checkpoint.through)
+            && checkpoint.attempts.iter().all(|attempt| attempt.0 <= checkpoint.through)
+            && checkpoint.changed <= checkpoint.through.saturating_add(1);
+        if is_sorted && is_past { Ok(checkpoint) } else { Err(invalid(WHAT, "its parts are not in order")) }
+    }
+}
