@@ -259,7 +259,7 @@ pub fn fold(entries: &[Vec<u8>], lists: &dyn Fn(&ObjectHash) -> Result<Vec<Objec
     for entry in entries.iter().filter_map(|bytes| LogEntry::decode(bytes).ok()) {
         log.fold.apply(&entry, &mut |list| lists(list))?;
     }
-    let mut condemned: Vec<ObjectHash> = log.fold.condemned().iter().copied().collect();
+    let mut condemned: Vec<ObjectHash> = log.fold.condemned().keys().copied().collect();
     condemned.sort_unstable();
     Ok(Folded {
         next: log.fold.next,

@@ -47,6 +47,7 @@ mod chunker;
 mod crypto;
 mod entropy;
 mod error;
+mod forget;
 mod format;
 mod frame;
 mod id;
@@ -58,6 +59,7 @@ mod limits;
 mod log;
 mod observer;
 mod pack;
+mod prune;
 mod repository;
 mod restore;
 mod snapshot;
@@ -75,12 +77,17 @@ pub use check::{CheckOptions, CheckReport, Finding, scrub};
 pub use crypto::{Credentials, KdfStrength};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, ErrorKind, Result};
+pub use forget::{ForgetGroup, ForgetOptions, TagChange};
 pub use frame::Compression;
 pub use id::{ChunkId, ObjectHash, SnapshotId};
 pub use observer::{Change, Context, Event, Observer, RecordingObserver};
+pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repository::{CreateOptions, Repository, RepositoryOptions, Stats, Visit};
 pub use restore::{RestoreOptions, RestoreReport};
-pub use snapshot::{Problem, ProblemKind, Snapshot, SnapshotFilter, Totals};
+pub use snapshot::{
+    Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,
+    Totals, Unit,
+};
 pub use source::{LocalTree, LocalTreeOptions, Source, SourceDirectory, SourceFile, SourceItem};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};

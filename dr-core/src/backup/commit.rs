@@ -1,31 +1,27 @@
 //! Makes a backup's work count: index segments, then lists, then one entry of the log.
 
-use dr_store::PutMode;
-
+use super::rescue::rescue;
 use super::scan::Tally;
 use super::storer::{Scratch, Storer};
 use crate::crypto::seal_object;
 use crate::entropy::random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::body;
-use crate::format::envelope::ObjectType;
-use crate::format::log::{Commit, Event, HashList, SnapshotPlace, SnapshotRecord, encode_list};
-use crate::format::names;
+use crate::format::envelope::{ObjectType, PackClass};
+use crate::format::log::{Commit, Event, SnapshotPlace, SnapshotRecord};
 use crate::format::snapshot::SnapshotBody;
 use crate::id::{ObjectHash, SnapshotId};
-use crate::index::{seal_segment, segment_of_packs};
+use crate::index::segment_of_packs;
 use crate::limits::SNAPSHOT_BYTES_MAX;
-use crate::log::{Log, Refusal, append};
-use crate::observer::lock;
+use crate::log::{Log, Refusal};
+use crate::repository::NewSegment;
 use crate::snapshot::Problem;
 use crate::tree::{Stream, store_bytes};
 
-/// Sealed segments up to this length stand in the log's entry itself.
-const INLINE_SEGMENT_BYTES_MAX: usize = 16 << 10;
 /// Snapshots' bodies up to this length stand in the log's entry itself.
 const INLINE_BODY_BYTES_MAX: usize = 8 << 10;
-/// Lists of hashes up to this length stand in the log's entry itself.
-const INLINE_HASHES_MAX: usize = 256;
+/// How often what is being collected is stored again before the backup is made anew.
+const RESCUES_MAX: usize = 5;
 /// A tree chunk of a snapshot's body, or of its problems.
 const BODY_CHUNK_BYTES: usize = 256 << 10;
 const PROBLEMS_BYTES_MAX: usize = 256 << 10;
@@ -44,15 +40,15 @@ pub(crate) enum Committed {
 /// The segments of this backup: what was written, and what a commit still has to name.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
-    objects: Vec<ObjectHash>,
-    inline: Vec<Vec<u8>>,
+    pub(super) objects: Vec<ObjectHash>,
+    pub(super) inline: Vec<Vec<u8>>,
     /// Objects named by an entry already.
-    named: usize,
+    pub(super) named: usize,
 }
 
 impl Segments {
     /// Writes segments for the packs that none lists yet.
-    fn write(&mut self, storer: &Storer<'_>) -> Result<()> {
+    pub(super) fn write(&mut self, storer: &Storer<'_>) -> Result<()> {
         let packs = storer.take_unlisted();
         let mut batch = Vec::new();
         let mut chunks = 0;
@@ -68,18 +64,10 @@ impl Segments {
     }
 
     fn write_one(&mut self, storer: &Storer<'_>, packs: &[crate::pack::PackEntry]) -> Result<()> {
-        let repository = storer.repository;
-        let (sealed, table) = seal_segment(&repository.ring, &segment_of_packs(packs), &*repository.entropy)?;
-        let hash = ObjectHash::of_parts([sealed.as_slice()]);
-        if let Some(cache) = &repository.cache {
-            cache.keep_table(&hash, &table);
+        match storer.repository.put_segment(&segment_of_packs(packs), self.inline.is_empty())? {
+            NewSegment::Inline(sealed) => self.inline.push(sealed),
+            NewSegment::Object(hash) => self.objects.push(hash),
         }
-        if sealed.len() <= INLINE_SEGMENT_BYTES_MAX && self.inline.is_empty() {
-            self.inline.push(sealed);
-            return Ok(());
-        }
-        repository.store.put(&names::hashed(names::INDEX, &hash), sealed.into(), PutMode::Create)?;
-        self.objects.push(hash);
         Ok(())
     }
 }
@@ -125,9 +113,23 @@ pub(crate) fn commit(
         storer.flush(scratch)?;
         SnapshotPlace::Stream(stream)
     };
+    let mut streams = vec![(PackClass::Tree, body.problem_list.clone())];
+    if let SnapshotPlace::Stream(stream) = &place {
+        streams.push((PackClass::Tree, stream.clone()));
+    }
     let record = SnapshotRecord { id, partial: body.partial, body: place };
-    let refused = append_commit(storer, segments, Some(record), reused)?;
-    Ok(if refused { Committed::Refused } else { Committed::Snapshot(id) })
+    if append_commit(storer, segments, Some(record.clone()), reused)? {
+        return Ok(Committed::Snapshot(id));
+    }
+    for _ in 0..RESCUES_MAX {
+        if !rescue(storer, segments, &body.root, &streams)? {
+            break;
+        }
+        if append_commit(storer, segments, Some(record.clone()), Vec::new())? {
+            return Ok(Committed::Snapshot(id));
+        }
+    }
+    Ok(Committed::Refused)
 }
 
 /// The list of problems in chunks of bounded length.
@@ -161,7 +163,7 @@ pub(crate) fn totals(storer: &Storer<'_>, tally: &Tally) -> crate::snapshot::Tot
     totals
 }
 
-/// Appends the entry; says whether the rules refused it.
+/// Appends the entry; false where the rules refuse it.
 fn append_commit(
     storer: &Storer<'_>,
     segments: &mut Segments,
@@ -173,15 +175,15 @@ fn append_commit(
     let unnamed = segments.objects[segments.named..].to_vec();
     let inline = segments.inline.clone();
     if snapshot.is_none() && unnamed.is_empty() && inline.is_empty() {
-        return Ok(false);
+        return Ok(true);
     }
     let (own, dedup) = (storer.own_packs(), storer.dedup_packs());
     let event = Commit {
         snapshot,
         segments: unnamed,
         inline_segments: inline,
-        own_packs: put_list(storer, &own)?,
-        dedup_packs: put_list(storer, &dedup)?,
+        own_packs: repository.put_list(&own)?,
+        dedup_packs: repository.put_list(&dedup)?,
         reused,
     };
     let mut own_objects = own;
@@ -193,42 +195,17 @@ fn append_commit(
             .map_err(|refused| refuse(refused, &mut refusal))?;
         Ok(Event::Commit(event.clone()))
     };
-    let mut log = lock(&repository.log);
-    let appended = append(
-        &mut log,
-        &*repository.store,
-        &repository.ring,
-        &*repository.entropy,
-        repository.writer,
-        &mut validate,
-    );
+    let appended = repository.append(&mut validate);
     if refusal.is_some() {
-        return Ok(true);
+        return Ok(false);
     }
     appended?;
-    if let Some(seen) = &repository.seen {
-        // The entry is in the log whatever this machine's disk says; the next opening remembers it.
-        let _ = seen.remember(&log);
-    }
-    drop(log);
     segments.named = segments.objects.len();
     segments.inline.clear();
-    Ok(false)
+    Ok(true)
 }
 
 fn refuse(refused: Refusal, noted: &mut Option<Refusal>) -> Error {
     *noted = Some(refused);
     Error::new(ErrorKind::Internal, "the commit is not valid on the newest state")
-}
-
-/// Hashes as an entry names them: themselves, or a list object, which is durable before the entry.
-fn put_list(storer: &Storer<'_>, hashes: &[ObjectHash]) -> Result<HashList> {
-    if hashes.len() <= INLINE_HASHES_MAX {
-        return Ok(HashList::Inline(hashes.to_vec()));
-    }
-    let repository = storer.repository;
-    let header = repository.ring.header(ObjectType::List);
-    let kek = repository.ring.kek(&header)?;
-    let sealed = seal_object(&kek, header, 0, &encode_list(hashes), &*repository.entropy)?;
-    crate::repository::put_hashed(&*repository.store, names::LIST, sealed).map(HashList::List)
 }

@@ -6,6 +6,7 @@ mod options;
 mod parent;
 mod queue;
 mod report;
+mod rescue;
 mod scan;
 mod segment;
 mod storer;
@@ -89,13 +90,13 @@ impl Inner {
         ctx: Context<'_>,
     ) -> Result<Option<BackupReport>> {
         let started = options.time.unwrap_or_else(|| self.clock.now());
-        let log = self.synchronise()?;
+        let (log, index) = self.current()?;
         if !options.dry_run {
             self.prepare_to_write(&log)?;
         }
-        let index = self.index(&log)?;
         let paths = source.paths();
-        let parents = Parents::find(self, &log, ChunkReader::new(self, index.clone()), options, &paths)?;
+        let parents =
+            Parents::find(self, &log, ChunkReader::new(self, &log, index.clone()), options, &paths)?;
         let storer = Storer::new(self, index, options, ctx)?;
         let mut run = Run::new(&storer, started, paths, &parents)?;
         let outcome = workers::with_workers(&storer, || {

@@ -249,6 +249,21 @@ impl<'a> Storer<'a> {
         names
     }
 
+    /// Takes packs in that something else stored, and puts what the snapshot rests on in the place of what it rested on.
+    pub(crate) fn replace_packs(
+        &self,
+        stored: Vec<PackEntry>,
+        is_gone: &dyn Fn(&ObjectHash) -> bool,
+        dedup: HashSet<ObjectHash>,
+    ) {
+        let mut finished = lock(&self.finished);
+        finished.names.retain(|name| !is_gone(name));
+        finished.unlisted.retain(|pack| !is_gone(&pack.hash));
+        finished.names.extend(stored.iter().map(|pack| pack.hash));
+        finished.unlisted.extend(stored);
+        *lock(&self.dedup_packs) = dedup;
+    }
+
     /// The packs that chunks were found in, sorted.
     pub(crate) fn dedup_packs(&self) -> Vec<ObjectHash> {
         let mut packs: Vec<ObjectHash> = lock(&self.dedup_packs).iter().copied().collect();

@@ -53,16 +53,15 @@ impl Inner {
     ) -> Result<Option<BackupReport>> {
         let components = split_name(&input.name)?;
         let started = options.time.unwrap_or_else(|| self.clock.now());
-        let log = self.synchronise()?;
+        let (log, index) = self.current()?;
         if !options.dry_run {
             self.prepare_to_write(&log)?;
         }
-        let index = self.index(&log)?;
         let path = PathBuf::from(format!("/{}", components.join("/")));
         let parents = Parents::find(
             self,
             &log,
-            ChunkReader::new(self, index.clone()),
+            ChunkReader::new(self, &log, index.clone()),
             options,
             std::slice::from_ref(&path),
         )?;

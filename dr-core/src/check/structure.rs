@@ -121,7 +121,7 @@ pub(super) fn check_packs(
     }
     for (hash, (class, bytes)) in &stored {
         if !listed.contains(hash) {
-            let condemned = log.fold.condemned().contains(hash);
+            let condemned = log.fold.condemned().contains_key(hash);
             let why = if condemned {
                 "may be deleted"
             } else {
@@ -199,7 +199,7 @@ pub(super) fn check_snapshots(
     ctx: Context<'_>,
 ) -> Result<u64> {
     let mut walk = Walk {
-        reader: ChunkReader::new(repository, index.clone()),
+        reader: ChunkReader::new(repository, log, index.clone()),
         stored,
         findings,
         ctx,
@@ -207,7 +207,7 @@ pub(super) fn check_snapshots(
         what: String::new(),
         outage: Cell::new(false),
     };
-    let mut bodies = Some(ChunkReader::new(repository, index.clone()));
+    let mut bodies = Some(ChunkReader::new(repository, log, index.clone()));
     let mut count = 0;
     for state in log.fold.uncollected_snapshots() {
         ctx.cancel.check()?;

@@ -28,8 +28,10 @@ pub(crate) struct CheckpointBody {
     pub(crate) segments: Vec<CheckpointSegment>,
     /// Segments that were replaced and are not condemned, ascending.
     pub(crate) superseded: Vec<ObjectHash>,
-    /// Condemned packs and segments, ascending.
-    pub(crate) condemned: Vec<ObjectHash>,
+    /// Condemned packs and segments, ascending, and the slots that condemned them.
+    pub(crate) condemned: Vec<(ObjectHash, u64)>,
+    /// The newest slot with which chunks were lost.
+    pub(crate) lossy: Option<u64>,
     /// Slot, writer and nonce of the newest entries, in order.
     pub(crate) attempts: Vec<(u64, [u8; 16], [u8; 16])>,
     /// The list objects that entries name.
@@ -48,8 +50,8 @@ pub(crate) struct CheckpointSnapshot {
     /// The store's times of the slot before, and of its own where that is known.
     pub(crate) store_ms: i64,
     pub(crate) next_ms: Option<i64>,
-    /// The slot that forgot it, and the store's time of the slot before that.
-    pub(crate) forgotten: Option<(u64, i64)>,
+    /// The slot that forgot it.
+    pub(crate) forgotten: Option<u64>,
     pub(crate) protected: bool,
     pub(crate) tags: Option<Vec<String>>,
 }
@@ -81,7 +83,7 @@ impl CheckpointBody {
         let is_sorted = checkpoint.snapshots.is_sorted_by(|a, b| a.slot < b.slot)
             && checkpoint.attempts.is_sorted_by(|a, b| a.0 < b.0)
             && checkpoint.superseded.is_sorted_by(|a, b| a < b)
-            && checkpoint.condemned.is_sorted_by(|a, b| a < b);
+            && checkpoint.condemned.is_sorted_by(|a, b| a.0 < b.0);
         let is_past = checkpoint.snapshots.iter().all(|snapshot| snapshot.slot <= checkpoint.through)
             && checkpoint.attempts.iter().all(|attempt| attempt.0 <= checkpoint.through)
             && checkpoint.changed <= checkpoint.through.saturating_add(1);

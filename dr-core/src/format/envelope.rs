@@ -65,7 +65,7 @@ impl PackClass {
 }
 
 /// The plain header of a sealed object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Header {
     pub(crate) object: ObjectType,
     /// 0: the object's key comes from the epoch's key-encryption key.

@@ -118,6 +118,9 @@ pub(crate) struct Condemn {
     pub(crate) packs: HashList,
     pub(crate) segments: HashList,
     pub(crate) snapshots: Vec<SnapshotId>,
+    /// Chunks that snapshots need are lost with these packs: what an earlier snapshot has must not be taken over without
+    /// looking.
+    pub(crate) lossy: bool,
 }
 
 /// Segments that replace others.

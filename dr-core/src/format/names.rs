@@ -27,6 +27,12 @@ pub(crate) fn pack(class: PackClass, hash: &ObjectHash) -> Name {
     name(format!("{}/{:02x}/{hash}", class.folder(), hash.as_bytes()[0]))
 }
 
+/// A probe of the store.
+pub(crate) fn probe(nonce: &[u8; 16]) -> Name {
+    let digits: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+    name(format!("{PROBE}/{digits}"))
+}
+
 /// Slot `n` of the log: sixteen hexadecimal digits of 2^64-1-n, the last three after a slash.
 pub(crate) fn slot(slot: u64) -> Name {
     let digits = format!("{:016x}", !slot);

@@ -7,7 +7,7 @@ mod mapped;
 mod segment;
 mod table;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub(crate) use segment::{open_segment, seal_segment, segment_of_packs};
@@ -37,16 +37,19 @@ pub(crate) struct Location {
     pub(crate) bytes: u32,
 }
 
+/// Packs and segments that may be deleted, and the slots of the log that condemned them.
+pub(crate) type Condemned = HashMap<ObjectHash, u64>;
+
 /// All live segments, earliest commit first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
     tables: Vec<Arc<Table>>,
-    condemned: Arc<HashSet<ObjectHash>>,
+    condemned: Arc<Condemned>,
     is_whole: bool,
 }
 
 impl Index {
-    pub(crate) fn new(tables: Vec<Arc<Table>>, condemned: Arc<HashSet<ObjectHash>>) -> Index {
+    pub(crate) fn new(tables: Vec<Arc<Table>>, condemned: Arc<Condemned>) -> Index {
         Index { tables, condemned, is_whole: true }
     }
 
@@ -61,6 +64,11 @@ impl Index {
         self.is_whole
     }
 
+    /// Packs and segments that may be deleted.
+    pub(crate) fn condemned(&self) -> &Condemned {
+        &self.condemned
+    }
+
     pub(crate) fn tables(&self) -> &[Arc<Table>] {
         &self.tables
     }
@@ -71,7 +79,7 @@ impl Index {
         self.tables
             .iter()
             .flat_map(move |table| table.lookup(id))
-            .filter(|location| self.condemned.is_empty() || !self.condemned.contains(&location.pack.hash))
+            .filter(|location| self.condemned.is_empty() || !self.condemned.contains_key(&location.pack.hash))
     }
 
     /// The pack that holds the chunk, if any: what a backup asks before it stores one.
@@ -79,7 +87,7 @@ impl Index {
         self.tables
             .iter()
             .flat_map(|table| table.packs_of(id))
-            .find(|pack| self.condemned.is_empty() || !self.condemned.contains(pack))
+            .find(|pack| self.condemned.is_empty() || !self.condemned.contains_key(pack))
     }
 
     /// How many chunks the segments list, copies counted each time.
@@ -93,7 +101,7 @@ impl Index {
         self.tables
             .iter()
             .flat_map(|table| table.packs().iter().cloned())
-            .filter(|pack| !self.condemned.contains(&pack.hash) && seen.insert(pack.hash))
+            .filter(|pack| !self.condemned.contains_key(&pack.hash) && seen.insert(pack.hash))
             .collect()
     }
 }

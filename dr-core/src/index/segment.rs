@@ -17,12 +17,13 @@ pub(crate) fn segment_of_packs(packs: &[PackEntry]) -> Segment {
         let (number, header) = (segment.packs.len() as u32, segment.headers.len() as u32);
         segment.packs.push(SegmentPack { class: pack.class, hash: pack.hash, bytes: pack.bytes });
         segment.headers.push(pack.header.clone());
+        segment.headers.extend(pack.foreign.iter().cloned());
         for frame in &pack.frames {
             let place = segment.frames.len() as u32;
             segment.frames.push(FrameRecord {
                 pack: number,
                 offset: frame.offset,
-                header,
+                header: header + frame.header,
                 shape: frame.shape,
             });
             let mut offset = 0;
@@ -148,6 +149,7 @@ mod tests {
     fn packs(ring: &KeyRing, chunks: u32) -> Vec<PackEntry> {
         let frames = (0..chunks.div_ceil(10))
             .map(|number| PackFrame {
+                header: 0,
                 offset: 98 + number * 100,
                 shape: FrameShape { number, raw_bytes: 100, stored_bytes: 80, codec: Codec::Zstd },
                 chunks: (0..10)
@@ -168,6 +170,7 @@ mod tests {
             hash: ObjectHash::from_bytes([5; 32]),
             bytes: 1 << 20,
             header,
+            foreign: vec![],
             frames,
         }]
     }

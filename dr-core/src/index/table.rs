@@ -238,21 +238,42 @@ impl Table {
     }
 
     fn find<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = ChunkRecord> + 'a {
+        self.ordinals(id).filter_map(|ordinal| self.record(ordinal))
+    }
+
+    /// The numbers of the records of a chunk.
+    pub(crate) fn ordinals(&self, id: &ChunkId) -> Range<usize> {
         let range = if self.may_hold(id) { self.candidates(id) } else { 0..0 };
-        let records = self.bytes[self.chunks.clone()]
-            .get(range.start * CHUNK_RECORD_BYTES..range.end * CHUNK_RECORD_BYTES)
-            .unwrap_or_default();
-        let count = records.len() / CHUNK_RECORD_BYTES;
-        let id_of = |number: usize| &records[number * CHUNK_RECORD_BYTES..][..32];
-        let (mut low, mut high) = (0, count);
+        let records = &self.bytes[self.chunks.clone()];
+        let id_of =
+            |number: usize| records.get(number * CHUNK_RECORD_BYTES..).and_then(|rest| rest.get(..32));
+        let (mut low, mut high) = (range.start, range.end);
         while low < high {
             let middle = usize::midpoint(low, high);
-            if id_of(middle) < &id.as_bytes()[..] { low = middle + 1 } else { high = middle }
+            if id_of(middle) < Some(&id.as_bytes()[..]) { low = middle + 1 } else { high = middle }
         }
-        records[low * CHUNK_RECORD_BYTES..]
-            .chunks_exact(CHUNK_RECORD_BYTES)
-            .take_while(|record| record[..32] == id.as_bytes()[..])
-            .filter_map(|record| ChunkRecord::decode(record).ok())
+        let same = (low..range.end).take_while(|number| id_of(*number) == Some(&id.as_bytes()[..])).count();
+        low..low + same
+    }
+
+    /// The record of a number below `chunks`.
+    pub(crate) fn record(&self, ordinal: usize) -> Option<ChunkRecord> {
+        let start = ordinal.checked_mul(CHUNK_RECORD_BYTES)?;
+        let record = self.bytes[self.chunks.clone()].get(start..start + CHUNK_RECORD_BYTES)?;
+        ChunkRecord::decode(record).ok()
+    }
+
+    /// How many frames the table lists.
+    pub(crate) fn frames(&self) -> usize {
+        self.frames.len() / FRAME_RECORD_BYTES
+    }
+
+    /// Whether the table is what was written, byte by byte. Opening compares only small tables; whoever deletes by what a
+    /// table says must know.
+    pub(crate) fn is_intact(&self) -> bool {
+        let found =
+            blake3::Hasher::new().update(&self.bytes[..32]).update(&self.bytes[HEAD_BYTES..]).finalize();
+        found.as_bytes()[..] == self.bytes[32..HEAD_BYTES]
     }
 
     fn may_hold(&self, id: &ChunkId) -> bool {
@@ -277,7 +298,8 @@ impl Table {
         start..end.max(start).min(self.chunks())
     }
 
-    fn frame(&self, number: u32) -> Option<FrameRecord> {
+    /// The frame record of a number below `frames`.
+    pub(crate) fn frame(&self, number: u32) -> Option<FrameRecord> {
         let start = (number as usize).checked_mul(FRAME_RECORD_BYTES)?;
         let record = self.bytes[self.frames.clone()].get(start..start + FRAME_RECORD_BYTES)?;
         FrameRecord::decode(record).ok()

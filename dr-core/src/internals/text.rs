@@ -123,6 +123,7 @@ impl Text {
                 self.list("condemn.packs", &event.packs);
                 self.list("condemn.segments", &event.segments);
                 self.put("condemn.snapshots", join(&event.snapshots));
+                self.put("condemn.lossy", event.lossy);
             }
             Event::Reindex(event) => {
                 self.put("reindex.inputs", join(&event.inputs));

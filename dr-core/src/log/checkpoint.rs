@@ -18,7 +18,8 @@ impl Log {
         let fold = &self.fold;
         let mut superseded: Vec<ObjectHash> = fold.superseded.iter().copied().collect();
         superseded.sort_unstable();
-        let mut condemned: Vec<ObjectHash> = fold.condemned.iter().copied().collect();
+        let mut condemned: Vec<(ObjectHash, u64)> =
+            fold.condemned.iter().map(|(hash, when)| (*hash, *when)).collect();
         condemned.sort_unstable();
         Some(CheckpointBody {
             through,
@@ -31,6 +32,7 @@ impl Log {
             segments: fold.segments().iter().map(segment_to_checkpoint).collect(),
             superseded,
             condemned,
+            lossy: fold.lossy,
             attempts: fold
                 .attempts_by_slot
                 .iter()
@@ -52,6 +54,7 @@ impl Log {
             checkpoints: body.checkpoints,
             superseded: body.superseded.into_iter().collect(),
             condemned: Arc::new(body.condemned.into_iter().collect()),
+            lossy: body.lossy,
             lists: body.lists,
             ..Fold::default()
         };
@@ -83,10 +86,7 @@ impl Log {
             fold.attempts_by_slot.insert(slot, (writer, nonce));
         }
         let void = |slot| DamagedSlot { slot, why: "it was written bad".to_owned(), void: true };
-        let mut log = Log { fold, head: body.head, head_ms: body.head_ms, ..Log::default() };
-        log.damaged = body.void.into_iter().map(void).collect();
-        log.note_hash(body.through, body.head);
-        log
+        Log::at(fold, body.head, body.head_ms, body.void.into_iter().map(void).collect())
     }
 }
 

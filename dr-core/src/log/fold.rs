@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::format::log::{Commit, Condemn, Event, HashList, LogEntry, Reindex, SnapshotRecord, Tag};
 use crate::id::{ObjectHash, SnapshotId};
+use crate::index::Condemned;
 
 /// Gives the hashes in a list object.
 pub(crate) type ReadList<'a> = dyn FnMut(&ObjectHash) -> Result<Vec<ObjectHash>> + 'a;
@@ -38,8 +39,8 @@ pub(crate) struct SnapshotState {
     pub(crate) store_ms: i64,
     /// The store's time of its own slot, as the entry behind it recorded it.
     pub(crate) next_ms: Option<i64>,
-    /// The slot that forgot it last, and the store's time of the slot before that, if it is forgotten.
-    pub(crate) forgotten: Option<(u64, i64)>,
+    /// The slot that forgot it, if it is forgotten.
+    pub(crate) forgotten: Option<u64>,
     /// It cannot be forgotten.
     pub(crate) protected: bool,
     /// The tags that it bears now, where they were changed.
@@ -90,7 +91,9 @@ pub(crate) struct Fold {
     pub(super) live: HashSet<ObjectHash>,
     /// Segments that were replaced and are not condemned yet.
     pub(super) superseded: HashSet<ObjectHash>,
-    pub(super) condemned: Arc<HashSet<ObjectHash>>,
+    pub(super) condemned: Arc<Condemned>,
+    /// The newest slot with which chunks were lost that snapshots need.
+    pub(crate) lossy: Option<u64>,
     pub(super) attempts: HashMap<Attempt, u64>,
     pub(super) attempts_by_slot: BTreeMap<u64, Attempt>,
     /// The hash of `config` and of the ring that slot 0 names, and of the ring in force.
@@ -137,7 +140,7 @@ impl Fold {
             Event::Commit(commit) => self.apply_commit(entry, commit),
             Event::Forget(event) => self.each(&event.snapshots, |state| {
                 if !state.protected {
-                    state.forgotten.get_or_insert((entry.slot, entry.previous_ms));
+                    state.forgotten.get_or_insert(entry.slot);
                 }
             }),
             Event::Unforget(event) => self.each(&event.snapshots, |state| state.forgotten = None),
@@ -148,7 +151,7 @@ impl Fold {
             Event::Tag(Tag { snapshots, tags }) => {
                 self.each(snapshots, |state| state.tags = Some(tags.clone()));
             }
-            Event::Condemn(condemn) => self.apply_condemn(condemn, condemned),
+            Event::Condemn(condemn) => self.apply_condemn(entry, condemn, condemned),
             Event::Reindex(reindex) => self.apply_reindex(reindex),
             Event::Checkpoint(checkpoint) => {
                 self.checkpoints.push((checkpoint.through, checkpoint.object));
@@ -223,16 +226,22 @@ impl Fold {
     fn is_new(&self, segment: &ObjectHash) -> bool {
         !self.live.contains(segment)
             && !self.superseded.contains(segment)
-            && !self.condemned.contains(segment)
+            && !self.condemned.contains_key(segment)
     }
 
-    fn apply_condemn(&mut self, condemn: &Condemn, names: Vec<ObjectHash>) {
+    fn apply_condemn(&mut self, entry: &LogEntry, condemn: &Condemn, names: Vec<ObjectHash>) {
         self.note_lists([&condemn.packs, &condemn.segments]);
-        Arc::make_mut(&mut self.condemned).extend(names);
+        if condemn.lossy {
+            self.lossy = Some(entry.slot);
+        }
+        let all = Arc::make_mut(&mut self.condemned);
+        for name in names {
+            all.entry(name).or_insert(entry.slot);
+        }
         let condemned = self.condemned.clone();
-        self.segments.retain(|segment| !condemned.contains(segment.hash()));
-        self.live.retain(|segment| !condemned.contains(segment));
-        self.superseded.retain(|segment| !condemned.contains(segment));
+        self.segments.retain(|segment| !condemned.contains_key(segment.hash()));
+        self.live.retain(|segment| !condemned.contains_key(segment));
+        self.superseded.retain(|segment| !condemned.contains_key(segment));
         for snapshot in &condemn.snapshots {
             if let Some(state) = self.snapshots.remove(snapshot) {
                 self.by_slot.remove(&state.slot);
@@ -298,7 +307,7 @@ impl Fold {
         reused: &[SnapshotId],
     ) -> std::result::Result<(), Refusal> {
         let condemned = |hashes: &[ObjectHash]| -> Vec<ObjectHash> {
-            hashes.iter().filter(|hash| self.condemned.contains(*hash)).copied().collect()
+            hashes.iter().filter(|hash| self.condemned.contains_key(*hash)).copied().collect()
         };
         let refused = condemned(own);
         if !refused.is_empty() {
@@ -374,7 +383,7 @@ impl Fold {
     }
 
     /// Packs and segments that may be deleted.
-    pub(crate) fn condemned(&self) -> &Arc<HashSet<ObjectHash>> {
+    pub(crate) fn condemned(&self) -> &Arc<Condemned> {
         &self.condemned
     }
 

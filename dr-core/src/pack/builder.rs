@@ -14,7 +14,7 @@ use crate::format::pack::{
 use crate::format::padding;
 use crate::frame::Frame;
 use crate::id::{ChunkId, ObjectHash};
-use crate::limits::PACK_CHUNKS_MAX;
+use crate::limits::{PACK_CHUNKS_MAX, PACK_FOREIGN_HEADERS_MAX};
 
 /// A pack is closed when its frames take this many bytes.
 const PACK_TARGET_BYTES: usize = 32 << 20;
@@ -27,18 +27,39 @@ pub(crate) enum Verify {
     Nothing,
 }
 
+/// A frame that goes into another pack as it is.
+#[derive(Debug)]
+pub(crate) struct CopiedFrame {
+    /// What it was sealed under.
+    pub(crate) header: Header,
+    pub(crate) shape: FrameShape,
+    pub(crate) sealed: Vec<u8>,
+    pub(crate) chunks: Vec<(ChunkId, u32)>,
+}
+
 /// A pack that is being filled.
 #[derive(Debug)]
 pub(crate) struct PackBuilder {
     class: PackClass,
     frames: Vec<Frame>,
+    /// Frames of other packs, which stand behind its own.
+    copies: Vec<CopiedFrame>,
+    /// What those were sealed under.
+    foreign: Vec<Header>,
     bytes: usize,
     chunks: usize,
 }
 
 impl PackBuilder {
     pub(crate) fn new(class: PackClass) -> PackBuilder {
-        PackBuilder { class, frames: Vec::new(), bytes: 0, chunks: 0 }
+        PackBuilder {
+            class,
+            frames: Vec::new(),
+            copies: Vec::new(),
+            foreign: Vec::new(),
+            bytes: 0,
+            chunks: 0,
+        }
     }
 
     /// Whether `frame` must go into another pack.
@@ -52,8 +73,25 @@ impl PackBuilder {
         self.frames.push(frame);
     }
 
+    /// Whether a frame of another pack fits in.
+    pub(crate) fn has_room_for(&self, copy: &CopiedFrame) -> bool {
+        self.bytes < PACK_TARGET_BYTES
+            && self.chunks + copy.chunks.len() <= PACK_CHUNKS_MAX as usize
+            && (self.foreign.contains(&copy.header) || self.foreign.len() < PACK_FOREIGN_HEADERS_MAX)
+    }
+
+    /// Adds a frame of another pack as it is.
+    pub(crate) fn add_copy(&mut self, copy: CopiedFrame) {
+        self.bytes += copy.sealed.len();
+        self.chunks += copy.chunks.len();
+        if !self.foreign.contains(&copy.header) {
+            self.foreign.push(copy.header.clone());
+        }
+        self.copies.push(copy);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.frames.is_empty() && self.copies.is_empty()
     }
 
     /// Takes the other pack's frames, as far as they fit; gives back the rest.
@@ -65,6 +103,9 @@ impl PackBuilder {
             } else {
                 self.add(frame)
             }
+        }
+        for copy in other.copies {
+            if self.has_room_for(&copy) { self.add_copy(copy) } else { rest.add_copy(copy) }
         }
         (!rest.is_empty()).then_some(rest)
     }
@@ -85,6 +126,9 @@ impl PackBuilder {
                 hasher.update(&frame.raw_bytes.to_le_bytes());
                 hasher.update(&[frame.codec as u8]);
             }
+            for copy in &self.copies {
+                hasher.update(blake3::hash(&copy.sealed).as_bytes());
+            }
         });
         randomness.zeroize();
         let plain_header = header.encode();
@@ -97,6 +141,7 @@ impl PackBuilder {
             hash: ObjectHash::from_bytes([0; 32]),
             bytes: 0,
             header,
+            foreign: self.foreign.clone(),
             frames: vec![],
         };
         let mut offset = frames_start;
@@ -105,8 +150,26 @@ impl PackBuilder {
             let place = u32::try_from(offset)
                 .map_err(|_| Error::new(ErrorKind::Internal, "a pack has grown beyond 4 GiB"))?;
             offset += sealed.bytes.len();
-            entry.frames.push(PackFrame { offset: place, shape: sealed.shape, chunks: sealed.chunks });
+            entry.frames.push(PackFrame {
+                header: 0,
+                offset: place,
+                shape: sealed.shape,
+                chunks: sealed.chunks,
+            });
             parts.push(Bytes::from(sealed.bytes));
+        }
+        for copy in std::mem::take(&mut self.copies) {
+            let place = u32::try_from(offset)
+                .map_err(|_| Error::new(ErrorKind::Internal, "a pack has grown beyond 4 GiB"))?;
+            offset += copy.sealed.len();
+            let number = self.foreign.iter().position(|header| *header == copy.header).unwrap_or_default();
+            entry.frames.push(PackFrame {
+                header: number as u32 + 1,
+                offset: place,
+                shape: copy.shape,
+                chunks: copy.chunks,
+            });
+            parts.push(Bytes::from(copy.sealed));
         }
         parts.push(Bytes::from(seal_tail(&key, frames_start, offset, &entry)));
         parts.iter().for_each(|part| {
@@ -156,11 +219,15 @@ fn seal_frame(
 /// Padding, sealed footer and sealed trailer.
 fn seal_tail(key: &ObjectKey, frames_start: usize, frames_end: usize, entry: &PackEntry) -> Vec<u8> {
     let footer = Footer {
-        foreign: Vec::new(),
+        foreign: entry.foreign.clone(),
         frames: entry
             .frames
             .iter()
-            .map(|frame| FooterFrame { header: 0, shape: frame.shape, chunks: frame.chunks.clone() })
+            .map(|frame| FooterFrame {
+                header: frame.header,
+                shape: frame.shape,
+                chunks: frame.chunks.clone(),
+            })
             .collect(),
     };
     debug_assert!(frames_start <= frames_end);
@@ -199,12 +266,16 @@ pub(crate) struct PackEntry {
     pub(crate) hash: ObjectHash,
     pub(crate) bytes: u64,
     pub(crate) header: Header,
+    /// The headers of the packs that frames were copied from.
+    pub(crate) foreign: Vec<Header>,
     pub(crate) frames: Vec<PackFrame>,
 }
 
 /// A frame of a stored pack, and the chunks in it in order.
 #[derive(Debug, Clone)]
 pub(crate) struct PackFrame {
+    /// 0: sealed under the pack's own header; `n`: under `foreign[n - 1]`.
+    pub(crate) header: u32,
     pub(crate) offset: u32,
     pub(crate) shape: FrameShape,
     pub(crate) chunks: Vec<(ChunkId, u32)>,

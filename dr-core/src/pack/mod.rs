@@ -3,5 +3,5 @@
 pub(crate) mod builder;
 mod reader;
 
-pub(crate) use builder::{PackBuilder, PackEntry, Verify};
+pub(crate) use builder::{CopiedFrame, PackBuilder, PackEntry, Verify};
 pub(crate) use reader::{open_frame, open_pack, split_frame};

@@ -41,8 +41,6 @@ pub(crate) struct OpenedPack {
     pub(crate) entry: PackEntry,
     /// The keys of the frames: of this pack, then of the packs that frames were copied from.
     keys: Vec<ObjectKey>,
-    /// Which key each frame is sealed under.
-    key_of_frame: Vec<u32>,
 }
 
 impl OpenedPack {
@@ -50,7 +48,7 @@ impl OpenedPack {
     pub(crate) fn frame(&self, bytes: &[u8], number: usize) -> Result<Vec<u8>> {
         let missing = || Error::corrupt("a frame lies outside its pack");
         let frame = self.entry.frames.get(number).ok_or_else(missing)?;
-        let key = self.keys.get(self.key_of_frame[number] as usize).ok_or_else(missing)?;
+        let key = self.keys.get(frame.header as usize).ok_or_else(missing)?;
         let start = frame.offset as usize;
         let sealed = bytes.get(start..start + frame.shape.stored_bytes as usize).ok_or_else(missing)?;
         open_frame(key, &frame.shape, &mut sealed.to_vec())
@@ -98,15 +96,25 @@ pub(crate) fn open_pack(ring: &KeyRing, class: PackClass, bytes: &[u8]) -> Resul
         keys.push(ObjectKey::derive(&ring.kek(foreign)?, &foreign.encode()));
     }
     let mut offset = frames_start as u64;
-    let (mut frames, mut key_of_frame) = (Vec::new(), Vec::new());
+    let mut frames = Vec::new();
     for frame in footer.frames {
-        key_of_frame.push(frame.header);
-        frames.push(PackFrame { offset: offset as u32, shape: frame.shape, chunks: frame.chunks });
+        frames.push(PackFrame {
+            header: frame.header,
+            offset: offset as u32,
+            shape: frame.shape,
+            chunks: frame.chunks,
+        });
         offset += u64::from(frame.shape.stored_bytes);
     }
-    let entry =
-        PackEntry { class, hash: ObjectHash::of_parts([bytes]), bytes: bytes.len() as u64, header, frames };
-    Ok(OpenedPack { entry, keys, key_of_frame })
+    let entry = PackEntry {
+        class,
+        hash: ObjectHash::of_parts([bytes]),
+        bytes: bytes.len() as u64,
+        header,
+        foreign: footer.foreign,
+        frames,
+    };
+    Ok(OpenedPack { entry, keys })
 }
 
 #[cfg(test)]

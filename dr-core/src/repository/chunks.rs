@@ -10,6 +10,7 @@ use crate::format::envelope::PackClass;
 use crate::format::names;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Location};
+use crate::log::Log;
 use crate::observer::lock;
 use crate::pack::open_frame;
 use crate::tree::{ChunkRef, ReadChunk};
@@ -19,11 +20,23 @@ pub(crate) const RANGE_STEP_BYTES: u64 = 256 << 10;
 /// Raw frames kept for the next chunk that is asked for.
 const KEPT_BYTES_MAX: usize = 24 << 20;
 
-/// Reads and verifies chunks.
+/// How often the log is read again in vain because a chunk is not where the index says, before that is believed.
+const REFRESHES_MAX: u32 = 8;
+
+/// Reads and verifies chunks. A chunk that is not where the index says may have been moved meanwhile: then the log is read
+/// again.
 pub(crate) struct ChunkReader<'a> {
     repository: &'a Inner,
     pub(crate) index: Index,
+    newer: Mutex<Newer>,
     kept: Mutex<KeptFrames>,
+}
+
+/// What was found by reading the log again.
+struct Newer {
+    index: Option<Index>,
+    changed: u64,
+    in_vain: u32,
 }
 
 /// Where a frame lies: what frames are kept by.
@@ -52,14 +65,67 @@ impl KeptFrames {
 }
 
 impl<'a> ChunkReader<'a> {
-    pub(crate) fn new(repository: &'a Inner, index: Index) -> ChunkReader<'a> {
-        ChunkReader { repository, index, kept: Mutex::default() }
+    /// Reads through `index`, which is that of `log`.
+    pub(crate) fn new(repository: &'a Inner, log: &Log, index: Index) -> ChunkReader<'a> {
+        let newer = Newer { index: None, changed: log.fold.changed, in_vain: 0 };
+        ChunkReader { repository, index, newer: Mutex::new(newer), kept: Mutex::default() }
     }
 
     /// Reads a chunk, from whichever copy is intact.
     pub(crate) fn read(&self, class: PackClass, chunk: &ChunkRef) -> Result<Vec<u8>> {
+        let failure = match self.read_through(&self.index, class, chunk) {
+            Err(error) if !error.is_retryable() => error,
+            read => return read,
+        };
+        loop {
+            let newer = lock(&self.newer).index.clone();
+            if let Some(newer) = newer
+                && let Ok(bytes) = self.read_through(&newer, class, chunk)
+            {
+                return Ok(bytes);
+            }
+            if !self.refresh()? {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Where a chunk lies, by the newest index where the first does not know it.
+    pub(crate) fn locate(&self, chunk: &ChunkRef) -> Result<Location> {
+        let fits = |location: &Location| location.bytes == chunk.bytes;
+        if let Some(location) = self.index.lookup(&chunk.id).find(fits) {
+            return Ok(location);
+        }
+        loop {
+            let newer = lock(&self.newer).index.clone();
+            if let Some(location) = newer.as_ref().and_then(|index| index.lookup(&chunk.id).find(fits)) {
+                return Ok(location);
+            }
+            if !self.refresh()? {
+                return Err(missing_chunk(newer.as_ref().unwrap_or(&self.index), &chunk.id));
+            }
+        }
+    }
+
+    /// Reads the log again; whether chunks may lie elsewhere since.
+    fn refresh(&self) -> Result<bool> {
+        let mut newer = lock(&self.newer);
+        if newer.in_vain >= REFRESHES_MAX {
+            return Ok(false);
+        }
+        let (log, index) = self.repository.current()?;
+        if log.fold.changed == newer.changed {
+            newer.in_vain += 1;
+            return Ok(false);
+        }
+        newer.changed = log.fold.changed;
+        newer.index = Some(index);
+        Ok(true)
+    }
+
+    fn read_through(&self, index: &Index, class: PackClass, chunk: &ChunkRef) -> Result<Vec<u8>> {
         let mut failure = None;
-        for location in self.index.lookup(&chunk.id) {
+        for location in index.lookup(&chunk.id) {
             if location.pack.class != class || location.bytes != chunk.bytes {
                 failure = Some(Error::corrupt("the index speaks of a chunk of another kind or length"));
                 continue;
@@ -69,10 +135,7 @@ impl<'a> ChunkReader<'a> {
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure.unwrap_or_else(|| {
-            Error::corrupt("a chunk is in no pack that the index knows")
-                .with_object(format!("chunk {}", chunk.id))
-        }))
+        Err(failure.unwrap_or_else(|| missing_chunk(index, &chunk.id)))
     }
 
     fn read_at(&self, location: &Location, id: &ChunkId) -> Result<Vec<u8>> {

@@ -1,8 +1,10 @@
 //! A repository: a store, the keys to it, and what its log says. The only modules that hold a store are this one, `log`
 //! and the operations.
 
+mod append;
 mod bounded;
 mod cache;
+mod chunk_writer;
 mod chunks;
 mod create;
 mod open;
@@ -17,10 +19,14 @@ use std::sync::{Arc, Mutex};
 
 use dr_store::Store;
 
+pub(crate) use append::NewSegment;
 pub(crate) use bounded::check_bytes;
 pub(crate) use cache::Cache;
-pub(crate) use cache::read_segment;
-pub(crate) use chunks::{ChunkReader, RANGE_STEP_BYTES, cut_chunk, missing_chunk, open_located, pack_name};
+pub(crate) use cache::{load_table, read_segment};
+pub(crate) use chunk_writer::ChunkWriter;
+pub(crate) use chunks::{
+    ChunkReader, RANGE_STEP_BYTES, cut_chunk, fetch_frame, missing_chunk, open_located, pack_name,
+};
 pub use create::CreateOptions;
 pub(crate) use create::put_hashed;
 pub use options::RepositoryOptions;
@@ -38,6 +44,9 @@ use crate::index::{Index, Table};
 use crate::log::{Log, Sync};
 use crate::observer::lock;
 use crate::time::Clock;
+
+/// How often the log and the index are read again because segments were replaced meanwhile.
+const RELOADS_MAX: usize = 10;
 
 /// A repository. Clones share everything; all calls may be made from several threads at once.
 #[derive(Clone)]
@@ -104,6 +113,12 @@ impl Inner {
         Ok(())
     }
 
+    /// Checks that a collection may begin.
+    pub(crate) fn prepare_to_collect(&self, dry_run: bool) -> Result<()> {
+        let log = self.synchronise()?;
+        if dry_run { Ok(()) } else { self.prepare_to_write(&log) }
+    }
+
     /// Reads the log to its end, and remembers how far it went.
     pub(crate) fn synchronise(&self) -> Result<Log> {
         let mut log = lock(&self.log);
@@ -114,6 +129,25 @@ impl Inner {
             seen.remember(&log)?;
         }
         Ok(log.clone())
+    }
+
+    /// The newest state of the log, and its index. A compaction may replace segments, and a collection delete them, between
+    /// the two: then both are read again.
+    pub(crate) fn current(&self) -> Result<(Log, Index)> {
+        let mut log = self.synchronise()?;
+        for _ in 0..RELOADS_MAX {
+            let index = self.index(&log)?;
+            if index.is_whole() {
+                return Ok((log, index));
+            }
+            let newer = self.synchronise()?;
+            if newer.fold.changed == log.fold.changed {
+                return Ok((newer, index));
+            }
+            log = newer;
+        }
+        let index = self.index(&log)?;
+        Ok((log, index))
     }
 
     /// The index of all live segments of `log`; what is not in the cache is read from the store. A damaged segment leaves a

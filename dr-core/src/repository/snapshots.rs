@@ -85,8 +85,8 @@ impl Repository {
     /// # Errors
     /// `NotFound` where the snapshot has no such path; an error that `visit` returns.
     pub fn list(&self, snapshot: &Snapshot, path: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        let log = self.0.synchronise()?;
-        let reader = ChunkReader::new(&self.0, self.0.index(&log)?);
+        let (log, index) = self.0.current()?;
+        let reader = ChunkReader::new(&self.0, &log, index);
         let found = find_path(snapshot, path, &reader)?;
         walk(found, &reader, visit)
     }
@@ -96,8 +96,8 @@ impl Repository {
     /// # Errors
     /// `Corrupt` where the list cannot be read, and what the store answers.
     pub fn problems(&self, snapshot: &Snapshot) -> Result<Vec<Problem>> {
-        let log = self.0.synchronise()?;
-        let reader = ChunkReader::new(&self.0, self.0.index(&log)?);
+        let (log, index) = self.0.current()?;
+        let reader = ChunkReader::new(&self.0, &log, index);
         let mut problems = Vec::new();
         for chunk in stream_chunks(&snapshot.problem_list, &reader) {
             let bytes = reader.read_tree(&chunk?)?;
@@ -232,7 +232,7 @@ impl Inner {
             }
             SnapshotPlace::Stream(stream) => {
                 if reader.is_none() {
-                    *reader = Some(ChunkReader::new(self, self.index(log)?));
+                    *reader = Some(ChunkReader::new(self, log, self.index(log)?));
                 }
                 match reader {
                     Some(reader) => read_stream(stream, SNAPSHOT_BYTES_MAX as u64, reader),

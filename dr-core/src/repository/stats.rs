@@ -29,8 +29,7 @@ impl Repository {
     /// # Errors
     /// `Corrupt` where the index cannot be read, and what the store answers.
     pub fn stats(&self) -> Result<Stats> {
-        let log = self.0.synchronise()?;
-        let index = self.0.index(&log)?;
+        let (log, index) = self.0.current()?;
         let packs = index.packs();
         Ok(Stats {
             snapshots: log.fold.live_snapshots().count() as u64,

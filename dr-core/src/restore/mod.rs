@@ -39,8 +39,8 @@ impl Repository {
         options: &RestoreOptions,
         ctx: &Context<'_>,
     ) -> Result<RestoreReport> {
-        let log = self.0.synchronise()?;
-        let reader = ChunkReader::new(&self.0, self.0.index(&log)?);
+        let (log, index) = self.0.current()?;
+        let reader = ChunkReader::new(&self.0, &log, index);
         let found = find_path(snapshot, &options.path, &reader)?;
         ctx.observer.event(&Event::Total {
             entries: snapshot.totals.files + snapshot.totals.directories + snapshot.totals.others,

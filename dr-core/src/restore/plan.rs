@@ -14,7 +14,7 @@ use crate::format::tree::{check_extents, decode_extents};
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Location;
 use crate::observer::Context;
-use crate::repository::{ChunkReader, Inner, missing_chunk};
+use crate::repository::{ChunkReader, Inner};
 use crate::tree::{ChunkRef, EntryKind, SparseMap, read_stream, stream_chunks};
 
 /// Chunks planned before they are fetched.
@@ -85,7 +85,7 @@ impl<'a> Batch<'a> {
         let file = Arc::new(file);
         let mut stream_offset = 0;
         for chunk in stream_chunks(&content.stream, self.reader) {
-            let located = chunk.and_then(|chunk| Ok((chunk, self.locate(&chunk)?)));
+            let located = chunk.and_then(|chunk| Ok((chunk, self.reader.locate(&chunk)?)));
             match located {
                 Ok((chunk, _)) if stream_offset + u64::from(chunk.bytes) > content.stream.bytes => break,
                 Ok((chunk, location)) => {
@@ -131,12 +131,6 @@ impl<'a> Batch<'a> {
         };
         check_extents(&extents, data, bytes)?;
         Ok(Some(extents))
-    }
-
-    fn locate(&self, chunk: &ChunkRef) -> Result<Location> {
-        let fits = |location: &Location| location.bytes == chunk.bytes;
-        let index = &self.reader.index;
-        index.lookup(&chunk.id).find(fits).ok_or_else(|| missing_chunk(index, &chunk.id))
     }
 
     fn plan(&mut self, file: &Arc<RestoredFile>, chunk: &ChunkRef, location: Location, stream_offset: u64) {

@@ -30,6 +30,7 @@ fn condemn(packs: &[u8], segments: &[u8], snapshots: &[u8]) -> Event {
         packs: list(packs),
         segments: list(segments),
         snapshots: snapshots.iter().map(|number| id(*number)).collect(),
+        lossy: false,
     })
 }
 

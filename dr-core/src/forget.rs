@@ -1,0 +1,220 @@
+//! Forgetting snapshots and bringing them back, protecting them, and changing their tags. All of it is one entry of the log
+//! each; nothing is deleted before a collection.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::log::{Event, Snapshots, Tag};
+use crate::id::SnapshotId;
+use crate::log::Log;
+use crate::repository::Repository;
+use crate::snapshot::{Decision, Group, GroupBy, KeepPolicy, SnapshotFilter, decide, dropped};
+
+/// How many snapshots one entry names: 32 bytes each must fit into a slot.
+const SNAPSHOTS_PER_ENTRY: usize = 1024;
+
+/// What to forget by a policy.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ForgetOptions {
+    /// What to keep.
+    pub policy: KeepPolicy,
+    /// What the policy is applied to: nothing else is forgotten.
+    pub filter: SnapshotFilter,
+    /// The policy is applied to each group by itself.
+    pub group_by: GroupBy,
+    /// Only say what would be forgotten.
+    pub dry_run: bool,
+    /// Allows that nothing of a group is left.
+    pub allow_empty: bool,
+}
+
+impl ForgetOptions {
+    /// Forgets what `policy` does not keep.
+    pub fn new(policy: KeepPolicy) -> ForgetOptions {
+        ForgetOptions { policy, ..ForgetOptions::default() }
+    }
+}
+
+/// What was decided over the snapshots of a group, in the order they were committed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ForgetGroup {
+    /// What they have in common.
+    pub group: Group,
+    /// The snapshots; those without a reason are forgotten.
+    pub decisions: Vec<Decision>,
+}
+
+/// A change of tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TagChange {
+    /// These and no others.
+    Set(Vec<String>),
+    /// These too.
+    Add(Vec<String>),
+    /// These no more.
+    Remove(Vec<String>),
+}
+
+impl TagChange {
+    fn apply(&self, tags: &[String]) -> Vec<String> {
+        let mut changed = tags.to_vec();
+        match self {
+            TagChange::Set(all) => changed.clone_from(all),
+            TagChange::Add(more) => changed.extend(more.iter().cloned()),
+            TagChange::Remove(fewer) => changed.retain(|tag| !fewer.contains(tag)),
+        }
+        let mut seen = std::collections::HashSet::new();
+        changed.retain(|tag| seen.insert(tag.clone()));
+        changed
+    }
+}
+
+impl Repository {
+    /// Forgets the snapshots that a policy does not keep. Their data stays until it is collected, and until then they can
+    /// be brought back.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the policy has no rule, or would leave nothing of a group and that is not allowed; what the
+    /// store answers.
+    pub fn forget_by_policy(&self, options: &ForgetOptions) -> Result<Vec<ForgetGroup>> {
+        if options.policy.is_empty() && !options.allow_empty {
+            return Err(Error::new(ErrorKind::InvalidInput, "the policy has no rule: it would keep nothing")
+                .with_remedy("say what to keep, for example with --keep-last 10 --keep-daily 30"));
+        }
+        let snapshots = self.snapshots(&options.filter)?;
+        let groups: Vec<ForgetGroup> = decide(snapshots, &options.policy, options.group_by)
+            .into_iter()
+            .map(|(group, decisions)| ForgetGroup { group, decisions })
+            .collect();
+        let is_emptied =
+            |group: &&ForgetGroup| group.decisions.iter().all(|decision| decision.reasons.is_empty());
+        if let Some(group) = groups.iter().find(is_emptied).filter(|_| !options.allow_empty) {
+            let host = group.group.host.as_deref().unwrap_or("all hosts");
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "the policy would forget all {} snapshots of a group ({host})",
+                    group.decisions.len()
+                ),
+            )
+            .with_remedy("give a rule that keeps some of them, or allow it with --unsafe-allow-remove-all"));
+        }
+        if !options.dry_run {
+            let ids: Vec<SnapshotId> = groups.iter().flat_map(|group| dropped(&group.decisions)).collect();
+            self.forget(&ids)?;
+        }
+        Ok(groups)
+    }
+
+    /// Forgets snapshots.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such snapshot, `InvalidInput` where one is protected, and what the store answers.
+    pub fn forget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        self.append_marks(snapshots, Event::Forget, &|log, id| {
+            let state =
+                log.fold.snapshot(id).filter(|state| state.forgotten.is_none()).ok_or_else(|| missing(id))?;
+            if state.protected {
+                return Err(Error::new(ErrorKind::InvalidInput, "the snapshot is protected")
+                    .with_object(format!("snapshot {id}"))
+                    .with_remedy("unprotect it first: dr protect --remove"));
+            }
+            Ok(())
+        })
+    }
+
+    /// Brings forgotten snapshots back.
+    ///
+    /// # Errors
+    /// `NotFound` where one is not forgotten, or was collected already; what the store answers.
+    pub fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        self.append_marks(snapshots, Event::Unforget, &|log, id| {
+            log.fold.snapshot(id).filter(|state| state.forgotten.is_some()).map(drop).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "there is no such forgotten snapshot")
+                    .with_object(format!("snapshot {id}"))
+                    .with_remedy(
+                        "it was collected already, or is not forgotten: see 'dr snapshots --forgotten'",
+                    )
+            })
+        })
+    }
+
+    /// Protects snapshots from being forgotten, or ends that.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such snapshot; what the store answers.
+    pub fn protect(&self, snapshots: &[SnapshotId], protected: bool) -> Result<()> {
+        let event = if protected { Event::Protect } else { Event::Unprotect };
+        self.append_marks(snapshots, event, &|log, id| {
+            log.fold
+                .snapshot(id)
+                .filter(|state| state.forgotten.is_none())
+                .map(drop)
+                .ok_or_else(|| missing(id))
+        })
+    }
+
+    /// Changes the tags of snapshots.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such snapshot; what the store answers.
+    pub fn tag(&self, snapshots: &[SnapshotId], change: &TagChange) -> Result<()> {
+        let all = self.snapshots(&SnapshotFilter::new())?;
+        for id in snapshots {
+            let known = all.iter().find(|snapshot| snapshot.id == *id).ok_or_else(|| missing(id))?;
+            let tags = change.apply(&known.tags);
+            if tags == known.tags {
+                continue;
+            }
+            self.0.append(&mut |log| {
+                log.check_writable()?;
+                log.fold.snapshot(id).ok_or_else(|| missing(id))?;
+                Ok(Event::Tag(Tag { snapshots: vec![*id], tags: tags.clone() }))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The forgotten snapshots that can be brought back, in the order they were committed.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn forgotten_snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<crate::Snapshot>> {
+        let log = self.0.synchronise()?;
+        let mut bodies = None;
+        let mut found = Vec::new();
+        for state in log.fold.uncollected_snapshots().filter(|state| state.forgotten.is_some()) {
+            match self.0.read_snapshot(&log, state, &mut bodies) {
+                Ok(snapshot) => found.push(snapshot),
+                Err(error) if crate::repository::is_damage(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        found.retain(|snapshot| filter.matches(snapshot));
+        Ok(found)
+    }
+
+    /// Appends entries that name snapshots, each of which `check` must accept on the state that the entry follows.
+    fn append_marks(
+        &self,
+        snapshots: &[SnapshotId],
+        event: fn(Snapshots) -> Event,
+        check: &dyn Fn(&Log, &SnapshotId) -> Result<()>,
+    ) -> Result<()> {
+        for some in snapshots.chunks(SNAPSHOTS_PER_ENTRY) {
+            self.0.append(&mut |log| {
+                self.0.check_writable(log)?;
+                some.iter().try_for_each(|id| check(log, id))?;
+                Ok(event(Snapshots { snapshots: some.to_vec() }))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn missing(id: &SnapshotId) -> Error {
+    Error::new(ErrorKind::NotFound, "there is no such snapshot")
+        .with_object(format!("snapshot {id}"))
+        .with_remedy("list what there is with 'dr snapshots'")
+}

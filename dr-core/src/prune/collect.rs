@@ -1,0 +1,252 @@
+//! Condemns what nothing needs, on exactly the state of the log that this was worked out on, and deletes what is condemned.
+
+use std::collections::{HashMap, HashSet};
+
+use dr_store::StoreErrorKind;
+use rayon::prelude::*;
+
+use super::options::{PruneOptions, PruneReport};
+use super::survey::{Stored, Survey, is_over, survey};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::log::{Condemn, Event};
+use crate::format::names;
+use crate::id::{ChunkId, ObjectHash};
+use crate::index::Location;
+use crate::log::{Log, Refusal};
+use crate::observer::Context;
+use crate::repository::{Inner, cut_chunk, fetch_frame};
+
+/// How often another writer may be faster before a collection gives up.
+const ATTEMPTS_MAX: usize = 100;
+/// Objects that are deleted at the same time.
+const DELETES: usize = 16;
+
+/// Condemns what `first`, or a newer survey where the log went on, finds to be of no use. `verified` packs were read back
+/// whole by this run.
+pub(super) fn condemn(
+    repository: &Inner,
+    mut found: Survey,
+    options: &PruneOptions,
+    verified: &HashSet<ObjectHash>,
+    report: &mut PruneReport,
+    ctx: Context<'_>,
+) -> Result<Survey> {
+    let mut distrusted = HashSet::new();
+    for _ in 0..ATTEMPTS_MAX {
+        ctx.cancel.check()?;
+        let useless = Useless::of(&found, &distrusted);
+        if useless.is_empty(&found) {
+            return Ok(found);
+        }
+        // A copy is given up only when the one that stays was read.
+        let bad = verify_survivors(repository, &found, &useless.packs, verified, ctx)?;
+        if !bad.is_empty() {
+            distrusted.extend(bad);
+            continue;
+        }
+        match append_condemn(repository, &found, &useless)? {
+            Some(log) => {
+                useless.count(&found, report);
+                found.log = log;
+                return Ok(found);
+            }
+            None => found = survey(repository, options, ctx, &|_| HashSet::new())?,
+        }
+    }
+    Err(Error::new(ErrorKind::StoreUnavailable, "other writers were faster all the time")
+        .with_remedy("nothing was deleted by this run; try again when fewer hosts are writing"))
+}
+
+/// What may be condemned.
+struct Useless {
+    packs: Vec<ObjectHash>,
+    segments: Vec<ObjectHash>,
+    /// Live segments that list nothing but condemned packs.
+    dead: HashSet<ObjectHash>,
+}
+
+impl Useless {
+    /// `distrusted` packs stay, as the copies of their chunks elsewhere could not be read.
+    fn of(found: &Survey, distrusted: &HashSet<ObjectHash>) -> Useless {
+        let is_dead = |hash: &ObjectHash| !distrusted.contains(hash);
+        let mut packs: Vec<ObjectHash> = found
+            .uses
+            .iter()
+            .filter(|pack| pack.live_chunks == 0)
+            .map(|pack| pack.hash)
+            .filter(is_dead)
+            .collect();
+        let (left_segments, left_packs): (Vec<ObjectHash>, Vec<ObjectHash>) = found
+            .leftovers
+            .iter()
+            .partition(|hash| found.stored.get(*hash).is_some_and(|it| it.class.is_none()));
+        packs.extend(left_packs);
+        let gone: HashSet<&ObjectHash> = packs.iter().collect();
+        let condemned = found.log.fold.condemned();
+        let is_gone = |pack: &ObjectHash| gone.contains(pack) || condemned.contains_key(pack);
+        let dead: HashSet<ObjectHash> = found
+            .segments
+            .iter()
+            .filter(|(_, packs)| packs.iter().all(is_gone))
+            .map(|(place, _)| *place.hash())
+            .collect();
+        let mut segments: Vec<ObjectHash> = dead.iter().copied().collect();
+        segments.extend(found.log.fold.superseded());
+        segments.extend(left_segments);
+        segments.sort_unstable();
+        Useless { packs, segments, dead }
+    }
+
+    fn is_empty(&self, found: &Survey) -> bool {
+        self.packs.is_empty() && self.segments.is_empty() && found.collected.is_empty()
+    }
+
+    fn count(&self, found: &Survey, report: &mut PruneReport) {
+        let left: HashSet<&ObjectHash> = found.leftovers.iter().collect();
+        let bytes: HashMap<&ObjectHash, u64> =
+            found.stored.iter().map(|(hash, it)| (hash, it.bytes)).collect();
+        let size = |hash: &ObjectHash| bytes.get(hash).copied().unwrap_or(0);
+        for hash in self.packs.iter().chain(&self.segments).filter(|hash| left.contains(hash)) {
+            report.leftovers += 1;
+            report.bytes_leftover += size(hash);
+        }
+        for hash in self.packs.iter().filter(|hash| !left.contains(hash)) {
+            report.packs_dead += 1;
+            report.bytes_dead += size(hash);
+        }
+        report.collected.extend(&found.collected);
+    }
+}
+
+/// Appends the entry; `None` where the log went on meanwhile in a way that makes the survey worthless.
+fn append_condemn(repository: &Inner, found: &Survey, useless: &Useless) -> Result<Option<Log>> {
+    let event = Condemn {
+        packs: repository.put_list(&useless.packs)?,
+        segments: repository.put_list(&useless.segments)?,
+        snapshots: found.collected.clone(),
+        lossy: false,
+    };
+    let mut refusal = None;
+    let changed = found.log.fold.changed;
+    let appended = repository.append(&mut |log| {
+        repository.check_writable(log)?;
+        log.fold.check_condemn(changed, &found.collected, &useless.segments, &useless.dead).map_err(
+            |refused| {
+                refusal = Some(refused);
+                Error::new(ErrorKind::Internal, "what may be deleted was worked out on an older state")
+            },
+        )?;
+        Ok(Event::Condemn(event.clone()))
+    });
+    match refusal {
+        Some(Refusal::PlanOutdated | Refusal::NotForgotten(_) | Refusal::SegmentLive(_)) => Ok(None),
+        _ => appended.map(Some),
+    }
+}
+
+/// Reads the copies that stay of chunks whose other copies are given up with `packs`. Gives the packs that must stay because
+/// that failed.
+fn verify_survivors(
+    repository: &Inner,
+    found: &Survey,
+    packs: &[ObjectHash],
+    verified: &HashSet<ObjectHash>,
+    ctx: Context<'_>,
+) -> Result<HashSet<ObjectHash>> {
+    let condemned: HashSet<&ObjectHash> = packs.iter().collect();
+    // By frame, so that each is fetched once.
+    let mut frames: HashMap<(ObjectHash, u32), Vec<(ObjectHash, ChunkId, Location)>> = HashMap::new();
+    let mut bad = HashSet::new();
+    for (pack, chunk, survivor) in &found.given_up {
+        if !condemned.contains(pack) {
+            continue;
+        }
+        match survivor {
+            None => _ = bad.insert(*pack),
+            Some(location) if verified.contains(&location.pack.hash) => {}
+            Some(location) => {
+                let place = (location.pack.hash, location.frame_offset);
+                frames.entry(place).or_default().push((*pack, *chunk, location.clone()));
+            }
+        }
+    }
+    for chunks in frames.into_values() {
+        ctx.cancel.check()?;
+        let Some((_, _, location)) = chunks.first() else { continue };
+        let raw = match fetch_frame(repository, location) {
+            Err(error) if error.is_retryable() => return Err(error),
+            fetched => fetched.ok(),
+        };
+        for (pack, chunk, location) in &chunks {
+            let is_good = raw.as_ref().is_some_and(|raw| cut_chunk(repository, location, chunk, raw).is_ok());
+            if !is_good {
+                bad.insert(*pack);
+            }
+        }
+    }
+    Ok(bad)
+}
+
+/// Deletes what is condemned and there, where the grace is over. A store that refuses to delete is no failure: it may hold
+/// objects for a time.
+pub(super) fn delete(
+    repository: &Inner,
+    log: &Log,
+    now_ms: i64,
+    stored: &HashMap<ObjectHash, Stored>,
+    options: &PruneOptions,
+    report: &mut PruneReport,
+    ctx: Context<'_>,
+) -> Result<()> {
+    report.objects_waiting = 0;
+    let mut due = Vec::new();
+    let mut over: HashMap<u64, bool> = HashMap::new();
+    for (hash, found) in stored {
+        let Some(slot) = log.fold.condemned().get(hash) else { continue };
+        let is_due = match over.get(slot) {
+            Some(known) => *known,
+            None => {
+                let known = is_over(repository, *slot, options.grace, now_ms)?;
+                over.insert(*slot, known);
+                known
+            }
+        };
+        if is_due {
+            due.push((*hash, *found));
+        } else {
+            report.objects_waiting += 1;
+        }
+    }
+    due.sort_unstable_by_key(|(hash, _)| *hash);
+    let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads(DELETES)
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))?;
+    let deleted: Vec<Result<Option<u64>>> = threads.install(|| {
+        due.par_iter()
+            .map(|(hash, found)| {
+                ctx.cancel.check()?;
+                let name = match found.class {
+                    Some(class) => names::pack(class, hash),
+                    None => names::hashed(names::INDEX, hash),
+                };
+                match repository.store.delete(&name) {
+                    Ok(()) => Ok(Some(found.bytes)),
+                    Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(Some(0)),
+                    Err(error) if error.kind() == StoreErrorKind::PermissionDenied => Ok(None),
+                    Err(error) => Err(error.into()),
+                }
+            })
+            .collect()
+    });
+    for result in deleted {
+        match result? {
+            Some(bytes) => {
+                report.objects_deleted += 1;
+                report.bytes_deleted += bytes;
+            }
+            None => report.objects_waiting += 1,
+        }
+    }
+    Ok(())
+}

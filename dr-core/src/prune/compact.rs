@@ -1,0 +1,179 @@
+//! Merges index segments: many small ones, and those that list much that is condemned. The outputs name their inputs, and
+//! count only where all of these are live.
+
+use std::collections::HashMap;
+
+use super::options::PruneReport;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::envelope::Header;
+use crate::format::log::{Condemn, Event, HashList, Reindex};
+use crate::format::segment::{ChunkRecord, FrameRecord, Segment};
+use crate::id::ObjectHash;
+use crate::log::{Log, SegmentPlace};
+use crate::observer::Context;
+use crate::repository::{Inner, NewSegment, read_segment};
+
+/// Segments of fewer chunks are merged with others when there are many.
+const SMALL_CHUNKS: usize = 128 << 10;
+/// So many small segments are let be.
+const SMALL_SEGMENTS_MAX: usize = 16;
+/// A merged segment lists about this many chunks at most.
+const MERGED_CHUNKS: usize = 1 << 20;
+/// Inputs of one entry: their names must fit into a slot.
+const INPUTS_MAX: usize = 512;
+
+/// Merges segments, and condemns those that were replaced.
+pub(super) fn compact(repository: &Inner, report: &mut PruneReport, ctx: Context<'_>) -> Result<Log> {
+    let (log, index) = repository.current()?;
+    if !index.is_whole() {
+        return Ok(log);
+    }
+    let condemned = log.fold.condemned();
+    let sizes: Vec<(&SegmentPlace, usize, bool)> = log
+        .fold
+        .segments()
+        .iter()
+        .zip(index.tables())
+        .map(|(place, table)| {
+            let gone = table.packs().iter().filter(|pack| condemned.contains_key(&pack.hash)).count();
+            (place, table.chunks(), gone * 4 > table.packs().len())
+        })
+        .collect();
+    let small = sizes.iter().filter(|(_, chunks, _)| *chunks < SMALL_CHUNKS).count();
+    let is_input = |(_, chunks, is_stale): &(&SegmentPlace, usize, bool)| {
+        *is_stale || (small >= SMALL_SEGMENTS_MAX && *chunks < SMALL_CHUNKS)
+    };
+    let mut group: Vec<SegmentPlace> = Vec::new();
+    let mut chunks = 0;
+    for size in sizes.iter().filter(|size| is_input(size)) {
+        if chunks + size.1 > MERGED_CHUNKS || group.len() >= INPUTS_MAX {
+            merge(repository, &std::mem::take(&mut group), report, ctx)?;
+            chunks = 0;
+        }
+        group.push(size.0.clone());
+        chunks += size.1;
+    }
+    merge(repository, &group, report, ctx)?;
+    condemn_superseded(repository)
+}
+
+/// Replaces segments by one.
+fn merge(
+    repository: &Inner,
+    inputs: &[SegmentPlace],
+    report: &mut PruneReport,
+    ctx: Context<'_>,
+) -> Result<()> {
+    if inputs.is_empty() {
+        return Ok(());
+    }
+    let log = repository.synchronise()?;
+    let mut merged = Merged::default();
+    for place in inputs {
+        ctx.cancel.check()?;
+        // From the store, not from the cache: what is lost here is lost to everybody.
+        merged.add(&read_segment(repository, place)?.0, &log)?;
+    }
+    let mut segment = merged.segment;
+    // Stable: of several copies the earliest stays the first.
+    segment.chunks.sort_by_key(|record| record.id);
+    segment.inputs = inputs.iter().map(|place| *place.hash()).collect();
+    let outputs = if segment.chunks.is_empty() {
+        Vec::new()
+    } else {
+        match repository.put_segment(&segment, false)? {
+            NewSegment::Object(hash) => vec![hash],
+            NewSegment::Inline(_) => {
+                return Err(Error::new(ErrorKind::Internal, "a merged segment has no name"));
+            }
+        }
+    };
+    let reindex = Reindex { inputs: segment.inputs, outputs, own_packs: HashList::default() };
+    let mut is_refused = false;
+    let appended = repository.append(&mut |log| {
+        repository.check_writable(log)?;
+        if log.fold.check_reindex(&reindex).is_err() {
+            is_refused = true;
+            return Err(Error::new(ErrorKind::Internal, "a segment was replaced meanwhile"));
+        }
+        Ok(Event::Reindex(reindex.clone()))
+    });
+    // Another collector was faster: the output is a leftover, and the next run merges what there is then.
+    if !is_refused {
+        appended?;
+        report.segments_merged += inputs.len() as u64;
+    }
+    Ok(())
+}
+
+/// A segment that is put together from others.
+#[derive(Default)]
+struct Merged {
+    segment: Segment,
+    packs: HashMap<ObjectHash, u32>,
+    headers: HashMap<Header, u32>,
+}
+
+impl Merged {
+    /// Adds what a segment says of packs that are not condemned.
+    fn add(&mut self, input: &Segment, log: &Log) -> Result<()> {
+        let mut frames: HashMap<u32, u32> = HashMap::new();
+        for record in &input.chunks {
+            let frame = match frames.get(&record.frame) {
+                Some(frame) => *frame,
+                None => {
+                    let frame = self.add_frame(input, record, log)?;
+                    frames.insert(record.frame, frame);
+                    frame
+                }
+            };
+            if frame != u32::MAX {
+                self.segment.chunks.push(ChunkRecord { frame, ..*record });
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of a record's frame in the merged segment; `u32::MAX` where its pack is condemned.
+    fn add_frame(&mut self, input: &Segment, record: &ChunkRecord, log: &Log) -> Result<u32> {
+        let damaged = || Error::corrupt("an index segment's record names no frame");
+        let frame = input.frames.get(record.frame as usize).ok_or_else(damaged)?;
+        let pack = input.packs.get(frame.pack as usize).ok_or_else(damaged)?;
+        if log.fold.condemned().contains_key(&pack.hash) {
+            return Ok(u32::MAX);
+        }
+        let header = input.headers.get(frame.header as usize).ok_or_else(damaged)?;
+        let segment = &mut self.segment;
+        let pack = *self.packs.entry(pack.hash).or_insert_with(|| {
+            segment.packs.push(pack.clone());
+            segment.packs.len() as u32 - 1
+        });
+        let header = *self.headers.entry(header.clone()).or_insert_with(|| {
+            segment.headers.push(header.clone());
+            segment.headers.len() as u32 - 1
+        });
+        segment.frames.push(FrameRecord { pack, header, ..*frame });
+        Ok(segment.frames.len() as u32 - 1)
+    }
+}
+
+/// Condemns the segments that were replaced.
+fn condemn_superseded(repository: &Inner) -> Result<Log> {
+    let log = repository.synchronise()?;
+    let mut superseded: Vec<ObjectHash> = log.fold.superseded().copied().collect();
+    if superseded.is_empty() {
+        return Ok(log);
+    }
+    superseded.sort_unstable();
+    let segments = repository.put_list(&superseded)?;
+    let event = Condemn { packs: HashList::default(), segments, snapshots: Vec::new(), lossy: false };
+    repository.append(&mut |log| {
+        repository.check_writable(log)?;
+        // No pack and no snapshot: it holds on any state, as what was replaced stays replaced.
+        let changed = log.fold.changed;
+        log.fold
+            .check_condemn(changed, &[], &superseded, &Default::default())
+            .map_err(|_| Error::new(ErrorKind::Internal, "a segment that was replaced counts again"))?;
+        Ok(Event::Condemn(event.clone()))
+    })
+}

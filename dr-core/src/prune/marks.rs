@@ -1,0 +1,271 @@
+//! Which chunks must stay: one bit for each record of the index, whatever the size of the repository.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::envelope::PackClass;
+use crate::format::segment::ChunkRecord;
+use crate::format::tree::decode_entries;
+use crate::id::{ChunkId, ObjectHash};
+use crate::index::{Index, Table};
+use crate::observer::Context;
+use crate::repository::{ChunkReader, missing_chunk};
+use crate::snapshot::Snapshot;
+use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
+
+/// The records of an index that are needed.
+pub(super) struct Marks<'a> {
+    reader: &'a ChunkReader<'a>,
+    /// For each table, which of its packs are condemned.
+    condemned: Vec<Vec<bool>>,
+    bits: Vec<Vec<u64>>,
+    /// Needed chunks that lie in more than one pack.
+    pub(super) copied: Vec<ChunkId>,
+}
+
+/// What of a pack is needed.
+#[derive(Debug, Clone)]
+pub(crate) struct PackUse {
+    pub(crate) hash: ObjectHash,
+    pub(crate) class: PackClass,
+    /// The length of the object.
+    pub(crate) bytes: u64,
+    /// What its frames take that is needed, and that is not; a frame counts by the share of its raw bytes.
+    pub(crate) live_bytes: u64,
+    pub(crate) dead_bytes: u64,
+    pub(crate) live_chunks: u64,
+}
+
+impl<'a> Marks<'a> {
+    pub(super) fn new(reader: &'a ChunkReader<'a>) -> Marks<'a> {
+        let index = &reader.index;
+        let is_condemned = |table: &Arc<Table>| -> Vec<bool> {
+            table.packs().iter().map(|pack| index.condemned().contains_key(&pack.hash)).collect()
+        };
+        Marks {
+            reader,
+            condemned: index.tables().iter().map(is_condemned).collect(),
+            bits: index.tables().iter().map(|table| vec![0; table.chunks().div_ceil(64)]).collect(),
+            copied: Vec::new(),
+        }
+    }
+
+    fn index(&self) -> &'a Index {
+        &self.reader.index
+    }
+
+    fn tables(&self) -> &'a [Arc<Table>] {
+        self.reader.index.tables()
+    }
+
+    pub(super) fn is_marked(&self, table: usize, ordinal: usize) -> bool {
+        self.bits[table][ordinal / 64] >> (ordinal % 64) & 1 == 1
+    }
+
+    fn set(&mut self, table: usize, ordinal: usize, needed: bool) {
+        let mask = 1 << (ordinal % 64);
+        let word = &mut self.bits[table][ordinal / 64];
+        if needed { *word |= mask } else { *word &= !mask }
+    }
+
+    /// Every place of a chunk: the table, the number of the record, the pack's number in the table.
+    fn places(&self, chunk: &ChunkId) -> impl Iterator<Item = (usize, usize, ChunkRecord, u32)> + '_ {
+        let chunk = *chunk;
+        self.tables().iter().enumerate().flat_map(move |(number, table)| {
+            table.ordinals(&chunk).filter_map(move |ordinal| {
+                let record = table.record(ordinal)?;
+                let pack = table.frame(record.frame)?.pack;
+                let gone = *self.condemned[number].get(pack as usize)?;
+                (!gone).then_some((number, ordinal, record, pack))
+            })
+        })
+    }
+
+    /// Marks every copy of a chunk. Says whether it was not marked before.
+    fn mark(&mut self, class: PackClass, chunk: &ChunkRef) -> Result<bool> {
+        let tables = self.tables();
+        let places: Vec<(usize, usize)> = self
+            .places(&chunk.id)
+            .filter(|(table, _, record, pack)| {
+                record.bytes == chunk.bytes && tables[*table].packs()[*pack as usize].class == class
+            })
+            .map(|(table, ordinal, ..)| (table, ordinal))
+            .collect();
+        let Some((table, ordinal)) = places.first().copied() else {
+            return Err(missing_chunk(self.index(), &chunk.id));
+        };
+        if self.is_marked(table, ordinal) {
+            return Ok(false);
+        }
+        if places.len() > 1 {
+            self.copied.push(chunk.id);
+        }
+        for (table, ordinal) in places {
+            self.set(table, ordinal, true);
+        }
+        Ok(true)
+    }
+
+    /// Marks everything that a snapshot needs.
+    pub(super) fn mark_snapshot(&mut self, snapshot: &Snapshot, ctx: Context<'_>) -> Result<()> {
+        self.mark_stream(PackClass::Tree, &snapshot.problem_list)?;
+        let mut stack = vec![snapshot.root.clone()];
+        while let Some(stream) = stack.pop() {
+            ctx.cancel.check()?;
+            for chunk in self.mark_stream(PackClass::Tree, &stream)? {
+                for entry in decode_entries(&self.reader.read_tree(&chunk)?)? {
+                    match entry.kind {
+                        EntryKind::Directory(stream) => stack.push(stream),
+                        EntryKind::File(content) => {
+                            self.mark_stream(PackClass::Data, &content.stream)?;
+                            if let Some(SparseMap::Stream(extents)) = &content.sparse {
+                                self.mark_stream(PackClass::Tree, extents)?;
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the chunks of a stream and of the lists above it. Gives those of the tree class that were not marked before.
+    pub(super) fn mark_stream(&mut self, class: PackClass, stream: &Stream) -> Result<Vec<ChunkRef>> {
+        let mut new = Vec::new();
+        let lists = Lists { reader: self.reader, read: Default::default() };
+        let mut chunks = stream_chunks(stream, &lists);
+        loop {
+            let chunk = chunks.next().transpose()?;
+            for list in lists.read.take() {
+                self.mark(PackClass::Tree, &list)?;
+            }
+            let Some(chunk) = chunk else { break };
+            if self.mark(class, &chunk)? && class == PackClass::Tree {
+                new.push(chunk);
+            }
+        }
+        Ok(new)
+    }
+
+    /// Chooses one copy of every chunk that has several: the one in the pack of which most is needed, so that a pack that
+    /// was rewritten wins over those that it was made of. Gives the copies that are given up, as the pack given up and the
+    /// chunk.
+    pub(super) fn choose_copies(&mut self) -> Vec<(ObjectHash, ChunkId)> {
+        if self.copied.is_empty() {
+            return Vec::new();
+        }
+        let uses: HashMap<ObjectHash, u64> =
+            self.uses().into_iter().map(|pack| (pack.hash, needed_share(&pack))).collect();
+        let mut given_up = Vec::new();
+        for chunk in std::mem::take(&mut self.copied) {
+            let tables = self.tables();
+            let places: Vec<(usize, usize, ObjectHash)> = self
+                .places(&chunk)
+                .filter(|(table, ordinal, ..)| self.is_marked(*table, *ordinal))
+                .map(|(table, ordinal, _, pack)| (table, ordinal, tables[table].packs()[pack as usize].hash))
+                .collect();
+            let rank =
+                |(_, _, pack): &(usize, usize, ObjectHash)| (uses.get(pack).copied().unwrap_or(0), *pack);
+            let Some(best) = places.iter().copied().max_by_key(rank) else { continue };
+            for place in places.iter().filter(|place| (place.0, place.1) != (best.0, best.1)) {
+                self.set(place.0, place.1, false);
+                if place.2 != best.2 {
+                    given_up.push((place.2, chunk));
+                }
+            }
+        }
+        given_up
+    }
+
+    /// The needed copy of a chunk.
+    pub(super) fn survivor(&self, chunk: &ChunkId) -> Option<crate::index::Location> {
+        self.places(chunk)
+            .find(|(table, ordinal, ..)| self.is_marked(*table, *ordinal))
+            .and_then(|(table, _, record, _)| self.tables()[table].locate(&record))
+    }
+
+    /// What is needed of each pack that is not condemned, in order of their names.
+    pub(super) fn uses(&self) -> Vec<PackUse> {
+        let mut packs: HashMap<ObjectHash, PackUse> = HashMap::new();
+        for (number, table) in self.tables().iter().enumerate() {
+            // For each frame: its needed raw bytes and chunks.
+            let mut frames = vec![(0u64, 0u64); table.frames()];
+            for ordinal in 0..table.chunks() {
+                if self.is_marked(number, ordinal)
+                    && let Some(record) = table.record(ordinal)
+                    && let Some(frame) = frames.get_mut(record.frame as usize)
+                {
+                    frame.0 += u64::from(record.bytes);
+                    frame.1 += 1;
+                }
+            }
+            for (place, (raw, chunks)) in frames.into_iter().enumerate() {
+                let Some(frame) = table.frame(place as u32) else { continue };
+                let Some(pack) = table.packs().get(frame.pack as usize) else { continue };
+                if self.condemned[number][frame.pack as usize] {
+                    continue;
+                }
+                let stored = u64::from(frame.shape.stored_bytes);
+                let total = u64::from(frame.shape.raw_bytes);
+                let live =
+                    if total == 0 { stored * u64::from(chunks > 0) } else { stored * raw.min(total) / total };
+                let pack = packs.entry(pack.hash).or_insert_with(|| PackUse {
+                    hash: pack.hash,
+                    class: pack.class,
+                    bytes: pack.bytes,
+                    live_bytes: 0,
+                    dead_bytes: 0,
+                    live_chunks: 0,
+                });
+                pack.live_bytes += live;
+                pack.dead_bytes += stored - live;
+                pack.live_chunks += chunks;
+            }
+            // A pack without frames is listed too.
+            for (pack, gone) in table.packs().iter().zip(&self.condemned[number]) {
+                if !gone {
+                    packs.entry(pack.hash).or_insert_with(|| PackUse {
+                        hash: pack.hash,
+                        class: pack.class,
+                        bytes: pack.bytes,
+                        live_bytes: 0,
+                        dead_bytes: 0,
+                        live_chunks: 0,
+                    });
+                }
+            }
+        }
+        let mut uses: Vec<PackUse> = packs.into_values().collect();
+        uses.sort_unstable_by_key(|pack| pack.hash);
+        uses
+    }
+}
+
+/// How much of a pack is needed, in millionths.
+fn needed_share(pack: &PackUse) -> u64 {
+    pack.live_bytes.saturating_mul(1_000_000) / (pack.live_bytes + pack.dead_bytes).max(1)
+}
+
+/// Reads lists of chunks, and notes which.
+struct Lists<'a> {
+    reader: &'a ChunkReader<'a>,
+    read: std::cell::RefCell<Vec<ChunkRef>>,
+}
+
+impl ReadChunk for Lists<'_> {
+    fn read_tree(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
+        self.read.borrow_mut().push(*chunk);
+        self.reader.read_tree(chunk)
+    }
+}
+
+/// Refuses to go on with tables that are not what was written.
+pub(super) fn check_tables(index: &Index) -> Result<()> {
+    if index.is_whole() && index.tables().iter().all(|table| table.is_intact()) {
+        return Ok(());
+    }
+    Err(Error::corrupt("the index is damaged: nothing may be deleted by it")
+        .with_remedy("delete the cache directory and run 'dr check'"))
+}

@@ -1,0 +1,90 @@
+//! Collecting garbage without a lock: mark -> plan -> condemn -> delete -> repack -> commit -> mark -> condemn -> delete ->
+//! merge segments. It may be killed at any point and run beside writers and other collectors: only what an entry of the log
+//! condemned is deleted, and that entry holds on exactly the state it follows.
+
+mod collect;
+mod compact;
+mod marks;
+mod options;
+mod plan;
+mod repack;
+mod survey;
+
+use std::collections::HashSet;
+
+pub use options::{MaxUnused, PruneOptions, PruneReport, Shard};
+
+use plan::plan;
+use survey::survey;
+
+use crate::error::Result;
+use crate::observer::Context;
+use crate::repository::Repository;
+
+impl Repository {
+    /// Collects forgotten snapshots, deletes what nothing needs, and rewrites packs of which little is needed.
+    ///
+    /// # Errors
+    /// `Corrupt` where something that snapshots need cannot be found: nothing is deleted then. `Cancelled`, and what the
+    /// store answers.
+    pub fn prune(&self, options: &PruneOptions, ctx: &Context<'_>) -> Result<PruneReport> {
+        let repository = &self.0;
+        let ctx = *ctx;
+        let mut report = PruneReport::default();
+        repository.prepare_to_collect(options.dry_run)?;
+        let chosen = |uses: &[marks::PackUse]| plan(uses, options).repack.into_iter().collect();
+        let mut found = survey(repository, options, ctx, &chosen)?;
+        let planned = plan(&found.uses, options);
+        if options.dry_run {
+            report.collected.clone_from(&found.collected);
+            (report.packs_dead, report.bytes_dead) = (planned.dead.len() as u64, planned.dead_bytes);
+            (report.packs_repacked, report.bytes_repacked) =
+                (planned.repack.len() as u64, planned.repack_bytes);
+            let size = |hash| found.stored.get(hash).map_or(0, |it: &survey::Stored| it.bytes);
+            report.leftovers = found.leftovers.len() as u64;
+            report.bytes_leftover = found.leftovers.iter().map(size).sum();
+            (report.bytes_live, report.bytes_unused) = (planned.live_bytes, planned.unused_bytes);
+            return Ok(report);
+        }
+        // A newer survey may take the place of this one; what it finds needed of the packs that are rewritten and is not here
+        // keeps them from being condemned.
+        let source = repack::Source::of(&mut found, &planned.repack);
+        if options.shard.is_none() {
+            // First what makes room: what follows needs some.
+            found = collect::condemn(repository, found, options, &HashSet::new(), &mut report, ctx)?;
+            collect::delete(repository, &found.log, found.now_ms, &found.stored, options, &mut report, ctx)?;
+        }
+        if !planned.repack.is_empty() {
+            let verified = repack::repack(repository, source, &mut report, ctx)?;
+            if options.shard.is_none() {
+                found = survey(repository, options, ctx, &|_| HashSet::new())?;
+                let dead = report.packs_dead;
+                found = collect::condemn(repository, found, options, &verified, &mut report, ctx)?;
+                // Those were counted as rewritten already.
+                report.packs_dead = dead;
+                collect::delete(
+                    repository,
+                    &found.log,
+                    found.now_ms,
+                    &found.stored,
+                    options,
+                    &mut report,
+                    ctx,
+                )?;
+            }
+        }
+        if options.shard.is_none() {
+            let log = compact::compact(repository, &mut report, ctx)?;
+            // Packs were dealt with above.
+            let waiting = report.objects_waiting;
+            found
+                .stored
+                .retain(|hash, it| it.class.is_none() && !found.log.fold.condemned().contains_key(hash));
+            collect::delete(repository, &log, found.now_ms, &found.stored, options, &mut report, ctx)?;
+            report.objects_waiting += waiting;
+        }
+        let after = plan(&found.uses, options);
+        (report.bytes_live, report.bytes_unused) = (after.live_bytes, planned.unused_bytes);
+        Ok(report)
+    }
+}

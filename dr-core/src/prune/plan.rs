@@ -1,0 +1,139 @@
+//! Decides what becomes of each pack. Pure: it sees only what is needed of them.
+
+use super::marks::PackUse;
+use super::options::{MaxUnused, PruneOptions};
+use crate::format::envelope::PackClass;
+use crate::id::ObjectHash;
+
+/// Packs below this length are merged with others when there are many.
+const SMALL_PACK_BYTES: u64 = 8 << 20;
+/// So many small packs of a class are let be.
+const SMALL_PACKS_MAX: usize = 16;
+
+/// What becomes of the packs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Nothing of them is needed.
+    pub(super) dead: Vec<ObjectHash>,
+    /// What is needed of them goes into new packs, worst first.
+    pub(super) repack: Vec<ObjectHash>,
+    pub(super) dead_bytes: u64,
+    pub(super) repack_bytes: u64,
+    /// Bytes of frames that nothing needs and that stay.
+    pub(super) unused_bytes: u64,
+    pub(super) live_bytes: u64,
+}
+
+/// Plans over the packs that are listed and not condemned.
+pub(super) fn plan(packs: &[PackUse], options: &PruneOptions) -> Plan {
+    let mut plan = Plan::default();
+    for pack in packs.iter().filter(|pack| pack.live_chunks == 0) {
+        plan.dead.push(pack.hash);
+        plan.dead_bytes += pack.bytes;
+    }
+    let mut kept: Vec<&PackUse> = packs.iter().filter(|pack| pack.live_chunks > 0).collect();
+    plan.live_bytes = kept.iter().map(|pack| pack.live_bytes).sum();
+    plan.unused_bytes = kept.iter().map(|pack| pack.dead_bytes).sum();
+    let limit = match options.max_unused {
+        MaxUnused::Bytes(bytes) => bytes,
+        // A share of what the repository takes afterwards: live / (1 - share) - live.
+        MaxUnused::Percent(percent) if percent < 100.0 => {
+            (plan.live_bytes as f64 * f64::from(percent) / (100.0 - f64::from(percent))) as u64
+        }
+        MaxUnused::Percent(_) | MaxUnused::Unlimited => u64::MAX,
+    };
+    let ratio = |pack: &PackUse| pack.dead_bytes as f64 / (pack.dead_bytes + pack.live_bytes).max(1) as f64;
+    kept.sort_by(|a, b| ratio(b).total_cmp(&ratio(a)).then(a.hash.cmp(&b.hash)));
+    let budget = options.max_repack_bytes.unwrap_or(u64::MAX);
+    let is_ours = |pack: &PackUse| options.shard.is_none_or(|shard| shard.holds(&pack.hash));
+    for pack in kept.iter().filter(|pack| pack.dead_bytes > 0 && is_ours(pack)) {
+        if plan.unused_bytes <= limit || plan.repack_bytes + pack.bytes > budget {
+            break;
+        }
+        plan.repack.push(pack.hash);
+        plan.repack_bytes += pack.bytes;
+        plan.unused_bytes -= pack.dead_bytes;
+    }
+    for class in PackClass::ALL {
+        let is_small =
+            |pack: &&&PackUse| pack.class == class && pack.bytes < SMALL_PACK_BYTES && is_ours(pack);
+        let small: Vec<_> = kept.iter().filter(is_small).collect();
+        if small.len() < SMALL_PACKS_MAX {
+            continue;
+        }
+        for pack in small {
+            if !plan.repack.contains(&pack.hash) && plan.repack_bytes + pack.bytes <= budget {
+                plan.repack.push(pack.hash);
+                plan.repack_bytes += pack.bytes;
+                plan.unused_bytes -= pack.dead_bytes;
+            }
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prune::options::Shard;
+
+    fn pack(number: u8, live: u64, dead: u64) -> PackUse {
+        PackUse {
+            hash: ObjectHash::from_bytes([number; 32]),
+            class: PackClass::Data,
+            bytes: live + dead + 1000,
+            live_bytes: live,
+            dead_bytes: dead,
+            live_chunks: live.min(1),
+        }
+    }
+
+    fn numbers(hashes: &[ObjectHash]) -> Vec<u8> {
+        hashes.iter().map(|hash| hash.as_bytes()[0]).collect()
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_nothing_needs_goes_and_the_worst_is_rewritten_until_little_is_wasted() {
+        let packs = [
+            pack(1, 0, 30 * MIB),
+            pack(2, 30 * MIB, 0),
+            pack(3, 10 * MIB, 20 * MIB),
+            pack(4, 29 * MIB, MIB),
+            pack(5, 5 * MIB, 25 * MIB),
+        ];
+        let found = plan(&packs, &PruneOptions::new());
+        assert_eq!(numbers(&found.dead), [1]);
+        // 74 MiB are needed: up to 3.9 MiB may be wasted, so the pack that wastes 1 stays.
+        assert_eq!(numbers(&found.repack), [5, 3]);
+        assert_eq!(found.unused_bytes, MIB);
+        let all = PruneOptions { max_unused: MaxUnused::Percent(0.0), ..PruneOptions::new() };
+        assert_eq!(numbers(&plan(&packs, &all).repack), [5, 3, 4]);
+        let none = PruneOptions { max_unused: MaxUnused::Unlimited, ..PruneOptions::new() };
+        assert!(plan(&packs, &none).repack.is_empty());
+        let little = PruneOptions { max_repack_bytes: Some(31 * MIB), ..PruneOptions::new() };
+        assert_eq!(numbers(&plan(&packs, &little).repack), [5]);
+    }
+
+    #[test]
+    fn many_small_packs_become_few() {
+        let few: Vec<_> = (0..15).map(|number| pack(number, MIB, 0)).collect();
+        assert!(plan(&few, &PruneOptions::new()).repack.is_empty());
+        let many: Vec<_> = (0..16).map(|number| pack(number, MIB, 0)).collect();
+        assert_eq!(plan(&many, &PruneOptions::new()).repack.len(), 16);
+    }
+
+    #[test]
+    fn shards_share_the_work_without_rest_or_overlap() {
+        let packs: Vec<_> = (0..=255).map(|number| pack(number, 10 * MIB, 20 * MIB)).collect();
+        let mut all = Vec::new();
+        for number in 1..=3 {
+            let shard = Shard::new(number, 3).ok();
+            let found = plan(&packs, &PruneOptions { shard, ..PruneOptions::new() });
+            all.extend(numbers(&found.repack));
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..=255).collect::<Vec<u8>>());
+    }
+}
