@@ -7,7 +7,7 @@ use std::process;
 use clap::Parser;
 
 use crate::args::{Cli, Command, GlobalArgs};
-use crate::commands::{backup, check, init, ls, restore, snapshots, stats, version};
+use crate::commands::{backup, check, forget, init, ls, mark, prune, restore, snapshots, stats, version};
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
 use crate::hardening;
@@ -37,6 +37,11 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Snapshots(args) => snapshots::run(&args, session),
         Command::Ls(args) => ls::run(&args, session),
         Command::Restore(args) => restore::run(&args, session),
+        Command::Forget(args) => forget::run(&args, session),
+        Command::Unforget(args) => mark::unforget(&args, session),
+        Command::Protect(args) => mark::protect(&args, session),
+        Command::Tag(args) => mark::tag(&args, session),
+        Command::Prune(command) => prune::run(&command, session),
         Command::Check(args) => check::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),
         Command::Version(args) => version::run(&args, session),

@@ -5,7 +5,7 @@ use std::path::{Component, PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use dr_core::SnapshotFilter;
 
-use crate::commands::{backup, check, init, ls, restore, snapshots, stats, version};
+use crate::commands::{backup, check, forget, init, ls, mark, prune, restore, snapshots, stats, version};
 use crate::exit_code;
 
 const SELECTORS: &str = "\
@@ -51,6 +51,16 @@ pub(crate) enum Command {
     Ls(ls::LsArgs),
     /// Write what is in a snapshot to a directory
     Restore(restore::RestoreArgs),
+    /// Forget snapshots, by name or by a policy
+    Forget(forget::ForgetArgs),
+    /// Bring forgotten snapshots back
+    Unforget(mark::UnforgetArgs),
+    /// Keep snapshots from being forgotten
+    Protect(mark::ProtectArgs),
+    /// Change the tags of snapshots
+    Tag(mark::TagArgs),
+    /// Collect forgotten snapshots, and delete what nothing needs
+    Prune(prune::PruneCommand),
     /// Look for damage in the repository
     Check(check::CheckArgs),
     /// Say how large the repository is

@@ -10,6 +10,7 @@ mod exit_code;
 mod hardening;
 mod instant;
 mod key_file;
+mod quantity;
 mod render;
 mod selector;
 mod session;

@@ -2,8 +2,11 @@
 
 pub(crate) mod backup;
 pub(crate) mod check;
+pub(crate) mod forget;
 pub(crate) mod init;
 pub(crate) mod ls;
+pub(crate) mod mark;
+pub(crate) mod prune;
 pub(crate) mod restore;
 pub(crate) mod snapshots;
 pub(crate) mod stats;

@@ -18,12 +18,20 @@ use crate::session::Session;
 pub(crate) struct SnapshotsArgs {
     #[command(flatten)]
     filter: FilterArgs,
+    /// Those that are forgotten and can be brought back with 'dr unforget'
+    #[arg(long)]
+    forgotten: bool,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
     let repository = session.open_repository()?;
-    let snapshots = repository.snapshots(&args.filter.to_filter())?;
+    let filter = args.filter.to_filter();
+    let snapshots = if args.forgotten {
+        repository.forgotten_snapshots(&filter)?
+    } else {
+        repository.snapshots(&filter)?
+    };
     for (id, error) in repository.unreadable_snapshots()? {
         session
             .output
@@ -64,10 +72,14 @@ fn rows(snapshot: &Snapshot, zone: &TimeZone) -> Vec<Vec<String>> {
 
 fn flag(snapshot: &Snapshot) -> String {
     let problems = text::count(snapshot.problems, "problem", "problems");
-    match (snapshot.partial, snapshot.problems) {
-        (false, 0) => String::new(),
-        (false, _) => format!("incomplete ({problems})"),
-        (true, 0) => "partial".to_owned(),
-        (true, _) => format!("partial ({problems})"),
+    let mut flags = match (snapshot.partial, snapshot.problems) {
+        (false, 0) => Vec::new(),
+        (false, _) => vec![format!("incomplete ({problems})")],
+        (true, 0) => vec!["partial".to_owned()],
+        (true, _) => vec![format!("partial ({problems})")],
+    };
+    if snapshot.protected {
+        flags.push("protected".to_owned());
     }
+    flags.join(", ")
 }

@@ -30,6 +30,8 @@ pub(crate) enum Operation {
     Restore(Skipping),
     /// A check; its report names what it found.
     Check,
+    /// A collection of garbage.
+    Prune,
 }
 
 /// Whether a restore leaves something out because it was told to.
@@ -47,6 +49,7 @@ impl Operation {
             Operation::Backup => "backup",
             Operation::Restore(_) => "restore",
             Operation::Check => "check",
+            Operation::Prune => "prune",
         }
     }
 

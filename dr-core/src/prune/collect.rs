@@ -18,7 +18,7 @@ use crate::repository::{Inner, cut_chunk, fetch_frame};
 
 /// How often another writer may be faster before a collection gives up.
 const ATTEMPTS_MAX: usize = 100;
-/// Objects that are deleted at the same time.
+/// Objects that are deleted at the same time, unless the caller wants one thread.
 const DELETES: usize = 16;
 
 /// Condemns what `first`, or a newer survey where the log went on, finds to be of no use. `verified` packs were read back
@@ -219,7 +219,7 @@ pub(super) fn delete(
     }
     due.sort_unstable_by_key(|(hash, _)| *hash);
     let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(DELETES)
+        .num_threads(if ctx.parallelism == 1 { 1 } else { DELETES })
         .build()
         .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))?;
     let deleted: Vec<Result<Option<u64>>> = threads.install(|| {

@@ -58,10 +58,10 @@ impl Repository {
             let verified = repack::repack(repository, source, &mut report, ctx)?;
             if options.shard.is_none() {
                 found = survey(repository, options, ctx, &|_| HashSet::new())?;
-                let dead = report.packs_dead;
+                let dead = (report.packs_dead, report.bytes_dead);
                 found = collect::condemn(repository, found, options, &verified, &mut report, ctx)?;
                 // Those were counted as rewritten already.
-                report.packs_dead = dead;
+                (report.packs_dead, report.bytes_dead) = dead;
                 collect::delete(
                     repository,
                     &found.log,

@@ -1,0 +1,264 @@
+//! `dr forget`
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::Args;
+use dr_core::{ForgetGroup, ForgetOptions, GroupBy, KeepPolicy, Period, SnapshotId};
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::prune::{self, PruneArgs};
+use crate::args::FilterArgs;
+use crate::error::{CliError, Result};
+use crate::instant;
+use crate::render::json::{self, SnapshotRecord};
+use crate::render::text;
+use crate::selector::Selector;
+use crate::session::Session;
+
+/// Forgets snapshots: those named, or those that a policy does not keep.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each group of snapshots (by default those of the same host and paths) is looked at by itself. \
+Times are UTC and are those that the store vouches for: a snapshot counts at the time its host claimed where that lies \
+between the store's times just before and just after it was written, else at the nearer of these. Partial snapshots \
+take nobody's place. Forgotten snapshots come back with 'dr unforget' until 'dr prune' collects them."
+)]
+pub(crate) struct ForgetArgs {
+    /// The snapshots to forget; without any, the policy decides
+    #[arg(value_name = "SNAP")]
+    snapshots: Vec<OsString>,
+    #[command(flatten)]
+    keep: KeepArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Look at each group by itself: host, paths, tags joined by commas, or '' for one group of all
+    #[arg(long, value_name = "GROUP", default_value = "host,paths")]
+    group_by: GroupBy,
+    /// Only say what would be forgotten
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Forget even all snapshots of a group
+    #[arg(long)]
+    unsafe_allow_remove_all: bool,
+    /// Collect what was forgotten right away, as 'dr prune' does
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    pruning: PruneArgs,
+}
+
+/// What to keep.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What to keep")]
+struct KeepArgs {
+    /// The N newest ('unlimited': all)
+    #[arg(short = 'l', long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = count)]
+    keep_last: u32,
+    /// The newest of each of the last N hours that have one
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = count)]
+    keep_hourly: u32,
+    /// … days
+    #[arg(short = 'd', long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = count)]
+    keep_daily: u32,
+    /// … weeks
+    #[arg(short = 'w', long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = count)]
+    keep_weekly: u32,
+    /// … months
+    #[arg(short = 'm', long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = count)]
+    keep_monthly: u32,
+    /// … years
+    #[arg(short = 'y', long, value_name = "N", default_value = "0", hide_default_value = true, value_parser = count)]
+    keep_yearly: u32,
+    /// All within this time before the newest, as in 1y5m7d2h
+    #[arg(long, value_name = "PERIOD")]
+    keep_within: Option<Period>,
+    /// The newest of each hour within this time
+    #[arg(long, value_name = "PERIOD")]
+    keep_within_hourly: Option<Period>,
+    /// … day
+    #[arg(long, value_name = "PERIOD")]
+    keep_within_daily: Option<Period>,
+    /// … week
+    #[arg(long, value_name = "PERIOD")]
+    keep_within_weekly: Option<Period>,
+    /// … month
+    #[arg(long, value_name = "PERIOD")]
+    keep_within_monthly: Option<Period>,
+    /// … year
+    #[arg(long, value_name = "PERIOD")]
+    keep_within_yearly: Option<Period>,
+    /// Those with this tag, or with all of TAG,TAG (may be repeated: any of them)
+    #[arg(long, value_name = "TAG")]
+    keep_tag: Vec<String>,
+    /// Those whose ids begin so (may be repeated)
+    #[arg(long, value_name = "ID")]
+    keep_id: Vec<String>,
+}
+
+fn count(text: &str) -> std::result::Result<u32, String> {
+    if text == "unlimited" || text == "-1" {
+        return Ok(u32::MAX);
+    }
+    text.parse().map_err(|_| "give a number, or 'unlimited'".to_owned())
+}
+
+impl KeepArgs {
+    fn to_policy(&self) -> KeepPolicy {
+        let mut policy = KeepPolicy::new();
+        (policy.last, policy.hourly, policy.daily) = (self.keep_last, self.keep_hourly, self.keep_daily);
+        (policy.weekly, policy.monthly, policy.yearly) =
+            (self.keep_weekly, self.keep_monthly, self.keep_yearly);
+        policy.within = self.keep_within;
+        policy.within_hourly = self.keep_within_hourly;
+        policy.within_daily = self.keep_within_daily;
+        policy.within_weekly = self.keep_within_weekly;
+        policy.within_monthly = self.keep_within_monthly;
+        policy.within_yearly = self.keep_within_yearly;
+        policy.tags.clone_from(&self.keep_tag);
+        policy.ids = self.keep_id.iter().map(|id| id.to_lowercase()).collect();
+        policy
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ForgetDocument {
+    message_type: &'static str,
+    schema: u32,
+    dry_run: bool,
+    groups: Vec<GroupRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prune: Option<prune::PruneDocument>,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupRecord {
+    host: Option<String>,
+    paths: Option<Vec<String>>,
+    tags: Option<Vec<String>>,
+    keep: Vec<KeptRecord>,
+    remove: Vec<SnapshotRecord>,
+}
+
+#[derive(Debug, Serialize)]
+struct KeptRecord {
+    snapshot: SnapshotRecord,
+    reasons: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result<()> {
+    let repository = session.open_repository()?;
+    let filter = args.filter.to_filter();
+    let mut document = ForgetDocument {
+        message_type: "forget",
+        schema: json::SCHEMA,
+        dry_run: args.dry_run,
+        groups: Vec::new(),
+        prune: None,
+    };
+    let policy = args.keep.to_policy();
+    if args.snapshots.is_empty() {
+        if policy.is_empty() && !args.unsafe_allow_remove_all {
+            return Err(CliError::usage("say which snapshots to forget, or what to keep")
+                .with_remedy("for example: dr forget --keep-last 10 --keep-daily 30"));
+        }
+        let mut options = ForgetOptions::new(policy);
+        options.filter = filter;
+        options.group_by = args.group_by;
+        options.dry_run = args.dry_run;
+        options.allow_empty = args.unsafe_allow_remove_all;
+        let groups = repository.forget_by_policy(&options)?;
+        if !session.output.is_json() {
+            let mut data = session.output.data();
+            groups
+                .iter()
+                .try_for_each(|group| write_group(&mut data, group, args.dry_run))
+                .and_then(|()| data.flush())
+                .map_err(CliError::output)?;
+        }
+        document.groups = groups.iter().map(group_record).collect();
+    } else {
+        if !policy.is_empty() {
+            return Err(CliError::usage("name snapshots, or give a policy, not both"));
+        }
+        let mut ids: Vec<SnapshotId> = Vec::new();
+        let mut remove = Vec::new();
+        for name in &args.snapshots {
+            let snapshot = Selector::parse(name)?.find(&repository, &filter)?;
+            if !ids.contains(&snapshot.id) {
+                ids.push(snapshot.id);
+                remove.push(SnapshotRecord::new(&snapshot));
+            }
+        }
+        if !args.dry_run {
+            repository.forget(&ids)?;
+        }
+        let verb = if args.dry_run { "would forget" } else { "forgot" };
+        if !session.output.is_json() {
+            let count = text::count(ids.len() as u64, "snapshot", "snapshots");
+            session.output.summary(&(), |to| writeln!(to, "{verb} {count}"))?;
+        }
+        document.groups = vec![GroupRecord { host: None, paths: None, tags: None, keep: Vec::new(), remove }];
+    }
+    if args.prune {
+        let report = prune::collect(&args.pruning, args.dry_run, &repository, session)?;
+        if session.output.is_json() {
+            document.prune = Some(report);
+        } else {
+            session.output.summary(&report, |to| prune::write_report(to, &report))?;
+        }
+    }
+    if session.output.is_json() { session.output.document(&document) } else { Ok(()) }
+}
+
+fn group_record(group: &ForgetGroup) -> GroupRecord {
+    let (kept, removed): (Vec<_>, Vec<_>) =
+        group.decisions.iter().partition(|decision| !decision.reasons.is_empty());
+    GroupRecord {
+        host: group.group.host.clone(),
+        paths: group
+            .group
+            .paths
+            .as_ref()
+            .map(|paths| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()),
+        tags: group.group.tags.clone(),
+        keep: kept
+            .into_iter()
+            .map(|decision| KeptRecord {
+                snapshot: SnapshotRecord::new(&decision.snapshot),
+                reasons: decision.reasons.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+        remove: removed.into_iter().map(|decision| SnapshotRecord::new(&decision.snapshot)).collect(),
+    }
+}
+
+/// Why each snapshot of a group is kept, or that it is not.
+fn write_group(to: &mut dyn Write, group: &ForgetGroup, dry_run: bool) -> io::Result<()> {
+    let zone = TimeZone::system();
+    let mut what = Vec::new();
+    what.extend(group.group.host.as_ref().map(|host| format!("host {}", text::printable(host))));
+    let paths = group.group.paths.iter().flatten();
+    what.extend(paths.map(|path| text::printable(&path.to_string_lossy()).into_owned()));
+    what.extend(group.group.tags.iter().flatten().map(|tag| format!("tag {}", text::printable(tag))));
+    writeln!(to, "{}", if what.is_empty() { "all snapshots".to_owned() } else { what.join(", ") })?;
+    let verdict = if dry_run { "would be forgotten" } else { "forgotten" };
+    let rows: Vec<Vec<String>> = group
+        .decisions
+        .iter()
+        .map(|decision| {
+            let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
+            vec![
+                json::short(&decision.snapshot.id.to_string()).to_owned(),
+                instant::local(decision.snapshot.time, &zone),
+                text::printable(&decision.snapshot.tags.join(",")).into_owned(),
+                if reasons.is_empty() { verdict.to_owned() } else { format!("kept: {}", reasons.join(", ")) },
+            ]
+        })
+        .collect();
+    text::table(to, &["ID", "Time", "Tags", ""], &rows)?;
+    let forgotten = group.decisions.iter().filter(|decision| decision.reasons.is_empty()).count() as u64;
+    writeln!(to, "{} of {} {verdict}\n", forgotten, text::count(rows.len() as u64, "snapshot", "snapshots"))
+}
