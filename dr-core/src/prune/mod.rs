@@ -83,6 +83,7 @@ impl Repository {
             collect::delete(repository, &log, found.now_ms, &found.stored, options, &mut report, ctx)?;
             report.objects_waiting += waiting;
         }
+        repository.sweep_checkpoints(&found.log)?;
         let after = plan(&found.uses, options);
         (report.bytes_live, report.bytes_unused) = (after.live_bytes, planned.unused_bytes);
         Ok(report)

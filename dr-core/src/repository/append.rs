@@ -62,6 +62,7 @@ impl Inner {
     pub(crate) fn append(&self, validate: &mut dyn FnMut(&Log) -> Result<Event>) -> Result<Log> {
         let mut log = lock(&self.log);
         append(&mut log, &*self.store, &self.ring, &*self.entropy, self.writer, validate)?;
+        self.store_checkpoint(&mut log);
         if let Some(seen) = &self.seen {
             // The entry is in the log whatever this machine's disk says; the next opening remembers it.
             let _ = seen.remember(&log);

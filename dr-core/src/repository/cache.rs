@@ -9,8 +9,11 @@ use crate::error::{Error, Result};
 use crate::format::names;
 use crate::id::ObjectHash;
 use crate::index::{Table, open_segment};
-use crate::limits::SEGMENT_BYTES_MAX;
+use crate::limits::{LIST_BYTES_MAX, SEGMENT_BYTES_MAX};
 use crate::log::SegmentPlace;
+
+/// The checkpoint's file.
+const CHECKPOINT: &str = "checkpoint";
 
 /// This repository's part of the cache directory.
 #[derive(Debug)]
@@ -30,6 +33,18 @@ impl Cache {
     /// Keeps a table. A cache that cannot be written is no reason to fail.
     pub(crate) fn keep_table(&self, segment: &ObjectHash, table: &[u8]) {
         let _ = write_private(&self.table_path(segment), table);
+    }
+
+    /// The checkpoint of the log, sealed.
+    pub(crate) fn checkpoint(&self) -> Option<Vec<u8>> {
+        let path = self.directory.join(CHECKPOINT);
+        let is_sound = std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= LIST_BYTES_MAX as u64);
+        if is_sound { std::fs::read(path).ok() } else { None }
+    }
+
+    /// Keeps a sealed checkpoint. A cache that cannot be written is no reason to fail.
+    pub(crate) fn keep_checkpoint(&self, sealed: &[u8]) {
+        let _ = write_private(&self.directory.join(CHECKPOINT), sealed);
     }
 
     /// Replaces a table by one that was just made of the segment in the store, and opens it.

@@ -4,6 +4,7 @@
 mod append;
 mod bounded;
 mod cache;
+mod checkpoints;
 mod chunk_writer;
 mod chunks;
 mod create;
@@ -115,6 +116,7 @@ impl Inner {
 
     /// Checks that a collection may begin.
     pub(crate) fn prepare_to_collect(&self, dry_run: bool) -> Result<()> {
+        self.fold_from_genesis()?;
         let log = self.synchronise()?;
         if dry_run { Ok(()) } else { self.prepare_to_write(&log) }
     }
@@ -124,7 +126,9 @@ impl Inner {
         let mut log = lock(&self.log);
         let sync = Sync { store: &*self.store, ring: &self.ring };
         log.confirm_head(&sync)?;
+        let read_from = log.fold.next;
         log.synchronise(&sync)?;
+        self.cache_checkpoint(&log, read_from);
         if let Some(seen) = &self.seen {
             seen.remember(&log)?;
         }
@@ -162,7 +166,7 @@ impl Inner {
             let known = tables.iter().find(|(hash, _)| hash == place.hash()).map(|(_, table)| table.clone());
             let table = match known {
                 Some(table) => table,
-                None => match cache::load_table(self, place) {
+                None => match load_table(self, place) {
                     Ok(table) => Arc::new(table),
                     Err(error) if is_damage(&error) => {
                         has_gaps = true;

@@ -7,6 +7,7 @@ use dr_store::{Bytes, Name, Store, StoreErrorKind};
 use zeroize::Zeroizing;
 
 use super::bounded::{check_bytes, get_bounded};
+use super::checkpoints::read_log;
 use super::create::{ring_kek, wrap_key};
 use super::{Cache, Inner, Repository, RepositoryOptions, SeenHead};
 use crate::crypto::{Credentials, KeyRing, Secret, open_object, open_slot};
@@ -19,7 +20,7 @@ use crate::format::names;
 use crate::format::ring::Wraps;
 use crate::id::ObjectHash;
 use crate::limits::RING_BYTES_MAX;
-use crate::log::{Log, Sync};
+use crate::log::Log;
 
 impl Repository {
     /// Opens a repository.
@@ -38,15 +39,16 @@ impl Repository {
         });
         let before = seen.as_ref().map(SeenHead::read).transpose()?.flatten();
         let opened = open_rings(&*store, &config, credentials)?;
-        let (ring, log) = choose_ring(&*store, &config, opened)?;
+        let cache = options.cache_dir.as_deref().map(|directory| Cache::new(directory, &config.id()));
+        let (ring, log) = choose_ring(&*store, &config, opened, cache.as_ref())?;
         let domain = ring.domain()?;
         if let Some(seen) = &seen {
-            seen.check(before, &log)?;
+            seen.check(before, &log, &*store)?;
             seen.remember(&log)?;
         }
         let writer = random(&*options.entropy)?;
-        let cache = options.cache_dir.as_deref().map(|directory| Cache::new(directory, &config.id()));
-        Ok(Repository(Arc::new(Inner {
+        let read_from = log.first_hashed().map_or(0, |first| if first == 0 { 0 } else { first + 1 });
+        let inner = Inner {
             store,
             config,
             ring,
@@ -56,9 +58,11 @@ impl Repository {
             cache,
             seen,
             writer,
-            log: Mutex::new(log),
+            log: Mutex::new(log.clone()),
             tables: Mutex::new(Vec::new()),
-        })))
+        };
+        inner.cache_checkpoint(&log, read_from);
+        Ok(Repository(Arc::new(inner)))
     }
 }
 
@@ -226,12 +230,16 @@ fn open_ring(
 
 /// Chooses the ring that the log confirms, newest first, and reads the log with it. Rings that an interrupted `init` left
 /// behind open nothing. Where slot 0 itself is damaged, a ring that opens any other slot is the right one.
-fn choose_ring(store: &dyn Store, config: &Config, mut rings: Vec<OpenedRing>) -> Result<(KeyRing, Log)> {
+fn choose_ring(
+    store: &dyn Store,
+    config: &Config,
+    mut rings: Vec<OpenedRing>,
+    cache: Option<&Cache>,
+) -> Result<(KeyRing, Log)> {
     rings.sort_by_key(|opened| std::cmp::Reverse(opened.ring.generation));
     let mut failure = None;
     for opened in rings {
-        let mut log = Log::default();
-        log.synchronise(&Sync { store, ring: &opened.ring })?;
+        let log = read_log(store, &opened.ring, cache)?;
         if log.fold.next == 0 {
             failure = Some(interrupted(store));
             continue;

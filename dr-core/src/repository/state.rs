@@ -4,8 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use dr_store::Store;
+
+use super::bounded::get_bounded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectHash;
+use crate::limits::SEALED_SLOT_BYTES_MAX;
 use crate::log::Log;
 
 /// The newest slot seen, in a file of its own per repository and endpoint.
@@ -23,10 +27,22 @@ impl SeenHead {
 
     /// Compares the log with what was seen before, which was read before the log was: another run of this program may
     /// have seen more meanwhile.
-    pub(crate) fn check(&self, before: Option<(u64, ObjectHash)>, log: &Log) -> Result<()> {
+    pub(crate) fn check(
+        &self,
+        before: Option<(u64, ObjectHash)>,
+        log: &Log,
+        store: &dyn Store,
+    ) -> Result<()> {
         let Some((slot, hash)) = before else { return Ok(()) };
         if self.accept || log.hash_of(slot) == Some(hash) {
             return Ok(());
+        }
+        if slot < log.first_hashed().unwrap_or(0) {
+            // Older than what is remembered of the log: the slot itself says.
+            let bytes = get_bounded(store, &crate::format::names::slot(slot), SEALED_SLOT_BYTES_MAX)?;
+            if ObjectHash::of_parts([&bytes[..]]) == hash {
+                return Ok(());
+            }
         }
         let what = if slot >= log.fold.next { "is shorter than" } else { "differs from" };
         Err(Error::new(
