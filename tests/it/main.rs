@@ -6,6 +6,7 @@ mod cancel;
 mod concurrency;
 mod crash;
 mod damage;
+mod deep;
 mod faults;
 mod hostile;
 mod incremental;
