@@ -3,6 +3,7 @@
 
 mod backup;
 mod cancel;
+mod cli;
 mod concurrency;
 mod crash;
 mod damage;
