@@ -16,7 +16,7 @@ fn back_up(repo: &TestRepo, source: &SharedSource) -> Result<BackupReport> {
 }
 
 fn file(text: &str) -> MemoryFile {
-    MemoryFile { bytes: text.as_bytes().to_vec(), xattrs: Vec::new() }
+    MemoryFile { bytes: text.as_bytes().to_vec(), ..MemoryFile::default() }
 }
 
 /// Every entry of the newest snapshot.
@@ -47,7 +47,7 @@ fn attributes_beyond_the_limit_cost_themselves_and_nothing_beside_them() {
         .map(|number| Xattr { name: format!("user.{number:02}").into_bytes(), value: vec![number; 64 << 10] })
         .collect();
     let mut files = std::collections::BTreeMap::new();
-    files.insert("huge".to_owned(), MemoryFile { bytes: b"content".to_vec(), xattrs });
+    files.insert("huge".to_owned(), MemoryFile { bytes: b"content".to_vec(), xattrs, ..file("") });
     files.insert("sibling".to_owned(), file("unharmed"));
     let repo = TestRepo::in_memory();
     let report =

@@ -18,3 +18,4 @@ mod rollback;
 mod stream;
 mod tidy;
 mod vectors;
+mod young;

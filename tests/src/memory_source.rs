@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dr_core::{
     Entry, EntryKind, Extent, FileContent, Metadata, Source, SourceDirectory, SourceFile, SourceItem, Stream,
-    Xattr,
+    Timestamp, Xattr,
 };
 
 /// A source of one directory of files.
@@ -33,6 +33,8 @@ pub struct MemoryFile {
     pub bytes: Vec<u8>,
     /// The extended attributes.
     pub xattrs: Vec<Xattr>,
+    /// When it was modified and changed, in nanoseconds since 1970; nothing for long ago.
+    pub changed: Option<i128>,
 }
 
 #[derive(Debug)]
@@ -85,7 +87,12 @@ fn metadata() -> Metadata {
 
 fn file_entry(name: &str, file: &MemoryFile) -> Entry {
     let content = FileContent::new(file.bytes.len() as u64, Stream::default(), None);
-    Entry::new(name, EntryKind::File(content), metadata())
+    let mut metadata = metadata();
+    if let Some(changed) = file.changed {
+        metadata.changed = Timestamp::from_nanoseconds(changed);
+        metadata.modified = metadata.changed;
+    }
+    Entry::new(name, EntryKind::File(content), metadata)
 }
 
 impl SourceDirectory for Root {
