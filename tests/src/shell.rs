@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use dr_core::{Credentials, Repository, RepositoryOptions};
+use dr_store::OpenMode;
+
 use crate::assert_same_tree;
 use crate::steps::{Workshop, restored};
 
@@ -84,6 +87,14 @@ impl Shell {
     /// Where the repository is.
     pub fn repository(&self) -> PathBuf {
         self.workshop.path().join("repository")
+    }
+
+    /// The repository as the library sees it.
+    pub fn repository_opened(&self) -> Repository {
+        let store = dr_store::open(self.repository().to_str().unwrap(), OpenMode::Existing).unwrap();
+        let key = std::fs::read(self.workshop.path().join("key")).unwrap();
+        let credentials = Credentials::key_file_text(&key).unwrap();
+        Repository::open(store, &credentials, RepositoryOptions::new()).unwrap()
     }
 
     /// Runs to the end, which must be a good one.

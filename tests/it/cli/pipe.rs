@@ -69,6 +69,10 @@ fn names_cannot_forge_lines_or_reorder_them() {
     {
         assert!(long.contains(shown), "{shown}: {long}");
     }
+    // The lines about single files while a backup runs are for people as well.
+    let again = shell.run(shell.command().args(["backup", "--force", "-v"]).arg(&source)).stdout;
+    let again = String::from_utf8(again).unwrap();
+    assert!(again.chars().all(is_plain) && again.contains("csi\\xc2\\x9b31m"), "{again:?}");
     // Programs get the names as they are.
     let json = shell.run(shell.command().args(["ls", "latest", "--json"])).stdout;
     let found: Vec<String> = String::from_utf8(json)

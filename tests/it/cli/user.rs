@@ -1,10 +1,12 @@
 //! A plain user, who may neither read nor make everything.
 
 use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use dr_core::{ProblemKind, SnapshotFilter};
 use dr_tests::shell::Shell;
 use dr_tests::steps::{is_root, restored, skip};
 use dr_tests::{TreeSpec, assert_same_tree};
@@ -59,6 +61,15 @@ fn a_plain_user_saves_what_may_be_read_and_is_told_the_rest() {
     let output = shell.run(shell.command_as(USER).args(["snapshots", "--json"]));
     let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(listed[1]["problems"].as_u64(), Some(2), "{listed}");
+    let repository = shell.repository_opened();
+    let snapshot = repository.find_snapshot("latest", &SnapshotFilter::new()).unwrap();
+    let recorded = repository.problems(&snapshot).unwrap();
+    let mut recorded: Vec<_> =
+        recorded.iter().map(|problem| (problem.path.as_slice(), problem.kind)).collect();
+    recorded.sort_unstable_by_key(|(path, _)| *path);
+    let [locked, secret] = ["locked", "secret"].map(|name| source.join(name).into_os_string().into_vec());
+    let expected = [(&locked[..], ProblemKind::Unreadable), (&secret[..], ProblemKind::Unreadable)];
+    assert_eq!(recorded, expected);
 
     // All else is as it was; of the locked directory there is the name, owner and mode.
     let target = shell.workshop.room();
