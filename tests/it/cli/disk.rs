@@ -24,8 +24,9 @@ fn a_restore_to_a_full_disk_says_what_and_why_and_succeeds_elsewhere() {
     tree.write(&source);
     shell.run(&mut shell.backup());
 
+    // With one thread it is always the large file that does not fit.
     let target = disk.path().join("target");
-    let (_, said) = shell.run_to(&mut shell.restore("latest", &target), 1);
+    let (_, said) = shell.run_to(shell.restore("latest", &target).args(["--threads", "1"]), 1);
     let large = restored(&target, &source).join("a/large");
     assert!(
         said.contains(&format!("error: a restored file could not be written: {}", large.display())),
@@ -33,7 +34,7 @@ fn a_restore_to_a_full_disk_says_what_and_why_and_succeeds_elsewhere() {
     );
     assert!(said.contains("because: No space left on device"), "{said}");
     assert!(said.contains("hint: free some space at the target"), "{said}");
-    let (_, said) = shell.run_to(shell.restore("latest", &target).arg("--json"), 1);
+    let (_, said) = shell.run_to(shell.restore("latest", &target).args(["--threads", "1", "--json"]), 1);
     let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!(
         (last["error_code"].as_str(), last["code"].as_u64()),
@@ -43,13 +44,13 @@ fn a_restore_to_a_full_disk_says_what_and_why_and_succeeds_elsewhere() {
     assert_eq!(last["path"].as_str(), large.to_str());
 
     // Room for the bytes, but not for the names.
-    disk.resize("size=20m,nr_inodes=20");
-    let (_, said) = shell.run_to(&mut shell.restore("latest", &target), 1);
+    let names = SmallDisk::mount(&shell.workshop.room(), "size=20m,nr_inodes=20").unwrap();
+    let (_, said) = shell.run_to(&mut shell.restore("latest", &names.path().join("target")), 1);
     assert!(said.contains("No space left") && said.contains("hint: free some space"), "{said}");
 
     shell.assert_restores("latest", &source);
     // There as well, once there is room: what the other attempts left is replaced.
-    disk.resize("size=20m,nr_inodes=1000");
+    disk.resize("size=20m");
     shell.run(&mut shell.restore("latest", &target));
     assert_same_tree(&source, &restored(&target, &source));
 }
