@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, Result};
+use crate::render::Output;
 use crate::signals::Signals;
 use crate::{key_file, words};
 
@@ -78,9 +79,14 @@ pub(crate) fn place(global: &GlobalArgs, variable: impl Fn(&str) -> Option<OsStr
 }
 
 /// Reads the secret.
-pub(crate) fn read(place: &Place, purpose: Purpose, signals: &Signals) -> Result<Credentials> {
+pub(crate) fn read(
+    place: &Place,
+    purpose: Purpose,
+    signals: &Signals,
+    output: &Output,
+) -> Result<Credentials> {
     let secret = match place {
-        Place::KeyFile(path) => return key_file::read(path),
+        Place::KeyFile(path) => return key_file::read(path, output),
         Place::PasswordFile(path) => from_file(path)?,
         Place::PasswordCommand(command) => from_command(command)?,
         Place::Variable => Zeroizing::new(std::env::var_os("DR_PASSWORD").unwrap_or_default().into_vec()),

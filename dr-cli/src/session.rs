@@ -63,7 +63,7 @@ impl Session {
     pub(crate) fn open_repository(&self) -> Result<Repository> {
         let store = self.open_store(OpenMode::Existing)?;
         let place = credentials::place(&self.global, |name| env::var_os(name))?;
-        let credentials = credentials::read(&place, Purpose::Open, &self.signals)?;
+        let credentials = credentials::read(&place, Purpose::Open, &self.signals, &self.output)?;
         self.open_with(store, &credentials)
     }
 

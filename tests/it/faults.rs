@@ -1,14 +1,14 @@
 //! Stores that are full, do not answer, or answer too late: clear errors, and everything earlier stays intact.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dr_core::{CreateOptions, ErrorKind, Repository, RepositoryOptions};
 use dr_store::sim::{FaultRates, SimStore, When};
 use dr_store::{LocalStore, RetryOptions, RetryStore, Store, StoreErrorKind};
+use dr_tests::disk::SmallDisk;
 use dr_tests::flaky::{FlakyStore, OneFault};
-use dr_tests::steps::{Workshop, backup, check, is_root, skip};
+use dr_tests::steps::{Workshop, backup, check, restore, restored, skip};
 use dr_tests::{Node, TestRepo, TreeSpec, key};
 
 fn tree(round: u64) -> TreeSpec {
@@ -172,21 +172,12 @@ fn unclear_answers_without_retries_never_damage_the_repository() {
 #[test]
 fn a_full_disk_says_so_and_keeps_what_it_has() {
     let workshop = Workshop::on_disk();
-    let disk = workshop.room();
-    std::fs::create_dir(&disk).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "dr-test"]).arg(&disk).output();
-    if !is_root() || !mounted.is_ok_and(|mount| mount.status.success()) {
+    let Some(disk) = SmallDisk::mount(&workshop.room(), "size=2m") else {
         skip("a_full_disk_says_so_and_keeps_what_it_has", "no file system can be mounted here");
         return;
-    }
-    let outcome = std::panic::catch_unwind(|| fill_disk(&workshop, &disk));
-    assert!(Command::new("umount").arg("-l").arg(&disk).status().unwrap().success());
-    outcome.unwrap();
-}
-
-fn fill_disk(workshop: &Workshop, disk: &std::path::Path) {
+    };
     let source = workshop.source();
-    let store: Arc<dyn Store> = Arc::new(LocalStore::create(disk.join("repository")).unwrap());
+    let store: Arc<dyn Store> = Arc::new(LocalStore::create(disk.path().join("repository")).unwrap());
     let options = RepositoryOptions::new();
     let repository = Repository::create(store, &key(), &CreateOptions::new(), options).unwrap();
     tree(0).write(&source);
@@ -202,7 +193,10 @@ fn fill_disk(workshop: &Workshop, disk: &std::path::Path) {
     // Now the target: another repository holds more than fits.
     let large = TestRepo::in_memory();
     assert!(backup(&large.repository, &source).unwrap().is_complete());
-    let error = dr_tests::steps::restore(&large.repository, &large.latest().unwrap(), &disk.join("target"))
-        .unwrap_err();
+    let (latest, target) = (large.latest().unwrap(), disk.path().join("target"));
+    let error = restore(&large.repository, &latest, &target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Destination, "{error:?}");
+    assert_eq!(error.path(), Some(restored(&target, &source).join("large").as_path()));
+    assert!(error.remedy().is_some_and(|remedy| remedy.contains("space")), "{error:?}");
+    workshop.assert_restores(&large.repository, &latest, &source, &source);
 }

@@ -1,116 +1,26 @@
 //! The real program, killed at random times: whatever it committed stays, and the next run needs no repair.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use dr_tests::steps::{Dice, Workshop, restored};
-use dr_tests::{Node, TreeSpec, assert_same_tree};
+use dr_tests::shell::Shell;
+use dr_tests::steps::Dice;
+use dr_tests::{Node, TreeSpec};
 
 /// How many runs are begun and killed; `DR_KILLS=10000` for a long night.
 const KILLS: u64 = 200;
 /// After so many runs everything new is restored and compared.
 const ROUNDS_BETWEEN_RESTORES: u64 = 20;
 
-/// The program: what `DR_BIN` names, or what was built beside this test, or what is built now.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let named = std::env::var_os("DR_BIN").map(PathBuf::from);
-        if let Some(program) = named.filter(|program| program.is_file()) {
-            return program;
-        }
-        let test = std::env::current_exe().unwrap();
-        // `target/debug/deps/it-…`
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let program = profile.join("dr");
-        if !program.is_file() {
-            let build = Command::new(env!("CARGO"))
-                .args(["build", "--locked", "-p", "dr-cli"])
-                .env("CARGO_TARGET_DIR", profile.parent().unwrap())
-                .current_dir(dr_tests::tidy::repository_root())
-                .status();
-            assert!(build.unwrap().success(), "the program cannot be built");
-        }
-        program
-    })
-}
-
-/// A repository in a folder, used through the program only.
-struct Shell {
-    workshop: Workshop,
-}
-
-impl Shell {
-    fn new() -> Shell {
-        let shell = Shell { workshop: Workshop::new() };
-        let key_file = shell.workshop.path().join("key");
-        shell.run(Command::new(program()).arg("init").arg("--key-file").arg(key_file));
-        shell
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(program());
-        command.env("DR_KEY_FILE", self.workshop.path().join("key"));
-        command
-    }
-
-    fn prepare<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        let at = |name| self.workshop.path().join(name);
-        for secret in ["DR_PASSWORD", "DR_PASSWORD_FILE", "DR_PASSWORD_COMMAND"] {
-            command.env_remove(secret);
-        }
-        command
-            .env("DR_REPOSITORY", at("repository"))
-            .env("DR_CACHE_DIR", at("cache"))
-            .env("DR_STATE_DIR", at("state"))
-            .stdin(Stdio::null())
-    }
-
-    /// Runs to the end, which must be a good one.
-    fn run(&self, command: &mut Command) -> Output {
-        let output = self.prepare(command).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command:?}: {}: {said}", output.status);
-        output
-    }
-
-    fn backup(&self) -> Command {
-        let mut command = self.command();
-        command.arg("backup").arg("-q").arg(self.workshop.source());
-        command
-    }
-
-    /// Begins a backup and kills it after a time. Whether it was done before that.
-    fn backup_and_kill(&self, after: Duration) -> bool {
-        let mut command = self.backup();
-        let mut child =
-            self.prepare(&mut command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(after);
-        // It may have ended; then there is nobody to kill.
-        let _ = child.kill();
-        child.wait().unwrap().success()
-    }
-
-    fn snapshots(&self) -> Vec<String> {
-        let output = self.run(self.command().args(["snapshots", "--json"]));
-        let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let id = |snapshot: &serde_json::Value| snapshot["id"].as_str().unwrap().to_owned();
-        list.as_array().unwrap().iter().map(id).collect()
-    }
-
-    fn check(&self) {
-        self.run(self.command().args(["check", "--read-data"]));
-    }
-
-    fn assert_restores(&self, id: &str, copy: &Path) {
-        let target = self.workshop.room();
-        self.run(self.command().arg("restore").arg(id).arg("--target").arg(&target));
-        assert_same_tree(copy, &restored(&target, &self.workshop.source()));
-        std::fs::remove_dir_all(target).unwrap();
-    }
+/// Begins a backup and kills it after a time. Whether it was done before that.
+fn backup_and_kill(shell: &Shell, after: Duration) -> bool {
+    let mut command = shell.backup();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(after);
+    // It may have ended; then there is nobody to kill.
+    let _ = child.kill();
+    child.wait().unwrap().success()
 }
 
 fn number_from(variable: &str, default: u64) -> u64 {
@@ -140,7 +50,7 @@ fn heavy_backups_that_are_killed_lose_nothing_that_was_committed() {
         );
         tree.put("large", Node::File { seed: 5000 + round, bytes: 3 << 20 });
         tree.write(&shell.workshop.source());
-        let is_done = shell.backup_and_kill(Duration::from_micros(dice.below(typical_us * 3 / 2)));
+        let is_done = backup_and_kill(&shell, Duration::from_micros(dice.below(typical_us * 3 / 2)));
         (killed, acknowledged) = (killed + u64::from(!is_done), acknowledged + u64::from(is_done));
         let listed = shell.snapshots();
         // A run that was killed may have committed; a run that was not must have.

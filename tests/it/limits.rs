@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dr_core::{BackupOptions, BackupReport, Entry, ErrorKind, ProblemKind, Result, Xattr};
+use dr_core::{BackupOptions, BackupReport, Entry, EntryKind, ErrorKind, ProblemKind, Result, Xattr};
 use dr_tests::TestRepo;
 use dr_tests::memory_source::{MemoryFile, MemorySource, SharedSource};
 use dr_tests::repo::with_context;
@@ -16,7 +16,7 @@ fn back_up(repo: &TestRepo, source: &SharedSource) -> Result<BackupReport> {
 }
 
 fn file(text: &str) -> MemoryFile {
-    MemoryFile { bytes: text.as_bytes().to_vec(), xattrs: Vec::new() }
+    MemoryFile { bytes: text.as_bytes().to_vec(), ..MemoryFile::default() }
 }
 
 /// Every entry of the newest snapshot.
@@ -47,7 +47,7 @@ fn attributes_beyond_the_limit_cost_themselves_and_nothing_beside_them() {
         .map(|number| Xattr { name: format!("user.{number:02}").into_bytes(), value: vec![number; 64 << 10] })
         .collect();
     let mut files = std::collections::BTreeMap::new();
-    files.insert("huge".to_owned(), MemoryFile { bytes: b"content".to_vec(), xattrs });
+    files.insert("huge".to_owned(), MemoryFile { bytes: b"content".to_vec(), xattrs, ..file("") });
     files.insert("sibling".to_owned(), file("unharmed"));
     let repo = TestRepo::in_memory();
     let report =
@@ -84,15 +84,35 @@ fn a_snapshot_of_too_many_paths_is_refused_and_the_others_stay_readable() {
 
 #[test]
 fn attributes_that_could_not_be_read_once_are_read_the_next_time() {
-    let xattrs = vec![Xattr { name: b"user.note".to_vec(), value: b"kept".to_vec() }];
-    let source =
-        SharedSource(Arc::new(MemorySource { link_xattrs: Some(xattrs.clone()), ..MemorySource::default() }));
+    let xattr = |name: &str| Xattr { name: name.as_bytes().to_vec(), value: b"kept".to_vec() };
+    let xattrs = vec![xattr("user.a"), xattr("user.b")];
+    let with_xattrs = MemoryFile { xattrs: xattrs.clone(), ..file("content") };
+    let files = [("file".to_owned(), with_xattrs), ("plain".to_owned(), file("without"))].into();
+    let link_xattrs = Some(xattrs.clone());
+    let source = SharedSource(Arc::new(MemorySource { files, link_xattrs, ..MemorySource::default() }));
     let repo = TestRepo::in_memory();
     source.0.hides_xattrs.store(true, Ordering::Relaxed);
-    assert!(!back_up(&repo, &source).unwrap().is_complete());
+    // As long as it is so, every run says it.
+    for _ in 0..2 {
+        let report = back_up(&repo, &source).unwrap();
+        let mut problems: Vec<_> =
+            report.problems.iter().map(|problem| (problem.path.as_slice(), problem.kind)).collect();
+        problems.sort_unstable_by_key(|(path, _)| *path);
+        let expected: [(&[u8], _); 2] =
+            [(b"/file", ProblemKind::Attributes), (b"/~link", ProblemKind::Attributes)];
+        assert_eq!(problems, expected);
+        // All else is there: content, target, and the attribute that could be read.
+        let [kept, _, link] = &entries(&repo)[..] else { panic!("an entry is missing") };
+        assert_eq!([&kept.metadata.xattrs[..], &link.metadata.xattrs], [&xattrs[..1], &xattrs[..1]]);
+        assert_eq!(link.kind, EntryKind::Symlink(b"target".to_vec()));
+        let target = tempfile::tempdir().unwrap();
+        let _ = repo.restore(&repo.latest().unwrap(), target.path()).unwrap();
+        assert_eq!(fs::read(target.path().join("file")).unwrap(), b"content");
+    }
     source.0.hides_xattrs.store(false, Ordering::Relaxed);
     assert!(back_up(&repo, &source).unwrap().is_complete());
-    assert_eq!(entries(&repo)[0].metadata.xattrs, xattrs);
+    let entries = entries(&repo);
+    assert_eq!([&entries[0].metadata.xattrs, &entries[2].metadata.xattrs], [&xattrs, &xattrs]);
 }
 
 #[test]

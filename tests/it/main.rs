@@ -3,9 +3,11 @@
 
 mod backup;
 mod cancel;
+mod cli;
 mod concurrency;
 mod crash;
 mod damage;
+mod deep;
 mod faults;
 mod hostile;
 mod incremental;
@@ -16,3 +18,4 @@ mod rollback;
 mod stream;
 mod tidy;
 mod vectors;
+mod young;

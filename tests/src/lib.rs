@@ -3,10 +3,12 @@
 
 pub mod compare;
 pub mod damage;
+pub mod disk;
 pub mod flaky;
 pub mod inject;
 pub mod memory_source;
 pub mod repo;
+pub mod shell;
 pub mod steps;
 pub mod tidy;
 pub mod tree;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dr_core::{
     Entry, EntryKind, Extent, FileContent, Metadata, Source, SourceDirectory, SourceFile, SourceItem, Stream,
-    Xattr,
+    Timestamp, Xattr,
 };
 
 /// A source of one directory of files.
@@ -20,7 +20,7 @@ pub struct MemorySource {
     pub paths: Vec<PathBuf>,
     /// The attributes of the symbolic link `link`, which is there where this is set.
     pub link_xattrs: Option<Vec<Xattr>>,
-    /// Whether the attributes of the link cannot be read.
+    /// Whether all but the first attribute of the link and of each file cannot be read.
     pub hides_xattrs: Arc<AtomicBool>,
     /// Panics when it is listed.
     pub panics: bool,
@@ -33,13 +33,19 @@ pub struct MemoryFile {
     pub bytes: Vec<u8>,
     /// The extended attributes.
     pub xattrs: Vec<Xattr>,
+    /// When it was modified and changed, in nanoseconds since 1970; nothing for long ago.
+    pub changed: Option<i128>,
 }
 
 #[derive(Debug)]
 struct Root(Arc<MemorySource>);
 
 #[derive(Debug)]
-struct OpenFile(Entry, Vec<u8>);
+struct OpenFile {
+    source: Arc<MemorySource>,
+    name: String,
+    file: MemoryFile,
+}
 
 /// The source as the engine takes it.
 #[derive(Debug, Clone)]
@@ -59,9 +65,21 @@ impl Source for SharedSource {
     }
 }
 
-fn metadata(xattrs: &[Xattr]) -> Metadata {
+impl MemorySource {
+    /// Adds to an entry what can be read of its attributes.
+    fn complete(&self, entry: &mut Entry, xattrs: &[Xattr]) -> io::Result<()> {
+        entry.metadata.xattrs = xattrs.to_vec();
+        if self.hides_xattrs.load(Ordering::Relaxed) && xattrs.len() > 1 {
+            entry.metadata.xattrs.truncate(1);
+            return Err(io::Error::other("an attribute cannot be read now"));
+        }
+        Ok(())
+    }
+}
+
+fn metadata() -> Metadata {
     let mut metadata = Metadata::default();
-    (metadata.mode, metadata.links, metadata.xattrs) = (0o644, 1, xattrs.to_vec());
+    (metadata.mode, metadata.links) = (0o644, 1);
     metadata.modified.seconds = 1_000_000_000;
     metadata.changed.nanoseconds = 5;
     metadata
@@ -69,7 +87,12 @@ fn metadata(xattrs: &[Xattr]) -> Metadata {
 
 fn file_entry(name: &str, file: &MemoryFile) -> Entry {
     let content = FileContent::new(file.bytes.len() as u64, Stream::default(), None);
-    Entry::new(name, EntryKind::File(content), metadata(&file.xattrs))
+    let mut metadata = metadata();
+    if let Some(changed) = file.changed {
+        metadata.changed = Timestamp::from_nanoseconds(changed);
+        metadata.modified = metadata.changed;
+    }
+    Entry::new(name, EntryKind::File(content), metadata)
 }
 
 impl SourceDirectory for Root {
@@ -85,7 +108,7 @@ impl SourceDirectory for Root {
             })
             .collect();
         if self.0.link_xattrs.is_some() {
-            let link = Entry::new("~link", EntryKind::Symlink(Vec::new()), metadata(&[]));
+            let link = Entry::new("~link", EntryKind::Symlink(Vec::new()), metadata());
             items.push(SourceItem { name: link.name.clone(), entry: Ok(link) });
         }
         Ok(items)
@@ -93,11 +116,7 @@ impl SourceDirectory for Root {
 
     fn complete(&self, entry: &mut Entry) -> io::Result<()> {
         entry.kind = EntryKind::Symlink(b"target".to_vec());
-        if self.0.hides_xattrs.load(Ordering::Relaxed) {
-            return Err(io::Error::other("attributes cannot be read now"));
-        }
-        entry.metadata.xattrs = self.0.link_xattrs.clone().unwrap_or_default();
-        Ok(())
+        self.0.complete(entry, self.0.link_xattrs.as_deref().unwrap_or_default())
     }
 
     fn open_directory(&self, _name: &[u8]) -> io::Result<Arc<dyn SourceDirectory>> {
@@ -107,20 +126,24 @@ impl SourceDirectory for Root {
     fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
         let name = std::str::from_utf8(name).map_err(io::Error::other)?;
         let file = self.0.files.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(OpenFile(file_entry(name, file), file.bytes.clone())))
+        Ok(Box::new(OpenFile { source: self.0.clone(), name: name.to_owned(), file: file.clone() }))
     }
 }
 
 impl SourceFile for OpenFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = self.1.get(offset as usize..).unwrap_or_default();
+        let rest = self.file.bytes.get(offset as usize..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         Ok(count)
     }
 
     fn entry(&self) -> io::Result<Entry> {
-        Ok(self.0.clone())
+        Ok(file_entry(&self.name, &self.file))
+    }
+
+    fn complete(&self, entry: &mut Entry) -> io::Result<()> {
+        self.source.complete(entry, &self.file.xattrs)
     }
 
     fn extents(&self, _bytes: u64) -> io::Result<Option<Vec<Extent>>> {

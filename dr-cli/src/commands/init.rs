@@ -53,7 +53,7 @@ pub(crate) fn run(args: &InitArgs, session: &Session) -> Result<()> {
         Place::KeyFile(path) if key_file::create(path)? == Origin::Created => Some(path.as_path()),
         _ => None,
     };
-    let credentials = credentials::read(&place, Purpose::Create, &session.signals)?;
+    let credentials = credentials::read(&place, Purpose::Create, &session.signals, &session.output)?;
     let mut options = CreateOptions::new();
     options.kdf = match args.kdf {
         Kdf::Standard => KdfStrength::Standard,

@@ -19,7 +19,9 @@ use crate::session::Session;
 
 /// Lists everything in a snapshot, or below one path in it, as absolute paths.
 #[derive(Debug, Args)]
-#[command(after_help = "Paths are written byte for byte, except to a terminal.")]
+#[command(
+    after_help = "Paths are written byte for byte, except to a terminal and with --long: there, characters that could deceive a reader become escapes."
+)]
 pub(crate) struct LsArgs {
     /// The snapshot, also as SNAP:path
     #[arg(value_name = "SNAP")]
@@ -46,7 +48,7 @@ struct SnapshotLine {
 enum Style {
     Json,
     Short(Paths),
-    Long(Paths, TimeZone),
+    Long(TimeZone),
 }
 
 /// Runs the command.
@@ -96,8 +98,11 @@ fn style(args: &LsArgs, output: &Output) -> Style {
     if output.is_json() {
         return Style::Json;
     }
-    let paths = if io::stdout().is_terminal() { Paths::Escaped } else { Paths::Raw };
-    if args.long { Style::Long(paths, TimeZone::system()) } else { Style::Short(paths) }
+    // Long lines are for people, who may see them only after a pipe: a name must not look like further lines.
+    if args.long {
+        return Style::Long(TimeZone::system());
+    }
+    Style::Short(if io::stdout().is_terminal() { Paths::Escaped } else { Paths::Raw })
 }
 
 fn begin(data: &mut dyn Write, style: &Style, snapshot: &Snapshot) -> io::Result<()> {
@@ -106,7 +111,7 @@ fn begin(data: &mut dyn Write, style: &Style, snapshot: &Snapshot) -> io::Result
             let snapshot = SnapshotRecord::new(snapshot);
             json::write_line(data, &SnapshotLine { message_type: "snapshot", schema: json::SCHEMA, snapshot })
         }
-        Style::Short(_) | Style::Long(..) => Ok(()),
+        Style::Short(_) | Style::Long(_) => Ok(()),
     }
 }
 
@@ -114,7 +119,7 @@ fn write_entry(data: &mut dyn Write, style: &Style, path: &[u8], entry: &Entry) 
     match style {
         Style::Json => json::write_line(data, &Node::new(path, entry)),
         Style::Short(paths) => paths.write(data, path).and_then(|()| data.write_all(b"\n")),
-        Style::Long(paths, zone) => entry::write_long(data, path, entry, *paths, zone),
+        Style::Long(zone) => entry::write_long(data, path, entry, zone),
     }
 }
 

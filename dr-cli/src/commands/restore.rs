@@ -20,7 +20,8 @@ use crate::session::Session;
 #[command(
     after_help = "SNAP makes DIR/absolute/path. SNAP:sub/path leaves out the directories above: what is \
 in sub/path lands in DIR itself.\nWhat cannot be restored is named, the rest is restored, and the exit code is 1; or 3 \
-where only attributes or special files are missing."
+where only attributes or special files are missing.\nA restore that finds the target full ends there with exit code 1: make \
+room and run it again."
 )]
 pub(crate) struct RestoreArgs {
     /// The snapshot, also as SNAP:path

@@ -29,14 +29,8 @@ impl Paths {
     }
 }
 
-/// Writes an entry with everything that `ls -l` of coreutils shows.
-pub(crate) fn write_long(
-    to: &mut dyn Write,
-    path: &[u8],
-    entry: &Entry,
-    paths: Paths,
-    zone: &TimeZone,
-) -> io::Result<()> {
+/// Writes an entry with everything that `ls -l` of coreutils shows, harmless for a terminal.
+pub(crate) fn write_long(to: &mut dyn Write, path: &[u8], entry: &Entry, zone: &TimeZone) -> io::Result<()> {
     let Metadata { mode, uid, gid, user, group, modified, .. } = &entry.metadata;
     let owner = user.as_deref().map_or_else(|| uid.to_string(), |name| text::printable(name).into_owned());
     let group = group.as_deref().map_or_else(|| gid.to_string(), |name| text::printable(name).into_owned());
@@ -48,10 +42,10 @@ pub(crate) fn write_long(
     };
     let time = instant::local(*modified, zone);
     write!(to, "{} {owner:<8} {group:<8} {size:>12} {time} ", mode_string(&entry.kind, *mode))?;
-    paths.write(to, path)?;
+    Paths::Escaped.write(to, path)?;
     if let EntryKind::Symlink(target) = &entry.kind {
         to.write_all(b" -> ")?;
-        paths.write(to, target)?;
+        Paths::Escaped.write(to, target)?;
     }
     to.write_all(b"\n")
 }
@@ -224,12 +218,12 @@ mod tests {
     #[test]
     fn long_lines_hold_everything() {
         let mut bytes = Vec::new();
-        write_long(&mut bytes, b"/a\xff", &file(0o640), Paths::Raw, &TimeZone::UTC).unwrap();
-        let expected = b"-rw-r----- 0        0                  12 1970-01-01 00:00:00 /a\xff\n";
+        write_long(&mut bytes, b"/a\xff", &file(0o640), &TimeZone::UTC).unwrap();
+        let expected = b"-rw-r----- 0        0                  12 1970-01-01 00:00:00 /a\\xff\n";
         assert_eq!(bytes.escape_ascii().to_string(), expected.escape_ascii().to_string());
         let link = Entry::new("l", EntryKind::Symlink(b"to\x1b".to_vec()), Metadata::default());
         let mut bytes = Vec::new();
-        write_long(&mut bytes, b"/l", &link, Paths::Escaped, &TimeZone::UTC).unwrap();
+        write_long(&mut bytes, b"/l", &link, &TimeZone::UTC).unwrap();
         assert!(bytes.ends_with(b" /l -> to\\x1b\n"));
     }
 

@@ -90,7 +90,7 @@ impl Output {
         // Nobody is left to be told where standard error is closed.
         let _ = match self.format {
             Format::Json => json::write_line(&mut stderr, &json::Warning::new(message)),
-            Format::Text => writeln!(stderr, "warning: {message}"),
+            Format::Text => writeln!(stderr, "warning: {}", text::printable(message)),
         };
     }
 
@@ -109,7 +109,7 @@ impl Output {
             writeln!(to, "  because: {}", text::printable(cause))?;
         }
         match &details.remedy {
-            Some(remedy) => writeln!(to, "  hint: {remedy}"),
+            Some(remedy) => writeln!(to, "  hint: {}", text::printable(remedy)),
             None => Ok(()),
         }
     }

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// Makes text that comes from outside harmless for a terminal: control characters become escapes.
+/// Makes text that comes from outside harmless for a terminal: control characters, and those that reorder or break
+/// lines, become escapes.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(is_deceptive) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);
     for letter in text.chars() {
-        if letter.is_control() {
+        if is_deceptive(letter) {
             let mut bytes = [0; 4];
             for byte in letter.encode_utf8(&mut bytes).bytes() {
                 let _ = write!(shown, "{}", std::ascii::escape_default(byte));
@@ -23,7 +24,17 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Makes a path harmless for a terminal: control characters and bytes that are no text become escapes.
+/// Whether a character moves others about instead of being one: C0, C1 and DEL; Unicode's marks, overrides and isolates of
+/// writing direction, with which a name can look like another; and its line and paragraph separators.
+fn is_deceptive(letter: char) -> bool {
+    letter.is_control()
+        || matches!(
+            letter,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Makes a path harmless for a terminal: deceptive characters and bytes that are no text become escapes.
 pub(crate) fn printable_path(path: &[u8]) -> String {
     let mut shown = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
@@ -84,6 +95,12 @@ mod tests {
         assert_eq!(printable("plain ü"), "plain ü");
         assert_eq!(printable("a\x1b[31m\n\u{9b}"), "a\\x1b[31m\\n\\xc2\\x9b");
         assert_eq!(printable_path(b"/a\xff\tb\xc3\xbc"), "/a\\xff\\tbü");
+        assert_eq!(printable("invoice\u{202e}fdp.exe"), "invoice\\xe2\\x80\\xaefdp.exe");
+        for letter in ['\u{7f}', '\u{85}', '\u{61c}', '\u{200f}', '\u{2028}', '\u{2066}', '\u{2069}'] {
+            assert!(printable(&letter.to_string()).is_ascii(), "{letter:?}");
+        }
+        // Joiners are part of how some scripts, and many emoji, are written.
+        assert_eq!(printable("نامه‌ای 👩‍🚀 עברית"), "نامه‌ای 👩‍🚀 עברית");
     }
 
     #[test]

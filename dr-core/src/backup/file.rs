@@ -40,23 +40,24 @@ pub(crate) struct Place {
 pub(crate) struct FileDone {
     pub(crate) place: Place,
     pub(crate) entry: Option<Entry>,
-    pub(crate) problem: Option<Problem>,
+    pub(crate) problems: Vec<Problem>,
     pub(crate) bytes_read: u64,
 }
 
 impl FileJob {
     /// Reads and stores the file. What is wrong with the file is part of the result; an error is the store's or ours.
     pub(crate) fn run(self, storer: &Storer<'_>, scratch: &mut Scratch) -> crate::error::Result<FileDone> {
-        let mut done = FileDone { place: self.place, entry: None, problem: None, bytes_read: 0 };
+        let mut done = FileDone { place: self.place, entry: None, problems: Vec::new(), bytes_read: 0 };
         let looked = storer.repository.clock.now();
         let opened = self.directory.open_file(&self.entry.name).and_then(|file| Ok((file.entry()?, file)));
         let (mut entry, file) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                done.problem = Some(self.unreadable(&error));
+                done.problems.push(self.unreadable(&error));
                 return Ok(done);
             }
         };
+        let unread = file.complete(&mut entry).err();
         entry.name.clone_from(&self.entry.name);
         let read = Reading::new(&*file, &entry).map(|mut reading| {
             let stream = reading.store(storer, scratch, &self.entry.name);
@@ -66,7 +67,7 @@ impl FileJob {
             Ok((Ok(stream), reading)) => (stream, reading),
             Ok((Err(Failed::Engine(error)), _)) => return Err(error),
             Ok((Err(Failed::Source(error)), _)) | Err(error) => {
-                done.problem = Some(self.unreadable(&error));
+                done.problems.push(self.unreadable(&error));
                 return Ok(done);
             }
         };
@@ -81,14 +82,15 @@ impl FileJob {
                 storer,
             )?)),
         };
-        entry.metadata.racy = !held_still || is_racy(&entry, looked);
+        // What could not be read now is looked at again next time.
+        entry.metadata.racy = !held_still || unread.is_some() || is_racy(&entry, looked);
         entry.kind = EntryKind::File(FileContent::new(bytes, stream, sparse));
         if !held_still {
-            done.problem = Some(Problem::new(
-                self.path.as_slice(),
-                ProblemKind::Changed,
-                "it changed while it was read",
-            ));
+            let detail = "it changed while it was read";
+            done.problems.push(Problem::new(self.path.as_slice(), ProblemKind::Changed, detail));
+        }
+        if let Some(error) = unread {
+            done.problems.push(Problem::new(self.path.as_slice(), ProblemKind::Attributes, error));
         }
         storer.ctx.observer.event(&Event::EntryDone { path: self.path, change: self.change, bytes });
         done.entry = Some(entry);

@@ -228,9 +228,10 @@ impl<'s, 'a> Scan<'s, 'a> {
             None => {
                 let mut is_whole = true;
                 if let Err(error) = directory.complete(&mut entry) {
-                    let is_link = matches!(entry.kind, EntryKind::Symlink(_));
+                    let has_no_target =
+                        matches!(&entry.kind, EntryKind::Symlink(target) if target.is_empty());
                     let problem = problem_of(&path, &error);
-                    if is_link || problem.kind == ProblemKind::Vanished {
+                    if has_no_target || problem.kind == ProblemKind::Vanished {
                         self.lose(id, problem);
                         return;
                     }
@@ -262,7 +263,7 @@ impl<'s, 'a> Scan<'s, 'a> {
 
     /// Takes the result of a file that was read.
     fn settle(&mut self, done: FileDone) -> Result<()> {
-        if let Some(problem) = done.problem {
+        for problem in done.problems {
             self.note(problem);
         }
         self.tally.totals.files_read += 1;

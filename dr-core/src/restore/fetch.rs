@@ -105,7 +105,9 @@ fn write_frame(
                     open = Some((file.clone(), directory, handle));
                 }
                 match &open {
-                    Some((_, _, handle)) => file.write(handle, &chunk, needed.stream_offset),
+                    Some((_, directory, handle)) => {
+                        file.write(directory, handle, &chunk, needed.stream_offset)
+                    }
                     None => Ok(()),
                 }
             })

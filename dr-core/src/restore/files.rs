@@ -6,7 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::target::{MetadataProblem, Target, TargetDir, allocate};
+use super::place;
+use super::target::{MetadataProblem, Target, TargetDir, allocate, below, failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observer::lock;
 use crate::tree::{Entry, EntryKind, Extent};
@@ -16,8 +17,8 @@ use crate::tree::{Entry, EntryKind, Extent};
 pub(super) struct RestoredFile {
     /// Its path in the snapshot, for messages.
     pub(super) path: Vec<u8>,
-    parent: Vec<Vec<u8>>,
-    name: Vec<u8>,
+    /// How much of the path is left out in the target.
+    stripped: usize,
     pub(super) entry: Entry,
     /// Where the bytes of the stream belong, in a file with holes.
     pub(super) extents: Option<Vec<Extent>>,
@@ -29,18 +30,21 @@ pub(super) struct RestoredFile {
 }
 
 impl RestoredFile {
-    pub(super) fn new(path: &[u8], mut components: Vec<Vec<u8>>, entry: &Entry) -> RestoredFile {
-        let name = components.pop().unwrap_or_default();
+    pub(super) fn new(path: &[u8], stripped: usize, entry: &Entry) -> RestoredFile {
         RestoredFile {
             path: path.to_vec(),
-            parent: components,
-            name,
+            stripped,
             entry: entry.clone(),
             extents: None,
             made: Mutex::new(None),
             left: AtomicU64::new(1),
             failed: AtomicBool::new(false),
         }
+    }
+
+    /// The names on the way from the target to its directory, and its own.
+    fn place(&self) -> (Vec<&[u8]>, &[u8]) {
+        place(&self.path[self.stripped..])
     }
 
     /// The file's length, holes included.
@@ -67,35 +71,44 @@ impl RestoredFile {
 
     /// Opens the file for writing; the first one makes it.
     pub(super) fn open(&self, target: &Target) -> Result<(TargetDir, File)> {
-        let directory = target.open_dir(&self.parent)?;
+        let (parent, name) = self.place();
+        let directory = target.open_dir(&parent)?;
         let mut made = lock(&self.made);
         if let Some(inode) = *made {
             drop(made);
-            let file = directory.reopen_file(&self.name)?;
-            if self.inode(&file)? != inode {
+            let file = directory.reopen_file(name)?;
+            if self.inode(&directory, &file)? != inode {
                 return Err(Error::new(ErrorKind::Destination, "another file took the place of a restored one")
                     .with_path(crate::observer::as_path(&self.path))
                     .with_remedy("restore to a directory that nobody else uses, on a file system that tells upper case from lower"));
             }
             return Ok((directory, file));
         }
-        let file = directory.create_file(&self.name)?;
-        *made = Some(self.inode(&file)?);
+        let file = directory.create_file(name)?;
+        *made = Some(self.inode(&directory, &file)?);
         if self.extents.is_some() {
-            allocate(&file, self.bytes()).map_err(|error| self.not_written(error))?;
+            allocate(&file, self.bytes()).map_err(|error| self.not_written(&directory, error))?;
         }
         Ok((directory, file))
     }
 
-    fn inode(&self, file: &File) -> Result<(u64, u64)> {
-        let metadata = file.metadata().map_err(|error| self.not_written(error))?;
+    fn inode(&self, directory: &TargetDir, file: &File) -> Result<(u64, u64)> {
+        let metadata = file.metadata().map_err(|error| self.not_written(directory, error))?;
         Ok((metadata.dev(), metadata.ino()))
     }
 
-    /// Writes bytes of the stream where they belong.
-    pub(super) fn write(&self, file: &File, bytes: &[u8], stream_offset: u64) -> Result<()> {
+    /// Writes bytes of the stream where they belong in the open file, which is in `directory`.
+    pub(super) fn write(
+        &self,
+        directory: &TargetDir,
+        file: &File,
+        bytes: &[u8],
+        stream_offset: u64,
+    ) -> Result<()> {
         let Some(extents) = &self.extents else {
-            return file.write_all_at(bytes, stream_offset).map_err(|error| self.not_written(error));
+            return file
+                .write_all_at(bytes, stream_offset)
+                .map_err(|error| self.not_written(directory, error));
         };
         let (mut rest, mut offset, mut extent_start) = (bytes, stream_offset, 0);
         for extent in extents {
@@ -104,7 +117,7 @@ impl RestoredFile {
                 let count = rest.len().min(usize::try_from(extent_end - offset).unwrap_or(usize::MAX));
                 let (now, later) = rest.split_at(count);
                 file.write_all_at(now, extent.offset + (offset - extent_start))
-                    .map_err(|error| self.not_written(error))?;
+                    .map_err(|error| self.not_written(directory, error))?;
                 rest = later;
                 offset += count as u64;
             }
@@ -113,10 +126,8 @@ impl RestoredFile {
         Ok(())
     }
 
-    fn not_written(&self, error: std::io::Error) -> Error {
-        Error::new(ErrorKind::Destination, "a restored file could not be written")
-            .with_path(crate::observer::as_path(&self.path))
-            .with_source(error)
+    fn not_written(&self, directory: &TargetDir, error: std::io::Error) -> Error {
+        failed("a restored file could not be written", &below(directory.path(), self.place().1), error)
     }
 
     /// Takes off bytes that are written (or lost); whether they were the last.
@@ -141,7 +152,8 @@ impl RestoredFile {
     pub(super) fn discard(&self, target: &Target) {
         if lock(&self.made).is_some() {
             // It is listed as damaged whether or not this works.
-            let _ = target.open_dir(&self.parent).and_then(|directory| directory.remove(&self.name));
+            let (parent, name) = self.place();
+            let _ = target.open_dir(&parent).and_then(|directory| directory.remove(name));
         }
     }
 }

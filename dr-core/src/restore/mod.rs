@@ -160,7 +160,7 @@ impl<'a> Restore<'a> {
 
     fn make_directory(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         let (parent, name) = self.place(path);
-        self.target.open_dir(&parent)?.make_dir(&name)?;
+        self.target.open_dir(&parent)?.make_dir(name)?;
         self.directories.push((path.to_vec(), entry.clone()));
         self.reporter.report.directories += 1;
         Ok(())
@@ -170,7 +170,7 @@ impl<'a> Restore<'a> {
         if self.links.is_later_name(path, entry) {
             return Ok(());
         }
-        let file = RestoredFile::new(path, self.components(path), entry);
+        let file = RestoredFile::new(path, self.stripped, entry);
         self.batch.add(file, &mut self.reporter)
     }
 
@@ -183,7 +183,7 @@ impl<'a> Restore<'a> {
         match directory.create_special(entry)? {
             Outcome::Made => {
                 self.reporter.report.others += 1;
-                self.reporter.metadata(path, directory.finish_path(&name, entry));
+                self.reporter.metadata(path, directory.finish_path(name, entry));
                 self.tell(path);
             }
             Outcome::Skipped(reason) => self.reporter.skipped(path, &reason),
@@ -199,15 +199,8 @@ impl<'a> Restore<'a> {
         });
     }
 
-    /// The names on the way from the target to a path of the snapshot.
-    fn components(&self, path: &[u8]) -> Vec<Vec<u8>> {
-        components(&path[self.stripped..])
-    }
-
-    fn place(&self, path: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
-        let mut parent = self.components(path);
-        let name = parent.pop().unwrap_or_default();
-        (parent, name)
+    fn place<'p>(&self, path: &'p [u8]) -> (Vec<&'p [u8]>, &'p [u8]) {
+        place(&path[self.stripped..])
     }
 
     /// Writes what is still planned, then hard links, then the metadata of directories.
@@ -224,7 +217,7 @@ impl<'a> Restore<'a> {
             let linked = self
                 .target
                 .open_dir(&first_parent)
-                .and_then(|from| self.target.open_dir(&parent)?.hard_link(&name, &from, &first_name));
+                .and_then(|from| self.target.open_dir(&parent)?.hard_link(name, &from, first_name));
             match linked {
                 Ok(()) => {
                     self.reporter.report.others += 1;
@@ -235,7 +228,7 @@ impl<'a> Restore<'a> {
         }
         for (path, entry) in self.directories.iter().rev() {
             self.ctx.cancel.check()?;
-            match self.target.open_dir(&self.components(path)) {
+            match self.target.open_dir(&components(&path[self.stripped..])) {
                 Ok(directory) => self.reporter.metadata(path, directory.finish_dir(entry)),
                 Err(error) => self.reporter.failed(path, &error),
             }
@@ -248,8 +241,15 @@ impl<'a> Restore<'a> {
     }
 }
 
-pub(crate) fn components(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+fn components(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect()
+}
+
+/// The names on the way from the target to what is restored at a path, and its own.
+fn place(path: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+    let mut parent = components(path);
+    let name = parent.pop().unwrap_or_default();
+    (parent, name)
 }
 
 /// Whether an error of one file would meet every other file too: the disk is full, or read-only.

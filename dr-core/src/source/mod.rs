@@ -42,7 +42,8 @@ pub trait SourceDirectory: Debug + Send + Sync {
     /// Adds the target of a symbolic link and the extended attributes.
     ///
     /// # Errors
-    /// Any I/O error; `NotFound` where the entry has vanished.
+    /// Any I/O error; `NotFound` where the entry has vanished. What could be read stands in the entry even so: a
+    /// symbolic link that has its target is backed up.
     fn complete(&self, entry: &mut Entry) -> io::Result<()>;
 
     /// Opens the directory `name`.
@@ -76,11 +77,20 @@ pub trait SourceFile: Debug + Send + Sync {
     /// Any I/O error.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Looks at the open file again: its entry with metadata, extended attributes and current length.
+    /// Looks at the open file again: its entry with metadata and current length. Extended attributes may be left to
+    /// `complete`.
     ///
     /// # Errors
-    /// Any I/O error.
+    /// Any I/O error; the file is not backed up.
     fn entry(&self) -> io::Result<Entry>;
+
+    /// Adds the extended attributes. For a source whose `entry` has them already there is nothing to do.
+    ///
+    /// # Errors
+    /// Any I/O error. What could be read stands in the entry even so, and the file is backed up with that.
+    fn complete(&self, _entry: &mut Entry) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Whether length, modification and change time are still those of `entry`.
     ///

@@ -1,7 +1,9 @@
 //! Making the entries of one directory of the target.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,7 +50,7 @@ impl TargetDir {
         let mut path = self.path.clone();
         for component in components {
             validate(component.as_ref(), &path)?;
-            path = below(&path, component.as_ref());
+            path.push(OsStr::from_bytes(component.as_ref()));
         }
         match self.shared.open_beneath(self.as_fd(), components) {
             Ok(fd) => Ok(TargetDir::new(fd, path, Arc::clone(&self.shared))),

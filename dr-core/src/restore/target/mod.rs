@@ -3,7 +3,8 @@
 //! Snapshots are not trusted, and neither are the other users of the machine: whatever the names and entries say, and
 //! whatever is planted in the target meanwhile, nothing outside the target's root is written, and no symbolic link
 //! below the root is followed. Every call therefore names one entry of an open directory, or walks from the root's
-//! descriptor downwards refusing links.
+//! descriptor, or that of a directory opened so before, downwards refusing links. A directory that somebody moves away
+//! while it is open is still the one that is written to.
 //!
 //! New files and directories are accessible to their maker alone until `finish_*` gives them their owner and mode.
 //! Directories are finished after all that is in them, so a finished file lies behind closed doors until the end.
@@ -13,6 +14,7 @@ mod handle;
 mod metadata;
 mod owners;
 mod special;
+mod way;
 
 #[cfg(test)]
 mod tests;
@@ -24,8 +26,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
@@ -37,6 +39,7 @@ pub(crate) use metadata::{MetadataPart, MetadataProblem};
 pub(crate) use special::Outcome;
 
 use owners::OwnerNumbers;
+use way::Way;
 
 const NAME_BYTES_MAX: usize = 255;
 
@@ -60,6 +63,7 @@ pub(crate) struct TargetOptions {
 #[derive(Debug)]
 pub(crate) struct Target {
     root: TargetDir,
+    way: Mutex<Way>,
 }
 
 /// What all directories of a target share.
@@ -92,7 +96,7 @@ impl Target {
             .map_err(|error| failed("cannot open the target directory", path, error))?;
         let shared = Shared { options, numbers: OwnerNumbers::default(), has_openat2: AtomicBool::new(true) };
         let root = TargetDir::new(fd, path.to_owned(), Arc::new(shared));
-        Ok(Target { root })
+        Ok(Target { root, way: Mutex::default() })
     }
 
     /// The target directory itself.
@@ -106,7 +110,12 @@ impl Target {
     /// # Errors
     /// `Destination` where a component is no name, is missing, or is no real directory.
     pub(crate) fn open_dir<P: AsRef<[u8]>>(&self, path: &[P]) -> Result<TargetDir> {
-        self.root.open_below(path)
+        match self.way.try_lock() {
+            Ok(mut way) => way.open(&self.root, path),
+            Err(TryLockError::Poisoned(way)) => way.into_inner().open(&self.root, path),
+            // From the root it is faster than waiting until another thread has opened what it wants.
+            Err(TryLockError::WouldBlock) => self.root.open_below(path),
+        }
     }
 
     /// Waits until all that was written has reached the disk: of the file system of the root, so without what lies on
@@ -201,11 +210,12 @@ fn validate(name: &[u8], dir: &Path) -> Result<()> {
     Err(Error::new(ErrorKind::Destination, format!("{refused}: {}", name.escape_ascii())).with_path(dir))
 }
 
-fn below(dir: &Path, name: &[u8]) -> PathBuf {
+pub(super) fn below(dir: &Path, name: &[u8]) -> PathBuf {
     dir.join(OsStr::from_bytes(name))
 }
 
-fn failed(what: &str, path: &Path, error: impl Into<io::Error>) -> Error {
+/// A failure at a path of the target, with what can be done about it.
+pub(super) fn failed(what: &str, path: &Path, error: impl Into<io::Error>) -> Error {
     let error = error.into();
     let remedy = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -110,7 +110,7 @@ impl SourceDirectory for MountPoint {
     }
 }
 
-/// Adds link target and extended attributes to an entry of `dir`.
+/// Adds link target and extended attributes to an entry of `dir`; the target first, as a link is nothing without it.
 pub(super) fn complete(dir: BorrowedFd<'_>, entry: &mut Entry, links: Links) -> io::Result<()> {
     if let EntryKind::Symlink(target) = &mut entry.kind {
         *target = match readlinkat(dir, entry.name.as_slice(), Vec::new()) {
@@ -119,6 +119,5 @@ pub(super) fn complete(dir: BorrowedFd<'_>, entry: &mut Entry, links: Links) -> 
             Err(error) => return Err(error.into()),
         };
     }
-    entry.metadata.xattrs = xattrs::read(Holder::Named { dir, name: &entry.name, links })?;
-    Ok(())
+    xattrs::read(Holder::Named { dir, name: &entry.name, links }, &mut entry.metadata.xattrs)
 }

@@ -49,9 +49,11 @@ impl SourceFile for LocalFile {
 
     fn entry(&self) -> io::Result<Entry> {
         let stat = stat::of_open(&self.file)?;
-        let mut entry = stat::entry(&self.shared, self.name.clone(), &stat, &mut Recent::default())?;
-        entry.metadata.xattrs = xattrs::read(Holder::Open(self.file.as_fd()))?;
-        Ok(entry)
+        stat::entry(&self.shared, self.name.clone(), &stat, &mut Recent::default())
+    }
+
+    fn complete(&self, entry: &mut Entry) -> io::Result<()> {
+        xattrs::read(Holder::Open(self.file.as_fd()), &mut entry.metadata.xattrs)
     }
 
     fn is_unchanged_since(&self, entry: &Entry) -> io::Result<bool> {

@@ -279,7 +279,10 @@ fn extended_attributes_are_read_by_name_and_from_open_files() {
     let xattr = |name: &str, value: &[u8]| Xattr { name: name.into(), value: value.to_vec() };
     let expected = [xattr("user.a", &long), xattr("user.empty", b""), xattr("user.z", b"last")];
     assert_eq!(user(find(&listed, b"file")), expected);
-    assert_eq!(user(&open.open_file(b"file").unwrap().entry().unwrap()), expected);
+    let file = open.open_file(b"file").unwrap();
+    let mut entry = file.entry().unwrap();
+    file.complete(&mut entry).unwrap();
+    assert_eq!(user(&entry), expected);
     assert_eq!(user(find(&listed, b"dir")), [xattr("user.d", b"of a directory")]);
     assert_eq!(user(find(&listed, b"link")), []);
     fs::remove_file(dir.path().join("file")).unwrap();
