@@ -7,7 +7,9 @@ use std::process;
 use clap::Parser;
 
 use crate::args::{Cli, Command, GlobalArgs};
-use crate::commands::{backup, check, forget, init, ls, mark, prune, restore, snapshots, stats, version};
+use crate::commands::{
+    backup, check, forget, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+};
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
 use crate::hardening;
@@ -43,6 +45,7 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Tag(args) => mark::tag(&args, session),
         Command::Prune(command) => prune::run(&command, session),
         Command::Check(args) => check::run(&args, session),
+        Command::Repair(args) => repair::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),
         Command::Version(args) => version::run(&args, session),
     }

@@ -5,7 +5,9 @@ use std::path::{Component, PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use dr_core::SnapshotFilter;
 
-use crate::commands::{backup, check, forget, init, ls, mark, prune, restore, snapshots, stats, version};
+use crate::commands::{
+    backup, check, forget, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+};
 use crate::exit_code;
 
 const SELECTORS: &str = "\
@@ -63,6 +65,8 @@ pub(crate) enum Command {
     Prune(prune::PruneCommand),
     /// Look for damage in the repository
     Check(check::CheckArgs),
+    /// Repair what is damaged, or save what is left
+    Repair(repair::RepairArgs),
     /// Say how large the repository is
     Stats(stats::StatsArgs),
     /// Say which program this is

@@ -14,6 +14,7 @@ mod quantity;
 mod render;
 mod selector;
 mod session;
+mod shard;
 mod signals;
 mod words;
 

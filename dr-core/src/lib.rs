@@ -60,6 +60,7 @@ mod log;
 mod observer;
 mod pack;
 mod prune;
+mod repair;
 mod repository;
 mod restore;
 mod snapshot;
@@ -71,9 +72,9 @@ mod time;
 mod tree;
 
 pub use backends::backends;
-pub use backup::{BackupOptions, BackupReport, Parent, StreamInput};
+pub use backup::{BackupOptions, BackupReport, Parent, SnapshotRepair, StreamInput};
 pub use cancel::CancelToken;
-pub use check::{CheckOptions, CheckReport, Finding, scrub};
+pub use check::{CheckOptions, CheckReport, Finding, Subset, scrub};
 pub use crypto::{Credentials, KdfStrength};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, ErrorKind, Result};
@@ -82,6 +83,7 @@ pub use frame::Compression;
 pub use id::{ChunkId, ObjectHash, SnapshotId};
 pub use observer::{Change, Context, Event, Observer, RecordingObserver};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
+pub use repair::{IndexRepair, PackRepair};
 pub use repository::{CreateOptions, Repository, RepositoryOptions, Stats, Visit};
 pub use restore::{RestoreOptions, RestoreReport};
 pub use snapshot::{

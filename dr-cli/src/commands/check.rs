@@ -1,13 +1,16 @@
 //! `dr check`
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Args;
-use dr_core::{CheckOptions, CheckReport, Finding};
+use dr_core::{CheckOptions, CheckReport, Finding, Shard, Subset};
 use dr_store::OpenMode;
 use serde::Serialize;
 
+use super::check_reduce;
 use crate::error::{CliError, Result};
+use crate::quantity;
 use crate::render::{self, Operation, Progress, json, text};
 use crate::session::Session;
 
@@ -25,12 +28,40 @@ pub(crate) struct CheckArgs {
     /// Compare only the objects with their names; needs no password and no key
     #[arg(long, conflicts_with = "read_data")]
     scrub: bool,
+    /// Read a part of the packs: part N of M as N/M, a random share as in 2.5%, or random ones of so many bytes as in 10G
+    #[arg(long, value_name = "PART", value_parser = subset, conflicts_with_all = ["scrub", "shard"])]
+    read_data_subset: Option<Subset>,
+    /// Read only the packs of shard N of M ('auto': as a Kubernetes indexed job or a Slurm array says); the reports
+    /// (--json) of all shards go to --reduce
+    #[arg(long, value_name = "N/M", value_parser = crate::shard::parse, conflicts_with = "scrub")]
+    shard: Option<Shard>,
+    /// Prove from the reports of all shards that everything was read; opens no repository
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["scrub", "shard", "read_data", "read_data_subset"])]
+    reduce: Vec<PathBuf>,
+}
+
+fn subset(text: &str) -> std::result::Result<Subset, String> {
+    if text.contains('/') {
+        return crate::shard::parse(text).map(Subset::Shard);
+    }
+    match text.strip_suffix('%') {
+        None => quantity::bytes(text).map(Subset::Bytes),
+        Some(percent) => match percent.parse() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Subset::Percent(percent)),
+            _ => Err("a share is between 0% and 100%".to_owned()),
+        },
+    }
 }
 
 #[derive(Debug, Serialize)]
 struct CheckDocument<'a> {
     message_type: &'static str,
     schema: u32,
+    repository: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
+    read_data: bool,
+    head: u64,
     intact: bool,
     error_count: u64,
     errors: Vec<FindingRecord<'a>>,
@@ -50,6 +81,10 @@ struct FindingRecord<'a> {
 
 /// Runs the command.
 pub(crate) fn run(args: &CheckArgs, session: &Session) -> Result<()> {
+    if !args.reduce.is_empty() {
+        return check_reduce::run(&args.reduce, session);
+    }
+    let mut id = String::new();
     let (report, progress) = if args.scrub {
         let store = session.open_store(OpenMode::Existing)?;
         let progress = Progress::begin(Operation::Check, &session.output);
@@ -58,7 +93,9 @@ pub(crate) fn run(args: &CheckArgs, session: &Session) -> Result<()> {
     } else {
         let repository = session.open_repository()?;
         let mut options = CheckOptions::new();
-        options.read_data = args.read_data;
+        id = repository.id();
+        options.subset = args.shard.map(Subset::Shard).or(args.read_data_subset);
+        options.read_data = args.read_data || options.subset.is_some();
         let progress = Progress::begin(Operation::Check, &session.output);
         let _graceful = session.signals.graceful();
         (repository.check(&options, &session.context(&progress)), progress)
@@ -69,13 +106,23 @@ pub(crate) fn run(args: &CheckArgs, session: &Session) -> Result<()> {
         // Without keys nothing tells an empty place from a repository that lost everything.
         return Err(CliError::no_repository(&session.open_store(OpenMode::Existing)?.endpoint()));
     }
-    finish(&report, &progress, session)
+    finish(args, id, &report, &progress, session)
 }
 
-fn finish(report: &CheckReport, progress: &Progress, session: &Session) -> Result<()> {
+fn finish(
+    args: &CheckArgs,
+    repository: String,
+    report: &CheckReport,
+    progress: &Progress,
+    session: &Session,
+) -> Result<()> {
     let document = CheckDocument {
         message_type: "check",
         schema: json::SCHEMA,
+        repository,
+        shard: args.shard.map(|shard| format!("{}/{}", shard.number(), shard.count())),
+        read_data: args.read_data || args.shard.is_some() || args.read_data_subset.is_some(),
+        head: report.head,
         intact: report.is_intact(),
         error_count: report.error_count,
         errors: records(&report.errors),
@@ -96,7 +143,7 @@ fn finish(report: &CheckReport, progress: &Progress, session: &Session) -> Resul
     } else {
         let errors = text::count(report.error_count, "error", "errors");
         Err(CliError::damage_found(format!("the repository is damaged: {errors}")).with_remedy(
-            "do not delete anything; copy the named objects from another copy of the repository",
+            "delete nothing; copy the named objects from another copy of the repository, or see 'dr repair --help'",
         ))
     };
     render::outcome(written, outcome)

@@ -2,11 +2,13 @@
 
 pub(crate) mod backup;
 pub(crate) mod check;
+mod check_reduce;
 pub(crate) mod forget;
 pub(crate) mod init;
 pub(crate) mod ls;
 pub(crate) mod mark;
 pub(crate) mod prune;
+pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod snapshots;
 pub(crate) mod stats;

@@ -42,7 +42,8 @@ pub(crate) struct PruneArgs {
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = quantity::duration)]
     leftover_age: Duration,
     /// Rewrite only the packs of shard N of M, and delete nothing: run it for every shard, then once without this
-    #[arg(long, value_name = "N/M")]
+    /// ('auto': as a Kubernetes indexed job or a Slurm array says)
+    #[arg(long, value_name = "N/M", value_parser = crate::shard::parse)]
     shard: Option<Shard>,
     /// Promise that nobody else is writing to the repository
     #[arg(long)]

@@ -148,6 +148,26 @@ fn kind_name(kind: ProblemKind) -> &'static str {
     }
 }
 
+/// A path that is lost.
+#[derive(Debug, Serialize)]
+pub(crate) struct LostRecord {
+    item: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item_b64: Option<String>,
+    message: String,
+}
+
+impl LostRecord {
+    /// Describes a loss.
+    pub(crate) fn new(problem: &Problem) -> LostRecord {
+        LostRecord {
+            item: String::from_utf8_lossy(&problem.path).into_owned(),
+            item_b64: unless_text(&problem.path),
+            message: problem.detail.clone(),
+        }
+    }
+}
+
 /// A snapshot.
 #[derive(Debug, Serialize)]
 pub(crate) struct SnapshotRecord {

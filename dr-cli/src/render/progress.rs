@@ -32,6 +32,8 @@ pub(crate) enum Operation {
     Check,
     /// A collection of garbage.
     Prune,
+    /// A repair.
+    Repair,
 }
 
 /// Whether a restore leaves something out because it was told to.
@@ -50,6 +52,7 @@ impl Operation {
             Operation::Restore(_) => "restore",
             Operation::Check => "check",
             Operation::Prune => "prune",
+            Operation::Repair => "repair",
         }
     }
 

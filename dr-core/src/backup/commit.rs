@@ -77,6 +77,8 @@ pub(crate) struct Draft<'d> {
     pub(crate) body: SnapshotBody,
     pub(crate) tally: &'d Tally,
     pub(crate) reused: Vec<SnapshotId>,
+    /// The next slot of the log when they were read.
+    pub(crate) read_at: u64,
 }
 
 /// Stores what is left, and commits a snapshot. No worker may be running.
@@ -87,7 +89,7 @@ pub(crate) fn commit(
     scratch: &mut Scratch,
 ) -> Result<Committed> {
     let repository = storer.repository;
-    let Draft { mut body, tally, reused } = draft;
+    let Draft { mut body, tally, reused, read_at } = draft;
     body.problems = tally.problems.len() as u64;
     body.problem_list = store_bytes(encode_problems(&tally.problems), storer)?;
     storer.flush(scratch)?;
@@ -118,14 +120,14 @@ pub(crate) fn commit(
         streams.push((PackClass::Tree, stream.clone()));
     }
     let record = SnapshotRecord { id, partial: body.partial, body: place };
-    if append_commit(storer, segments, Some(record.clone()), reused)? {
+    if append_commit(storer, segments, Some(record.clone()), reused, read_at)? {
         return Ok(Committed::Snapshot(id));
     }
     for _ in 0..RESCUES_MAX {
         if !rescue(storer, segments, &body.root, &streams)? {
             break;
         }
-        if append_commit(storer, segments, Some(record.clone()), Vec::new())? {
+        if append_commit(storer, segments, Some(record.clone()), Vec::new(), 0)? {
             return Ok(Committed::Snapshot(id));
         }
     }
@@ -150,7 +152,7 @@ fn encode_problems(problems: &[Problem]) -> impl Iterator<Item = Vec<u8>> + '_ {
 
 /// Names the packs that were finished in the log, without a snapshot, so that the next run finds their chunks.
 pub(crate) fn commit_packs(storer: &Storer<'_>, segments: &mut Segments) -> Result<()> {
-    append_commit(storer, segments, None, Vec::new()).map(drop)
+    append_commit(storer, segments, None, Vec::new(), 0).map(drop)
 }
 
 /// The counts of a snapshot.
@@ -169,6 +171,7 @@ fn append_commit(
     segments: &mut Segments,
     snapshot: Option<SnapshotRecord>,
     reused: Vec<SnapshotId>,
+    read_at: u64,
 ) -> Result<bool> {
     let repository = storer.repository;
     segments.write(storer)?;
@@ -190,6 +193,10 @@ fn append_commit(
     own_objects.extend(&event.segments);
     let mut refusal = None;
     let mut validate = |log: &Log| {
+        // What was taken over may have been lost since with packs that were beyond repair.
+        if !event.reused.is_empty() && log.fold.lossy.is_some_and(|slot| slot >= read_at) {
+            return Err(refuse(Refusal::ReusedCollected(event.reused.clone()), &mut refusal));
+        }
         log.fold
             .check_commit(&own_objects, &dedup, &event.reused)
             .map_err(|refused| refuse(refused, &mut refusal))?;

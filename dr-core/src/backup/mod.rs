@@ -2,6 +2,7 @@
 
 mod commit;
 mod file;
+mod mend;
 mod options;
 mod parent;
 mod queue;
@@ -17,6 +18,7 @@ mod workers;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+pub use mend::SnapshotRepair;
 pub use options::{BackupOptions, Parent, StreamInput};
 pub use report::BackupReport;
 
@@ -95,9 +97,10 @@ impl Inner {
             self.prepare_to_write(&log)?;
         }
         let paths = source.paths();
-        let parents =
-            Parents::find(self, &log, ChunkReader::new(self, &log, index.clone()), options, &paths)?;
-        let storer = Storer::new(self, index, options, ctx)?;
+        let distrusted = self.distrusted();
+        let reader = ChunkReader::new(self, &log, index.clone());
+        let parents = Parents::find(self, &log, reader, options, &paths, !distrusted.is_empty())?;
+        let storer = Storer::new(self, index.with_distrusted(distrusted), options, ctx)?;
         let mut run = Run::new(&storer, started, paths, &parents)?;
         let outcome = workers::with_workers(&storer, || {
             let mut scan = Scan::new(&storer, &parents);
@@ -126,6 +129,8 @@ pub(crate) struct Run<'s, 'a> {
     started: Timestamp,
     paths: Vec<PathBuf>,
     parents: Vec<SnapshotId>,
+    /// The state of the log that the parents were read on.
+    read_at: u64,
     last_partial: Timestamp,
 }
 
@@ -143,6 +148,7 @@ impl<'s, 'a> Run<'s, 'a> {
             started,
             paths,
             parents: parents.snapshots.iter().map(|snapshot| snapshot.id).collect(),
+            read_at: parents.read_at,
             last_partial: storer.repository.clock.now(),
         })
     }
@@ -182,7 +188,7 @@ impl<'s, 'a> Run<'s, 'a> {
             problems: 0,
             problem_list: Stream::default(),
         };
-        let draft = Draft { body, tally, reused: self.parents.clone() };
+        let draft = Draft { body, tally, reused: self.parents.clone(), read_at: self.read_at };
         let committed = commit(self.storer, &mut self.segments, draft, &mut self.scratch)?;
         if let Committed::Snapshot(snapshot) = committed {
             self.storer.ctx.observer.event(&Event::Committed { snapshot, partial });

@@ -3,16 +3,21 @@
 use std::iter::Peekable;
 
 use super::options::{BackupOptions, Parent};
+use super::storer::Storer;
 use crate::error::Result;
 use crate::log::Log;
 use crate::repository::{ChunkReader, Inner};
 use crate::snapshot::{Selector, Snapshot};
-use crate::tree::{DirectoryReader, Entry, EntryKind, Stream};
+use crate::tree::{DirectoryReader, Entry, EntryKind, NotingReader, SparseMap, Stream, stream_chunks};
 
 /// The snapshots to compare with, the one to believe first coming first.
 pub(crate) struct Parents<'a> {
     reader: ChunkReader<'a>,
     pub(crate) snapshots: Vec<Snapshot>,
+    /// The state of the log that they were read on: the next slot then.
+    pub(crate) read_at: u64,
+    /// Chunks of theirs may be lost: what is taken over is looked up.
+    pub(crate) must_look: bool,
 }
 
 impl<'a> Parents<'a> {
@@ -24,6 +29,7 @@ impl<'a> Parents<'a> {
         reader: ChunkReader<'a>,
         options: &BackupOptions,
         paths: &[std::path::PathBuf],
+        must_look: bool,
     ) -> Result<Parents<'a>> {
         let mut snapshots = Vec::new();
         match &options.parent {
@@ -54,7 +60,33 @@ impl<'a> Parents<'a> {
                 }
             }
         }
-        Ok(Parents { reader, snapshots })
+        // Chunks that went with a repair are missing in what was committed before it.
+        let is_lossy = |snapshot: &Snapshot| log.fold.lossy.is_some_and(|slot| slot > snapshot.slot);
+        let must_look = must_look || snapshots.iter().any(is_lossy);
+        Ok(Parents { reader, snapshots, read_at: log.fold.next, must_look })
+    }
+
+    /// Whether everything that a file of a parent consists of is there, where that is in doubt.
+    pub(crate) fn has_content(&self, entry: &Entry, storer: &Storer<'_>) -> bool {
+        let EntryKind::File(content) = &entry.kind else { return true };
+        !self.must_look
+            || (self.has_stream(&content.stream, storer)
+                && match &content.sparse {
+                    Some(SparseMap::Stream(extents)) => self.has_stream(extents, storer),
+                    _ => true,
+                })
+    }
+
+    fn has_stream(&self, stream: &Stream, storer: &Storer<'_>) -> bool {
+        let lists = NotingReader::new(&self.reader);
+        let has_chunks =
+            stream_chunks(stream, &lists).all(|chunk| chunk.is_ok_and(|chunk| storer.has_chunk(&chunk.id)));
+        has_chunks && lists.take().iter().all(|list| storer.has_chunk(&list.id))
+    }
+
+    /// Reads a directory of a parent.
+    pub(crate) fn read_directory(&self, stream: &Stream) -> DirectoryReader<'_> {
+        DirectoryReader::new(stream, &self.reader)
     }
 
     /// The parents' view of `/`.
@@ -83,7 +115,8 @@ impl<'a> Parents<'a> {
                 .iter()
                 .map(|stream| stream.map(|stream| DirectoryReader::new(stream, &self.reader).peekable()))
                 .collect(),
-            is_same: true,
+            // What is looked up is written again as well: its own chunks are looked up then.
+            is_same: !self.must_look,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::id::{ChunkId, ObjectHash};
 use crate::index::Index;
 use crate::log::{Log, SegmentPlace};
 use crate::repository::{ChunkReader, ChunkWriter, NewSegment, load_table, read_segment};
-use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
+use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
 
 /// Walks all of the snapshot, trees that were taken over too, and stores again every chunk that lies in condemned packs
 /// only. False where one is gone already: then only reading the source again helps.
@@ -111,9 +111,9 @@ impl Walk<'_> {
 
     /// Keeps every chunk of a stream, and of the lists above it. Gives the chunks that were not seen before.
     fn references(&mut self, class: PackClass, stream: &Stream) -> Result<Vec<ChunkRef>> {
-        let lists = Lists { reader: &self.all, read: Default::default() };
+        let lists = NotingReader::new(&self.all);
         let chunks: Vec<ChunkRef> = stream_chunks(stream, &lists).collect::<Result<_>>()?;
-        for list in lists.read.into_inner() {
+        for list in lists.take() {
             self.keep(PackClass::Tree, &list)?;
         }
         let mut new = Vec::new();
@@ -138,18 +138,5 @@ impl Walk<'_> {
             }
         }
         Ok(true)
-    }
-}
-
-/// Reads lists of chunks, and notes which.
-struct Lists<'a, 'r> {
-    reader: &'r ChunkReader<'a>,
-    read: std::cell::RefCell<Vec<ChunkRef>>,
-}
-
-impl ReadChunk for Lists<'_, '_> {
-    fn read_tree(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
-        self.read.borrow_mut().push(*chunk);
-        self.reader.read_tree(chunk)
     }
 }

@@ -190,7 +190,10 @@ impl<'s, 'a> Scan<'s, 'a> {
         path: Vec<u8>,
     ) {
         let is_new = known.iter().all(Option::is_none);
-        let before = known.iter().flatten().find(|before| is_unchanged(before, &entry, self.storer.options));
+        let is_same = |before: &&Entry| {
+            is_unchanged(before, &entry, self.storer.options) && self.parents.has_content(before, self.storer)
+        };
+        let before = known.iter().flatten().find(is_same);
         let place = self.reserve(id);
         let Some(before) = before else {
             let change = if is_new { Change::New } else { Change::Changed };

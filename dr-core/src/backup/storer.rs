@@ -152,6 +152,17 @@ impl<'a> Storer<'a> {
         true
     }
 
+    /// Whether a chunk is stored already; then the snapshot rests on it.
+    pub(crate) fn has_chunk(&self, id: &ChunkId) -> bool {
+        match self.index.pack_of(id) {
+            Some(pack) => {
+                lock(&self.dedup_packs).insert(pack);
+                true
+            }
+            None => lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]).contains(id),
+        }
+    }
+
     /// Stores a small file's chunk through the window.
     pub(crate) fn store_small(&self, name: &[u8], chunk: &[u8]) -> Result<ChunkRef> {
         let id = self.id(PackClass::Data, chunk);

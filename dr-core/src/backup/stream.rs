@@ -64,8 +64,9 @@ impl Inner {
             ChunkReader::new(self, &log, index.clone()),
             options,
             std::slice::from_ref(&path),
+            false,
         )?;
-        let storer = Storer::new(self, index, options, ctx)?;
+        let storer = Storer::new(self, index.with_distrusted(self.distrusted()), options, ctx)?;
         let mut run = Run::new(&storer, started, vec![path.clone()], &parents)?;
         let StreamInput { reader, confirm, .. } = input;
         let outcome = workers::with_workers(&storer, || {

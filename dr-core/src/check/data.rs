@@ -47,7 +47,10 @@ pub(super) fn check_data(
                 Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => {
                     return Err(error);
                 }
-                Err(error) if listed.contains(hash) => findings.failure(&name, &error),
+                Err(error) if listed.contains(hash) => {
+                    findings.pack(hash);
+                    findings.failure(&name, &error);
+                }
                 Err(error) => findings.error(&name, format_args!("{error}; nothing needs the pack")),
                 Ok(()) => {}
             }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use super::report::{CheckReport, Finding};
 use crate::error::Error;
+use crate::id::ObjectHash;
 use crate::observer::lock;
 
 /// At most this many errors, and as many notes, are kept.
@@ -32,6 +33,11 @@ impl Findings {
         }
     }
 
+    /// A pack is missing or damaged.
+    pub(super) fn pack(&self, pack: &ObjectHash) {
+        lock(&self.0).damaged_packs.push(*pack);
+    }
+
     /// Something is there and of no use.
     pub(super) fn note(&self, object: impl Display, detail: impl Display) {
         let mut report = lock(&self.0);
@@ -43,6 +49,8 @@ impl Findings {
     pub(super) fn into_report(self) -> CheckReport {
         let mut report = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         report.errors.sort_by(|a, b| a.object.cmp(&b.object));
+        report.damaged_packs.sort_unstable();
+        report.damaged_packs.dedup();
         report
     }
 }

@@ -1,11 +1,16 @@
 //! What a check looks at, and what it found.
 
+use super::subset::Subset;
+use crate::id::ObjectHash;
+
 /// How much a check looks at.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct CheckOptions {
     /// Reads every object whole: every byte decrypts and hashes.
     pub read_data: bool,
+    /// Which packs are read; all where there is none.
+    pub subset: Option<Subset>,
 }
 
 impl CheckOptions {
@@ -33,6 +38,10 @@ pub struct CheckReport {
     pub packs: u64,
     /// Chunks that the index lists.
     pub chunks: u64,
+    /// The newest slot of the log that was looked at.
+    pub head: u64,
+    /// Packs that are missing or damaged.
+    pub damaged_packs: Vec<ObjectHash>,
     /// Bytes that were read.
     pub bytes_read: u64,
     /// Damage: something is lost, or would not be noticed if it were.

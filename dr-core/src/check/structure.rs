@@ -109,11 +109,16 @@ pub(super) fn check_packs(
         listed.insert(pack.hash);
         let name = names::pack(pack.class, &pack.hash);
         match stored.get(&pack.hash) {
-            None => findings.error(name, "the pack is missing"),
+            None => {
+                findings.pack(&pack.hash);
+                findings.error(name, "the pack is missing");
+            }
             Some((class, _)) if *class != pack.class => {
-                findings.error(name, "the pack is in the other class's folder")
+                findings.pack(&pack.hash);
+                findings.error(name, "the pack is in the other class's folder");
             }
             Some((_, bytes)) if *bytes != pack.bytes => {
+                findings.pack(&pack.hash);
                 findings.error(name, format_args!("the pack has {bytes} bytes instead of {}", pack.bytes));
             }
             Some(_) => {}

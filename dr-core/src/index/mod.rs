@@ -45,17 +45,25 @@ pub(crate) type Condemned = HashMap<ObjectHash, u64>;
 pub(crate) struct Index {
     tables: Vec<Arc<Table>>,
     condemned: Arc<Condemned>,
+    /// Packs that are known to be damaged: what lies in them is stored again.
+    distrusted: Arc<HashSet<ObjectHash>>,
     is_whole: bool,
 }
 
 impl Index {
     pub(crate) fn new(tables: Vec<Arc<Table>>, condemned: Arc<Condemned>) -> Index {
-        Index { tables, condemned, is_whole: true }
+        Index { tables, condemned, distrusted: Arc::default(), is_whole: true }
     }
 
     /// The same index, of which a segment could not be read.
     pub(crate) fn with_gaps(mut self) -> Index {
         self.is_whole = false;
+        self
+    }
+
+    /// The same index, by which nothing is taken to be stored that lies in these packs only.
+    pub(crate) fn with_distrusted(mut self, packs: HashSet<ObjectHash>) -> Index {
+        self.distrusted = Arc::new(packs);
         self
     }
 
@@ -84,10 +92,10 @@ impl Index {
 
     /// The pack that holds the chunk, if any: what a backup asks before it stores one.
     pub(crate) fn pack_of(&self, id: &ChunkId) -> Option<ObjectHash> {
-        self.tables
-            .iter()
-            .flat_map(|table| table.packs_of(id))
-            .find(|pack| self.condemned.is_empty() || !self.condemned.contains_key(pack))
+        self.tables.iter().flat_map(|table| table.packs_of(id)).find(|pack| {
+            (self.condemned.is_empty() || !self.condemned.contains_key(pack))
+                && (self.distrusted.is_empty() || !self.distrusted.contains(pack))
+        })
     }
 
     /// How many chunks the segments list, copies counted each time.

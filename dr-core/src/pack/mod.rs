@@ -4,4 +4,4 @@ pub(crate) mod builder;
 mod reader;
 
 pub(crate) use builder::{CopiedFrame, PackBuilder, PackEntry, Verify};
-pub(crate) use reader::{open_frame, open_pack, split_frame};
+pub(crate) use reader::{open_frame, open_pack, open_pack_tail, split_frame};

@@ -60,29 +60,12 @@ pub(crate) fn open_pack(ring: &KeyRing, class: PackClass, bytes: &[u8]) -> Resul
     if bytes.len() as u64 > PACK_BYTES_MAX {
         return Err(Error::corrupt("a pack is larger than the format allows"));
     }
-    let (header, header_bytes) = Header::decode(bytes)?;
-    if header.object != class.object() {
-        return Err(Error::corrupt("the pack is of another class than its name says"));
-    }
-    let key = ObjectKey::derive(&ring.kek(&header)?, &bytes[..header_bytes]);
-    let frames_start = header_bytes + COMMIT_BYTES;
-    let short = || Error::corrupt("the pack is cut short");
-    if !key.is_committed(bytes.get(header_bytes..frames_start).ok_or_else(short)?) {
-        return Err(Error::corrupt("the pack's key commitment does not match"));
-    }
-    let trailer_offset =
-        bytes.len().checked_sub(TRAILER_BYTES).filter(|offset| *offset >= frames_start).ok_or_else(short)?;
-    let mut trailer = bytes[trailer_offset..].to_vec();
-    let trailer = key
-        .open(TRAILER_NUMBER, key.header_hash(), &mut trailer)
-        .ok_or_else(|| Error::corrupt("the pack's trailer does not authenticate"))?;
-    let trailer = Trailer::decode(trailer, frames_start as u64, bytes.len() as u64)?;
+    let (header, key, frames_start) = open_head(ring, class, bytes)?;
+    let trailer_offset = bytes.len().checked_sub(TRAILER_BYTES).filter(|offset| *offset >= frames_start);
+    let trailer_offset = trailer_offset.ok_or_else(short)?;
+    let trailer = open_trailer(&key, &bytes[trailer_offset..], frames_start as u64, bytes.len() as u64)?;
     let (frames_end, footer_start) = (trailer.frames_end as usize, trailer.footer_offset as usize);
-    let mut footer = bytes[footer_start..trailer_offset].to_vec();
-    let footer = key
-        .open(FOOTER_NUMBER, key.header_hash(), &mut footer)
-        .ok_or_else(|| Error::corrupt("the pack's footer does not authenticate"))?;
-    let footer = Footer::decode(footer, (frames_end - frames_start) as u64)?;
+    let footer = open_footer(&key, &bytes[footer_start..trailer_offset], frames_start, &trailer)?;
     let mut padding = vec![0; footer_start - frames_end];
     key.fill_padding(&mut padding);
     if padding != bytes[frames_end..footer_start] {
@@ -95,26 +78,85 @@ pub(crate) fn open_pack(ring: &KeyRing, class: PackClass, bytes: &[u8]) -> Resul
         }
         keys.push(ObjectKey::derive(&ring.kek(foreign)?, &foreign.encode()));
     }
+    let hash = ObjectHash::of_parts([bytes]);
+    let entry = entry_of(class, hash, bytes.len() as u64, header, footer, frames_start);
+    Ok(OpenedPack { entry, keys })
+}
+
+/// The first bytes of a pack that are fetched to read its header.
+const HEAD_BYTES: u64 = 32 << 10;
+
+/// Opens only the head and the tail of a pack in the store, to learn what is in it. Its frames are not read.
+pub(crate) fn open_pack_tail(
+    ring: &KeyRing,
+    class: PackClass,
+    hash: ObjectHash,
+    bytes: u64,
+    fetch: &dyn Fn(std::ops::Range<u64>) -> Result<dr_store::Bytes>,
+) -> Result<PackEntry> {
+    let (header, key, frames_start) = open_head(ring, class, &fetch(0..bytes.min(HEAD_BYTES))?)?;
+    let trailer_offset = bytes.checked_sub(TRAILER_BYTES as u64).ok_or_else(short)?;
+    let trailer = open_trailer(&key, &fetch(trailer_offset..bytes)?, frames_start as u64, bytes)?;
+    let footer = fetch(trailer.footer_offset..trailer_offset)?;
+    let footer = open_footer(&key, &footer, frames_start, &trailer)?;
+    Ok(entry_of(class, hash, bytes, header, footer, frames_start))
+}
+
+fn short() -> Error {
+    Error::corrupt("the pack is cut short")
+}
+
+/// The header, the key, and where the frames begin.
+fn open_head(ring: &KeyRing, class: PackClass, head: &[u8]) -> Result<(Header, ObjectKey, usize)> {
+    let (header, header_bytes) = Header::decode(head)?;
+    if header.object != class.object() {
+        return Err(Error::corrupt("the pack is of another class than its name says"));
+    }
+    let key = ObjectKey::derive(&ring.kek(&header)?, &head[..header_bytes]);
+    let frames_start = header_bytes + COMMIT_BYTES;
+    if !key.is_committed(head.get(header_bytes..frames_start).ok_or_else(short)?) {
+        return Err(Error::corrupt("the pack's key commitment does not match"));
+    }
+    Ok((header, key, frames_start))
+}
+
+fn open_trailer(key: &ObjectKey, sealed: &[u8], frames_start: u64, bytes: u64) -> Result<Trailer> {
+    let mut trailer = sealed.to_vec();
+    let trailer = key
+        .open(TRAILER_NUMBER, key.header_hash(), &mut trailer)
+        .ok_or_else(|| Error::corrupt("the pack's trailer does not authenticate"))?;
+    Ok(Trailer::decode(trailer, frames_start, bytes)?)
+}
+
+fn open_footer(key: &ObjectKey, sealed: &[u8], frames_start: usize, trailer: &Trailer) -> Result<Footer> {
+    let mut footer = sealed.to_vec();
+    let footer = key
+        .open(FOOTER_NUMBER, key.header_hash(), &mut footer)
+        .ok_or_else(|| Error::corrupt("the pack's footer does not authenticate"))?;
+    Ok(Footer::decode(footer, trailer.frames_end - frames_start as u64)?)
+}
+
+fn entry_of(
+    class: PackClass,
+    hash: ObjectHash,
+    bytes: u64,
+    header: Header,
+    footer: Footer,
+    frames_start: usize,
+) -> PackEntry {
     let mut offset = frames_start as u64;
     let mut frames = Vec::new();
     for frame in footer.frames {
+        let stored_bytes = u64::from(frame.shape.stored_bytes);
         frames.push(PackFrame {
             header: frame.header,
             offset: offset as u32,
             shape: frame.shape,
             chunks: frame.chunks,
         });
-        offset += u64::from(frame.shape.stored_bytes);
+        offset += stored_bytes;
     }
-    let entry = PackEntry {
-        class,
-        hash: ObjectHash::of_parts([bytes]),
-        bytes: bytes.len() as u64,
-        header,
-        foreign: footer.foreign,
-        frames,
-    };
-    Ok(OpenedPack { entry, keys })
+    PackEntry { class, hash, bytes, header, foreign: footer.foreign, frames }
 }
 
 #[cfg(test)]

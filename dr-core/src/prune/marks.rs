@@ -12,7 +12,7 @@ use crate::index::{Index, Table};
 use crate::observer::Context;
 use crate::repository::{ChunkReader, missing_chunk};
 use crate::snapshot::Snapshot;
-use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
+use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
 
 /// The records of an index that are needed.
 pub(super) struct Marks<'a> {
@@ -134,11 +134,11 @@ impl<'a> Marks<'a> {
     /// Marks the chunks of a stream and of the lists above it. Gives those of the tree class that were not marked before.
     pub(super) fn mark_stream(&mut self, class: PackClass, stream: &Stream) -> Result<Vec<ChunkRef>> {
         let mut new = Vec::new();
-        let lists = Lists { reader: self.reader, read: Default::default() };
+        let lists = NotingReader::new(self.reader);
         let mut chunks = stream_chunks(stream, &lists);
         loop {
             let chunk = chunks.next().transpose()?;
-            for list in lists.read.take() {
+            for list in lists.take() {
                 self.mark(PackClass::Tree, &list)?;
             }
             let Some(chunk) = chunk else { break };
@@ -169,11 +169,10 @@ impl<'a> Marks<'a> {
             let rank =
                 |(_, _, pack): &(usize, usize, ObjectHash)| (uses.get(pack).copied().unwrap_or(0), *pack);
             let Some(best) = places.iter().copied().max_by_key(rank) else { continue };
-            for place in places.iter().filter(|place| (place.0, place.1) != (best.0, best.1)) {
+            // A pack that two segments list keeps both records.
+            for place in places.iter().filter(|place| place.2 != best.2) {
                 self.set(place.0, place.1, false);
-                if place.2 != best.2 {
-                    given_up.push((place.2, chunk));
-                }
+                given_up.push((place.2, chunk));
             }
         }
         given_up
@@ -189,6 +188,8 @@ impl<'a> Marks<'a> {
     /// What is needed of each pack that is not condemned, in order of their names.
     pub(super) fn uses(&self) -> Vec<PackUse> {
         let mut packs: HashMap<ObjectHash, PackUse> = HashMap::new();
+        // A pack that several segments list is counted once.
+        let mut counted: HashMap<ObjectHash, usize> = HashMap::new();
         for (number, table) in self.tables().iter().enumerate() {
             // For each frame: its needed raw bytes and chunks.
             let mut frames = vec![(0u64, 0u64); table.frames()];
@@ -204,7 +205,8 @@ impl<'a> Marks<'a> {
             for (place, (raw, chunks)) in frames.into_iter().enumerate() {
                 let Some(frame) = table.frame(place as u32) else { continue };
                 let Some(pack) = table.packs().get(frame.pack as usize) else { continue };
-                if self.condemned[number][frame.pack as usize] {
+                let is_elsewhere = *counted.entry(pack.hash).or_insert(number) != number;
+                if self.condemned[number][frame.pack as usize] || is_elsewhere {
                     continue;
                 }
                 let stored = u64::from(frame.shape.stored_bytes);
@@ -246,19 +248,6 @@ impl<'a> Marks<'a> {
 /// How much of a pack is needed, in millionths.
 fn needed_share(pack: &PackUse) -> u64 {
     pack.live_bytes.saturating_mul(1_000_000) / (pack.live_bytes + pack.dead_bytes).max(1)
-}
-
-/// Reads lists of chunks, and notes which.
-struct Lists<'a> {
-    reader: &'a ChunkReader<'a>,
-    read: std::cell::RefCell<Vec<ChunkRef>>,
-}
-
-impl ReadChunk for Lists<'_> {
-    fn read_tree(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
-        self.read.borrow_mut().push(*chunk);
-        self.reader.read_tree(chunk)
-    }
 }
 
 /// Refuses to go on with tables that are not what was written.

@@ -8,6 +8,7 @@ mod checkpoints;
 mod chunk_writer;
 mod chunks;
 mod create;
+mod distrust;
 mod open;
 mod options;
 mod snapshots;

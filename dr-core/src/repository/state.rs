@@ -25,6 +25,12 @@ impl SeenHead {
         SeenHead { path: directory.join("seen").join(&place.to_hex()[..32]), accept }
     }
 
+    /// Where packs that a check found damaged are remembered.
+    pub(super) fn damaged_path(&self) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default();
+        self.path.parent().and_then(Path::parent).unwrap_or(Path::new("")).join("damaged").join(name)
+    }
+
     /// Compares the log with what was seen before, which was read before the log was: another run of this program may
     /// have seen more meanwhile.
     pub(crate) fn check(

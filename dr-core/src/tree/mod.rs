@@ -5,5 +5,5 @@ mod read;
 mod write;
 
 pub use entry::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};
-pub(crate) use read::{DirectoryReader, ReadChunk, read_stream, stream_chunks};
+pub(crate) use read::{DirectoryReader, NotingReader, ReadChunk, read_stream, stream_chunks};
 pub(crate) use write::{DirectoryWriter, StreamWriter, TreeSink, store_bytes};

@@ -1,5 +1,7 @@
 //! Reads directories and streams back, one chunk at a time.
 
+use std::cell::RefCell;
+
 use super::entry::{ChunkRef, Entry, Stream};
 use crate::error::{Error, Result};
 use crate::format::tree::{decode_entries, decode_refs};
@@ -9,6 +11,30 @@ use crate::limits::STREAM_LEVELS_MAX;
 pub(crate) trait ReadChunk {
     /// Reads and verifies a chunk of the tree class.
     fn read_tree(&self, chunk: &ChunkRef) -> Result<Vec<u8>>;
+}
+
+/// Reads chunks, and notes which: whoever walks a stream so learns of the lists above it.
+pub(crate) struct NotingReader<'r> {
+    reader: &'r dyn ReadChunk,
+    read: RefCell<Vec<ChunkRef>>,
+}
+
+impl<'r> NotingReader<'r> {
+    pub(crate) fn new(reader: &'r dyn ReadChunk) -> NotingReader<'r> {
+        NotingReader { reader, read: RefCell::default() }
+    }
+
+    /// The chunks that were read since the last call.
+    pub(crate) fn take(&self) -> Vec<ChunkRef> {
+        self.read.take()
+    }
+}
+
+impl ReadChunk for NotingReader<'_> {
+    fn read_tree(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
+        self.read.borrow_mut().push(*chunk);
+        self.reader.read_tree(chunk)
+    }
 }
 
 /// The references of a stream's bytes, in order. A list that cannot be read is an error in its place.
@@ -120,7 +146,6 @@ impl Iterator for DirectoryReader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
     use std::collections::HashMap;
 
     use super::super::{DirectoryWriter, EntryKind, Metadata, StreamWriter, TreeSink};

@@ -1,0 +1,219 @@
+//! `dr repair`
+
+use std::io::{self, Write};
+
+use clap::{Args, Subcommand};
+use dr_core::{CheckOptions, ObjectHash, SnapshotRepair};
+use serde::Serialize;
+
+use crate::error::{CliError, Result};
+use crate::render::{Operation, Progress, json, text};
+use crate::session::Session;
+
+/// Repairs what 'dr check' found damaged.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "In this order: 'repair index' where index segments are damaged or missing, 'repair packs' where \
+packs are, 'repair snapshots' for what is lost then. Copy the named objects from another copy of the repository instead \
+where there is one: that loses nothing. A backup of the same files stores again what it still finds."
+)]
+pub(crate) struct RepairArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Replace index segments that cannot be read, from the packs
+    Index,
+    /// Store again what can be read of damaged packs, and give up the rest of them
+    Packs {
+        /// The packs' names after the last slash; without any, everything is read to find the damaged ones
+        #[arg(value_name = "PACK", value_parser = pack_name)]
+        packs: Vec<ObjectHash>,
+    },
+    /// Make new snapshots of those that lack something, which name what is lost
+    Snapshots {
+        /// Only say what is lost
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+        /// Forget the snapshots that lack something
+        #[arg(long)]
+        forget: bool,
+    },
+}
+
+fn pack_name(text: &str) -> std::result::Result<ObjectHash, String> {
+    let name = text.rsplit('/').next().unwrap_or(text);
+    ObjectHash::from_hex(name).ok_or_else(|| "a pack's name has 64 hexadecimal digits".to_owned())
+}
+
+#[derive(Debug, Serialize)]
+struct IndexDocument {
+    message_type: &'static str,
+    schema: u32,
+    segments_damaged: Vec<String>,
+    segments_written: u64,
+    packs_listed: Vec<String>,
+    packs_unreadable: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PacksDocument {
+    message_type: &'static str,
+    schema: u32,
+    packs: Vec<String>,
+    chunks_saved: u64,
+    chunks_lost: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SnapshotsDocument {
+    message_type: &'static str,
+    schema: u32,
+    dry_run: bool,
+    snapshots: Vec<SnapshotRecord>,
+}
+
+#[derive(Debug, Serialize)]
+struct SnapshotRecord {
+    snapshot: String,
+    replacement: Option<String>,
+    lost: Vec<json::LostRecord>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &RepairArgs, session: &Session) -> Result<()> {
+    match &args.what {
+        What::Index => repair_index(session),
+        What::Packs { packs } => repair_packs(packs, session),
+        What::Snapshots { dry_run, forget } => repair_snapshots(*dry_run, *forget, session),
+    }
+}
+
+fn repair_index(session: &Session) -> Result<()> {
+    let repository = session.open_repository()?;
+    let progress = Progress::begin(Operation::Repair, &session.output);
+    let graceful = session.signals.graceful();
+    let repaired = repository.repair_index(&session.context(&progress));
+    progress.finish(&[]);
+    let report = session.answer(repaired)?;
+    drop(graceful);
+    let document = IndexDocument {
+        message_type: "repair_index",
+        schema: json::SCHEMA,
+        segments_damaged: names(&report.segments_damaged),
+        segments_written: report.segments_written,
+        packs_listed: names(&report.packs_listed),
+        packs_unreadable: names(&report.packs_unreadable),
+    };
+    session.output.summary(&document, |to| {
+        if document.segments_damaged.is_empty() {
+            return writeln!(to, "every segment of the index can be read: there is nothing to repair");
+        }
+        let damaged = text::count(document.segments_damaged.len() as u64, "segment", "segments");
+        let listed = text::count(document.packs_listed.len() as u64, "pack", "packs");
+        writeln!(
+            to,
+            "{damaged} of the index replaced by {}: {listed} listed again",
+            document.segments_written
+        )?;
+        document.packs_unreadable.iter().try_for_each(|pack| writeln!(to, "pack {pack} cannot be read"))
+    })
+}
+
+fn repair_packs(packs: &[ObjectHash], session: &Session) -> Result<()> {
+    let repository = session.open_repository()?;
+    let progress = Progress::begin(Operation::Repair, &session.output);
+    let graceful = session.signals.graceful();
+    let context = session.context(&progress);
+    let packs = if packs.is_empty() {
+        let found = repository.check(&CheckOptions::new().read_data(), &context);
+        session.answer(found)?.damaged_packs
+    } else {
+        packs.to_vec()
+    };
+    let repaired = repository.repair_packs(&packs, &context);
+    progress.finish(&[]);
+    let report = session.answer(repaired)?;
+    drop(graceful);
+    let document = PacksDocument {
+        message_type: "repair_packs",
+        schema: json::SCHEMA,
+        packs: names(&report.packs),
+        chunks_saved: report.chunks_saved,
+        chunks_lost: names(&report.chunks_lost),
+    };
+    session.output.summary(&document, |to| {
+        if document.packs.is_empty() {
+            return writeln!(to, "no pack that the index lists is damaged: there is nothing to repair");
+        }
+        let packs = text::count(document.packs.len() as u64, "damaged pack", "damaged packs");
+        let saved = text::count(document.chunks_saved, "chunk", "chunks");
+        writeln!(to, "{packs} given up: {saved} stored again, {} lost", document.chunks_lost.len())?;
+        if document.chunks_lost.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            to,
+            "back up the same files to store again what is still there, then run 'dr repair snapshots'"
+        )
+    })
+}
+
+fn repair_snapshots(dry_run: bool, forget: bool, session: &Session) -> Result<()> {
+    let repository = session.open_repository()?;
+    let progress = Progress::begin(Operation::Repair, &session.output);
+    let graceful = session.signals.graceful();
+    let repaired = repository.repair_snapshots(!dry_run, forget, &session.context(&progress));
+    progress.finish(&[]);
+    let repairs = session.answer(repaired)?;
+    drop(graceful);
+    let document = SnapshotsDocument {
+        message_type: "repair_snapshots",
+        schema: json::SCHEMA,
+        dry_run,
+        snapshots: repairs.iter().map(record).collect(),
+    };
+    session.output.summary(&document, |to| write_repairs(to, &repairs, forget))?;
+    if repairs.is_empty() {
+        return Ok(());
+    }
+    let count = text::count(repairs.len() as u64, "snapshot lacks", "snapshots lack");
+    Err(CliError::incomplete(format!("{count} something that is lost")))
+}
+
+fn record(repair: &SnapshotRepair) -> SnapshotRecord {
+    SnapshotRecord {
+        snapshot: repair.snapshot.to_string(),
+        replacement: repair.replacement.map(|id| id.to_string()),
+        lost: repair.lost.iter().map(json::LostRecord::new).collect(),
+    }
+}
+
+fn write_repairs(to: &mut dyn Write, repairs: &[SnapshotRepair], forget: bool) -> io::Result<()> {
+    if repairs.is_empty() {
+        return writeln!(to, "no snapshot lacks anything");
+    }
+    for repair in repairs {
+        let id = repair.snapshot.to_string();
+        writeln!(
+            to,
+            "snapshot {}: {}",
+            json::short(&id),
+            text::count(repair.lost.len() as u64, "loss", "losses")
+        )?;
+        for lost in &repair.lost {
+            writeln!(to, "  {}: {}", text::printable_path(&lost.path), text::printable(&lost.detail))?;
+        }
+        if let Some(replacement) = repair.replacement {
+            let verb = if forget { "forgotten; " } else { "" };
+            writeln!(to, "  {verb}snapshot {} holds the rest", json::short(&replacement.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn names<T: ToString>(ids: &[T]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}

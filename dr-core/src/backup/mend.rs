@@ -1,0 +1,216 @@
+//! Makes snapshots whole again by leaving out what is lost: a new snapshot holds the rest, and names what it lacks.
+
+use std::collections::HashSet;
+
+use super::commit::{Committed, Draft, Segments, commit};
+use super::options::BackupOptions;
+use super::parent::Parents;
+use super::scan::Tally;
+use super::storer::{Scratch, Storer};
+use super::workers;
+use crate::error::{Error, Result};
+use crate::format::envelope::PackClass;
+use crate::format::names;
+use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
+use crate::id::{ObjectHash, SnapshotId};
+use crate::observer::Context;
+use crate::repository::{ChunkReader, Inner, Repository, is_damage};
+use crate::snapshot::Snapshot;
+use crate::tree::{DirectoryReader, DirectoryWriter, Entry, EntryKind, Stream};
+
+/// The tag of a snapshot that was made by leaving out what is lost.
+const TAG: &str = "repaired";
+
+/// What a repair did to a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotRepair {
+    /// The snapshot that lacks something.
+    pub snapshot: SnapshotId,
+    /// The one that holds the rest; none where its tree cannot be read at all, or after a dry run.
+    pub replacement: Option<SnapshotId>,
+    /// What is lost.
+    pub lost: Vec<Problem>,
+}
+
+impl Repository {
+    /// Looks at every snapshot that is not forgotten. Where something of it is lost, a new snapshot holds the rest, and the old
+    /// one is forgotten if `forget` says so. Unless `write` is set, only says what is lost.
+    ///
+    /// # Errors
+    /// `Cancelled`, and what the store answers.
+    pub fn repair_snapshots(
+        &self,
+        write: bool,
+        forget: bool,
+        ctx: &Context<'_>,
+    ) -> Result<Vec<SnapshotRepair>> {
+        let repository = &self.0;
+        let (log, index) = repository.current()?;
+        if write {
+            repository.prepare_to_write(&log)?;
+        }
+        let mut gone = repository.distrusted();
+        gone.extend(missing_packs(repository, &index)?);
+        let mut repairs = Vec::new();
+        for snapshot in repository.read_snapshots(&log)?.readable {
+            ctx.cancel.check()?;
+            let options =
+                BackupOptions { dry_run: !write, parent: super::Parent::Nothing, ..BackupOptions::new() };
+            let index = index.clone().with_distrusted(gone.clone());
+            let storer = Storer::new(repository, index.clone(), &options, *ctx)?;
+            let reader = ChunkReader::new(repository, &log, index);
+            let parents = Parents::find(repository, &log, reader, &options, &[], true)?;
+            let problems = self.problems(&snapshot);
+            let repair = workers::with_workers(&storer, || {
+                let mut mend = Mend { storer: &storer, parents: &parents, lost: Vec::new() };
+                mend.snapshot(&snapshot, problems, write)
+            })?;
+            let Some(repair) = repair else { continue };
+            if forget && repair.replacement.is_some() {
+                self.forget(&[snapshot.id])?;
+            }
+            repairs.push(repair);
+        }
+        Ok(repairs)
+    }
+}
+
+/// Packs that the index lists and the store does not have.
+fn missing_packs(repository: &Inner, index: &crate::index::Index) -> Result<HashSet<ObjectHash>> {
+    let mut missing: HashSet<ObjectHash> = index.packs().iter().map(|pack| pack.hash).collect();
+    for class in PackClass::ALL {
+        repository.store.list(class.folder(), None, &mut |meta| {
+            if let Some(hash) = names::parse_hash(&meta.name) {
+                missing.remove(&hash);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(missing)
+}
+
+/// A snapshot being mended.
+struct Mend<'s, 'a> {
+    storer: &'s Storer<'a>,
+    parents: &'s Parents<'s>,
+    lost: Vec<Problem>,
+}
+
+/// A directory being written again.
+struct OpenDirectory<'r> {
+    path: Vec<u8>,
+    entry: Option<Entry>,
+    entries: DirectoryReader<'r>,
+    writer: DirectoryWriter,
+}
+
+impl<'s> Mend<'s, '_> {
+    fn snapshot(
+        &mut self,
+        snapshot: &Snapshot,
+        problems: Result<Vec<Problem>>,
+        write: bool,
+    ) -> Result<Option<SnapshotRepair>> {
+        let root = self.tree(&snapshot.root)?;
+        let mut before = match problems {
+            Ok(problems) => problems,
+            Err(error) if is_damage(&error) => {
+                self.lose(b"/", &error);
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
+        if self.lost.is_empty() {
+            return Ok(None);
+        }
+        let mut repair =
+            SnapshotRepair { snapshot: snapshot.id, replacement: None, lost: std::mem::take(&mut self.lost) };
+        if !write {
+            return Ok(Some(repair));
+        }
+        before.extend(repair.lost.iter().cloned());
+        let tally = Tally { totals: snapshot.totals, problems: before, ..Tally::default() };
+        let mut tags = snapshot.tags.clone();
+        if !tags.iter().any(|tag| tag == TAG) {
+            tags.push(TAG.to_owned());
+        }
+        let body = SnapshotBody {
+            nonce: [0; 16],
+            time: snapshot.time,
+            finished: snapshot.finished,
+            host: snapshot.host.clone(),
+            paths: snapshot.paths.iter().map(|path| path.as_os_str().as_encoded_bytes().to_vec()).collect(),
+            tags,
+            program: concat!("dr ", env!("CARGO_PKG_VERSION")).to_owned(),
+            parent: Some(snapshot.id),
+            partial: snapshot.partial,
+            root,
+            totals: snapshot.totals,
+            problems: 0,
+            problem_list: Stream::default(),
+        };
+        self.storer.queue.wait_idle()?;
+        let draft = Draft { body, tally: &tally, reused: Vec::new(), read_at: 0 };
+        let mut scratch = Scratch::new(self.storer.options)?;
+        match commit(self.storer, &mut Segments::default(), draft, &mut scratch)? {
+            Committed::Snapshot(id) => repair.replacement = Some(id),
+            Committed::Refused => {
+                return Err(Error::corrupt("what is left of the snapshot was collected meanwhile")
+                    .with_object(format!("snapshot {}", snapshot.id))
+                    .with_remedy("run the repair again"));
+            }
+        }
+        Ok(Some(repair))
+    }
+
+    /// Writes a tree again without what is lost. The stack is explicit: no tree is too deep.
+    fn tree(&mut self, root: &Stream) -> Result<Stream> {
+        let mut stack = vec![self.open(Vec::new(), None, root)];
+        loop {
+            self.storer.ctx.cancel.check()?;
+            let Some(open) = stack.last_mut() else { return Ok(Stream::default()) };
+            match open.entries.next() {
+                Some(Ok(entry)) => {
+                    let path = [open.path.as_slice(), b"/", &entry.name].concat();
+                    if let EntryKind::Directory(stream) = entry.kind.clone() {
+                        let below = self.open(path, Some(entry), &stream);
+                        stack.push(below);
+                    } else if self.parents.has_content(&entry, self.storer) {
+                        open.writer.push(entry, self.storer)?;
+                    } else {
+                        let why = Error::corrupt("a part of its content is lost");
+                        self.lose(&path, &why);
+                    }
+                }
+                Some(Err(error)) if is_damage(&error) => {
+                    let path = if open.path.is_empty() { b"/".to_vec() } else { open.path.clone() };
+                    self.lose(&path, &error);
+                }
+                Some(Err(error)) => return Err(error),
+                None => {
+                    let Some(done) = stack.pop() else { return Ok(Stream::default()) };
+                    let stream = done.writer.finish(self.storer)?;
+                    match (done.entry, stack.last_mut()) {
+                        (Some(mut entry), Some(above)) => {
+                            entry.kind = EntryKind::Directory(stream);
+                            above.writer.push(entry, self.storer)?;
+                        }
+                        _ => return Ok(stream),
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&self, path: Vec<u8>, entry: Option<Entry>, stream: &Stream) -> OpenDirectory<'s> {
+        let entries = self.parents.read_directory(stream);
+        OpenDirectory { path, entry, entries, writer: DirectoryWriter::default() }
+    }
+
+    fn lose(&mut self, path: &[u8], why: &Error) {
+        let problem = Problem::new(path, ProblemKind::Damaged, why);
+        self.storer.ctx.problem(&problem);
+        self.lost.push(problem);
+    }
+}

@@ -1,0 +1,57 @@
+//! Repairing: the index from the packs, packs by what is readable of them, snapshots by what is left. Each says what is lost.
+
+mod index;
+mod packs;
+
+use crate::error::Result;
+use crate::format::envelope::PackClass;
+use crate::format::names;
+use crate::id::{ChunkId, ObjectHash};
+use crate::repository::Inner;
+
+/// What a repair of the index did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IndexRepair {
+    /// Live segments that could not be read, and were replaced.
+    pub segments_damaged: Vec<ObjectHash>,
+    /// Packs that no readable segment listed, and that are listed again.
+    pub packs_listed: Vec<ObjectHash>,
+    /// Packs that cannot be read, and so are listed by nothing.
+    pub packs_unreadable: Vec<ObjectHash>,
+    /// Segments that were written.
+    pub segments_written: u64,
+}
+
+/// What a repair of packs did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PackRepair {
+    /// The damaged packs, which are condemned now.
+    pub packs: Vec<ObjectHash>,
+    /// Chunks that could be read, and were stored again.
+    pub chunks_saved: u64,
+    /// Chunks that lay in these packs only and cannot be read.
+    pub chunks_lost: Vec<ChunkId>,
+}
+
+/// The packs that are in the store and not condemned, with class and length, in order of name.
+fn stored_packs(
+    repository: &Inner,
+    is_condemned: &dyn Fn(&ObjectHash) -> bool,
+) -> Result<Vec<(ObjectHash, PackClass, u64)>> {
+    let mut stored = Vec::new();
+    for class in PackClass::ALL {
+        repository.store.list(class.folder(), None, &mut |meta| {
+            if let Some(hash) = names::parse_hash(&meta.name)
+                && names::pack(class, &hash) == meta.name
+                && !is_condemned(&hash)
+            {
+                stored.push((hash, class, meta.bytes));
+            }
+            Ok(())
+        })?;
+    }
+    stored.sort_unstable_by_key(|(hash, ..)| *hash);
+    Ok(stored)
+}
