@@ -83,10 +83,7 @@ impl Log {
             fold.attempts_by_slot.insert(slot, (writer, nonce));
         }
         let void = |slot| DamagedSlot { slot, why: "it was written bad".to_owned(), void: true };
-        let mut log = Log { fold, head: body.head, head_ms: body.head_ms, ..Log::default() };
-        log.damaged = body.void.into_iter().map(void).collect();
-        log.note_hash(body.through, body.head);
-        log
+        Log::at(fold, body.head, body.head_ms, body.void.into_iter().map(void).collect())
     }
 }
 

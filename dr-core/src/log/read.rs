@@ -70,7 +70,15 @@ impl Log {
         self.hashes.get(&slot).copied()
     }
 
-    pub(super) fn note_hash(&mut self, slot: u64, hash: ObjectHash) {
+    /// A log that was folded before, up to a slot of the hash `head`.
+    pub(super) fn at(fold: Fold, head: ObjectHash, head_ms: i64, damaged: Vec<DamagedSlot>) -> Log {
+        let slot = fold.next.saturating_sub(1);
+        let mut log = Log { fold, head, head_ms, damaged, ..Log::default() };
+        log.note_hash(slot, head);
+        log
+    }
+
+    fn note_hash(&mut self, slot: u64, hash: ObjectHash) {
         self.hashes.insert(slot, hash);
         while self.hashes.len() > HASHES_KEPT {
             self.hashes.pop_first();
