@@ -115,3 +115,18 @@ fn a_condemned_segment_never_comes_back_and_a_repeated_put_counts_once() {
     fold.apply(&repeated, &mut |_| unreachable!()).unwrap();
     assert_eq!((fold.next, segments(&fold)), (3, vec![hash(1)]));
 }
+
+#[test]
+fn an_output_that_was_condemned_voids_a_compaction() {
+    let log = || vec![commit(1, &[1]), commit(2, &[2]), condemn(&[7], &[4], &[])];
+    let Event::Reindex(orphan) = reindex(&[1, 2], &[4]) else { unreachable!() };
+    assert_eq!(fold(log()).check_reindex(&orphan, &[]), Err(Refusal::OwnCondemned(vec![hash(4)])));
+    let after = fold(log().into_iter().chain([reindex(&[1, 2], &[4])]).collect());
+    assert_eq!(segments(&after), [hash(1), hash(2)], "the inputs still count");
+    let Event::Reindex(mut moved) = reindex(&[1, 2], &[5]) else { unreachable!() };
+    assert_eq!(fold(log()).check_reindex(&moved, &[]), Ok(()));
+    assert_eq!(fold(log()).check_reindex(&moved, &[hash(7)]), Err(Refusal::OwnCondemned(vec![hash(7)])));
+    moved.own_packs = HashList::Inline(vec![hash(7)]);
+    let after = fold(log().into_iter().chain([Event::Reindex(moved)]).collect());
+    assert_eq!(segments(&after), [hash(1), hash(2)], "a pack of its own was condemned");
+}
