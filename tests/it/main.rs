@@ -12,6 +12,7 @@ mod incremental;
 mod kill;
 mod limits;
 mod metadata;
+mod model;
 mod rollback;
 mod stream;
 mod tidy;
