@@ -2,6 +2,7 @@
 //! with the feature `internals`; no part of the supported interface.
 
 mod forge;
+pub mod protocol;
 mod text;
 
 use dr_store::PutMode;

@@ -81,7 +81,14 @@ pub(crate) fn append(
                 Error::corrupt("the store lost an entry of the log that it had accepted").with_object(&name)
             );
         }
+        // The bytes are there; but what nobody can read back says nothing, and must not be reported as done.
+        if !log.fold.has_attempt(writer, nonce) {
+            return Err(Error::corrupt("an entry of the log was written bad").with_object(&name));
+        }
         return Ok(());
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other writers were faster a thousand times over"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,9 +109,10 @@ pub(crate) struct Fold {
 impl Fold {
     /// Applies the entry of the next slot.
     pub(crate) fn apply(&mut self, entry: &LogEntry, lists: &mut ReadList<'_>) -> Result<()> {
-        let condemned = match &entry.event {
-            // Read before anything changes, so that a list that cannot be read now can be read later.
-            Event::Condemn(condemn) => condemned_names(condemn, lists)?,
+        // Read before anything changes, so that a list that cannot be read now can be read later.
+        let names = match &entry.event {
+            Event::Condemn(condemn) => resolve([&condemn.packs, &condemn.segments], lists)?,
+            Event::Reindex(reindex) => resolve([&reindex.own_packs], lists)?,
             _ => Vec::new(),
         };
         if let Some(before) = entry.slot.checked_sub(1).and_then(|before| self.by_slot.get(&before))
@@ -151,8 +152,8 @@ impl Fold {
             Event::Tag(Tag { snapshots, tags }) => {
                 self.each(snapshots, |state| state.tags = Some(tags.clone()));
             }
-            Event::Condemn(condemn) => self.apply_condemn(entry, condemn, condemned),
-            Event::Reindex(reindex) => self.apply_reindex(reindex),
+            Event::Condemn(condemn) => self.apply_condemn(entry, condemn, names),
+            Event::Reindex(reindex) => self.apply_reindex(reindex, &names),
             Event::Checkpoint(checkpoint) => {
                 self.checkpoints.push((checkpoint.through, checkpoint.object));
             }
@@ -249,10 +250,10 @@ impl Fold {
         }
     }
 
-    /// A compaction counts only where every input is live; else it changes nothing.
-    fn apply_reindex(&mut self, reindex: &Reindex) {
+    /// A compaction counts only where it is valid; else it changes nothing.
+    fn apply_reindex(&mut self, reindex: &Reindex, own: &[ObjectHash]) {
         self.note_lists([&reindex.own_packs]);
-        if self.check_reindex(reindex).is_err() {
+        if self.check_reindex(reindex, own).is_err() {
             return;
         }
         let inputs: HashSet<&ObjectHash> = reindex.inputs.iter().collect();
@@ -321,11 +322,21 @@ impl Fold {
         if refused.is_empty() { Ok(()) } else { Err(Refusal::ReusedCollected(refused)) }
     }
 
-    /// Whether a compaction is valid as the next entry.
-    pub(crate) fn check_reindex(&self, reindex: &Reindex) -> std::result::Result<(), Refusal> {
+    /// Whether a compaction is valid as the next entry: every input is live, and, as with a commit, none of its own packs
+    /// and segments is condemned. A collector takes an output that no entry names yet for an orphan; were it condemned and
+    /// the inputs replaced by it, nothing would list their packs any more. The list is given resolved.
+    pub(crate) fn check_reindex(
+        &self,
+        reindex: &Reindex,
+        own: &[ObjectHash],
+    ) -> std::result::Result<(), Refusal> {
         let is_missing = |hash: &&ObjectHash| !self.live.contains(*hash);
         let missing: Vec<ObjectHash> = reindex.inputs.iter().filter(is_missing).copied().collect();
-        if missing.is_empty() { Ok(()) } else { Err(Refusal::InputNotLive(missing)) }
+        if !missing.is_empty() {
+            return Err(Refusal::InputNotLive(missing));
+        }
+        self.check_commit(own, &[], &[])?;
+        self.check_commit(&reindex.outputs, &[], &[])
     }
 
     /// Whether what was worked out at the state `changed` may be deleted by the next entry: nothing that could need it
@@ -393,9 +404,12 @@ impl Fold {
     }
 }
 
-fn condemned_names(condemn: &Condemn, lists: &mut ReadList<'_>) -> Result<Vec<ObjectHash>> {
+fn resolve<'a>(
+    named: impl IntoIterator<Item = &'a HashList>,
+    lists: &mut ReadList<'_>,
+) -> Result<Vec<ObjectHash>> {
     let mut names = Vec::new();
-    for list in [&condemn.packs, &condemn.segments] {
+    for list in named {
         match list {
             HashList::Inline(hashes) => names.extend(hashes),
             HashList::List(object) => names.extend(lists(object)?),

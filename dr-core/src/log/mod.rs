@@ -7,5 +7,7 @@ mod fold;
 mod read;
 
 pub(crate) use append::append;
+#[cfg(feature = "internals")]
+pub(crate) use fold::Fold;
 pub(crate) use fold::{Refusal, SegmentPlace, SnapshotState};
 pub(crate) use read::{Log, Sync, open_checkpoint, read_list};

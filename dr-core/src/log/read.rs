@@ -220,7 +220,14 @@ impl Log {
             }
             Err(error) => {
                 self.settle_suspect(None);
-                self.suspect = Some(DamagedSlot { slot, why: error.to_string(), void: false });
+                let unreadable = DamagedSlot { slot, why: error.to_string(), void: false };
+                // What a newer program wrote, or was sealed with another key, says something that this one does not
+                // understand: a successor that confirms the bytes does not make it void.
+                if matches!(error.kind(), ErrorKind::UnsupportedFormat | ErrorKind::WrongCredentials) {
+                    self.damaged.push(unreadable);
+                } else {
+                    self.suspect = Some(unreadable);
+                }
                 self.fold.next = slot.saturating_add(1);
             }
         }

@@ -92,7 +92,7 @@ fn merge(
     let mut is_refused = false;
     let appended = repository.append(&mut |log| {
         repository.check_writable(log)?;
-        if log.fold.check_reindex(&reindex).is_err() {
+        if log.fold.check_reindex(&reindex, &[]).is_err() {
             is_refused = true;
             return Err(Error::new(ErrorKind::Internal, "a segment was replaced meanwhile"));
         }

@@ -97,9 +97,8 @@ fn replace(repository: &Inner, report: &IndexRepair, outputs: Vec<ObjectHash>) -
         };
         repository.append(&mut |log| {
             repository.check_writable(log)?;
-            let is_valid = log.fold.check_reindex(&reindex).is_ok()
-                && (number > 0 || log.fold.check_commit(&report.packs_listed, &[], &[]).is_ok());
-            if is_valid {
+            let own = if number == 0 { report.packs_listed.as_slice() } else { &[] };
+            if log.fold.check_reindex(&reindex, own).is_ok() {
                 return Ok(Event::Reindex(reindex.clone()));
             }
             Err(Error::new(ErrorKind::StoreUnavailable, "somebody else changed the index meanwhile")
