@@ -187,7 +187,7 @@ impl From<StoreError> for Error {
             ),
         };
         let mut converted =
-            Error::new(kind, error.to_string()).with_object(error.object()).with_remedy(remedy);
+            Error::new(kind, error.to_string()).with_object(error.object()).with_remedy(error.remedy().unwrap_or(remedy));
         converted.0.source = std::error::Error::source(&error).map(|cause| cause.to_string().into());
         converted
     }
