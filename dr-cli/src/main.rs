@@ -14,6 +14,7 @@ mod render;
 mod selector;
 mod session;
 mod signals;
+mod store_args;
 mod words;
 
 fn main() -> std::process::ExitCode {

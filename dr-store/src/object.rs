@@ -280,7 +280,12 @@ fn from_object_store(operation: &'static str, object: &str, error: Error) -> Sto
         Error::NotSupported { .. } | Error::NotImplemented { .. } => StoreErrorKind::Unsupported,
         _ => kind_of_cause(&error),
     };
-    StoreError::new(kind, operation, object).with_source(error)
+    let failed = StoreError::new(kind, operation, object);
+    match kind {
+        // The kind says all there is, and what a server sent with it is long.
+        StoreErrorKind::NotFound | StoreErrorKind::AlreadyExists => failed,
+        _ => failed.with_source(error),
+    }
 }
 
 /// Looks for an error of the operating system among the causes: the generic errors say nothing themselves.

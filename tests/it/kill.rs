@@ -1,42 +1,17 @@
 //! The real program, killed at random times: whatever it committed stays, and the next run needs no repair.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use dr_tests::steps::{Dice, Workshop, restored};
+use dr_tests::steps::{Dice, Workshop, program, restored};
 use dr_tests::{Node, TreeSpec, assert_same_tree};
 
 /// How many runs are begun and killed; `DR_KILLS=10000` for a long night.
 const KILLS: u64 = 200;
 /// After so many runs everything new is restored and compared.
 const ROUNDS_BETWEEN_RESTORES: u64 = 20;
-
-/// The program: what `DR_BIN` names, or what was built beside this test, or what is built now.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let named = std::env::var_os("DR_BIN").map(PathBuf::from);
-        if let Some(program) = named.filter(|program| program.is_file()) {
-            return program;
-        }
-        let test = std::env::current_exe().unwrap();
-        // `target/debug/deps/it-…`
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let program = profile.join("dr");
-        if !program.is_file() {
-            let build = Command::new(env!("CARGO"))
-                .args(["build", "--locked", "-p", "dr-cli"])
-                .env("CARGO_TARGET_DIR", profile.parent().unwrap())
-                .current_dir(dr_tests::tidy::repository_root())
-                .status();
-            assert!(build.unwrap().success(), "the program cannot be built");
-        }
-        program
-    })
-}
 
 /// A repository in a folder, used through the program only.
 struct Shell {

@@ -13,6 +13,7 @@ mod kill;
 mod limits;
 mod metadata;
 mod rollback;
+mod servers;
 mod stream;
 mod tidy;
 mod vectors;

@@ -88,7 +88,9 @@ impl Refusal {
             }
             StatusCode::INSUFFICIENT_STORAGE => StoreErrorKind::StorageFull,
             StatusCode::NOT_IMPLEMENTED => StoreErrorKind::Unsupported,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => StoreErrorKind::Unavailable,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::LOCKED => {
+                StoreErrorKind::Unavailable
+            }
             status if status.is_server_error() => StoreErrorKind::Unavailable,
             _ => StoreErrorKind::InvalidInput,
         }
@@ -129,7 +131,7 @@ impl Refusal {
             }
             _ if self.kind() == StoreErrorKind::StorageFull => return None,
             _ if self.kind() == StoreErrorKind::InvalidInput => {
-                "check the location and the endpoint: the server did not understand the request"
+                "check the location, the endpoint and the credentials: the server did not understand the request"
             }
             _ => return None,
         })

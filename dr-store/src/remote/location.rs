@@ -32,7 +32,11 @@ pub(super) fn bucket(scheme: &str, rest: &str) -> Result<Bucket> {
     if !is_name || !is_prefix {
         return Err(wrong());
     }
-    let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|_| wrong())?;
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    if prefix.starts_with('/') || prefix.ends_with('/') {
+        return Err(wrong());
+    }
+    let prefix = Path::parse(prefix).map_err(|_| wrong())?;
     let slash = if prefix.as_ref().is_empty() { "" } else { "/" };
     let shown = format!("{scheme}://{name}{slash}{prefix}");
     Ok(Bucket { name: name.to_owned(), prefix, shown })
