@@ -1,5 +1,6 @@
 //! The adapter from the asynchronous drivers of the `object_store` crate to the blocking [`Store`](crate::Store).
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -44,12 +45,20 @@ impl Remote {
 }
 
 /// Any store of the `object_store` crate, as a [`Store`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct ObjectStoreDriver {
     store: Arc<dyn ObjectStore>,
     endpoint: String,
     /// Nothing where the store is a disk or memory of this machine, which is waited for as long as it takes.
     remote: Option<Remote>,
+}
+
+/// The crate's own drivers hold credentials, so nothing of them is shown.
+impl fmt::Debug for ObjectStoreDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ObjectStoreDriver");
+        shown.field("endpoint", &self.endpoint).field("remote", &self.remote).finish_non_exhaustive()
+    }
 }
 
 impl ObjectStoreDriver {
@@ -99,6 +108,22 @@ impl ObjectStoreDriver {
                 StoreError::new(StoreErrorKind::Unavailable, "put", name.as_str()).with_source(why)
             }
             Err(error) => error,
+        }
+    }
+
+    /// The answer to a request for metadata has no body, so it does not tell a missing object from a missing bucket. The
+    /// answer to a request for a byte does.
+    fn say_what_is_missing(&self, name: &Name, missing: StoreError) -> StoreError {
+        if missing.kind() != StoreErrorKind::NotFound || self.remote.is_none() {
+            return missing;
+        }
+        let location = Path::from(name.as_str());
+        let asked = self.call("stat", name.as_str(), DEADLINE_BASE, |store| async move {
+            store.get_range(&location, 0..1).await
+        });
+        match asked {
+            Err(error) if error.kind() == StoreErrorKind::NotFound => error,
+            _ => missing,
         }
     }
 
@@ -237,7 +262,8 @@ impl Store for ObjectStoreDriver {
     fn stat(&self, name: &Name) -> Result<ObjectMeta> {
         let location = Path::from(name.as_str());
         let meta = self
-            .call("stat", name.as_str(), DEADLINE_BASE, |store| async move { store.head(&location).await })?;
+            .call("stat", name.as_str(), DEADLINE_BASE, |store| async move { store.head(&location).await })
+            .map_err(|error| self.say_what_is_missing(name, error))?;
         Ok(ObjectMeta {
             name: name.clone(),
             bytes: meta.size,
