@@ -73,8 +73,9 @@ impl Server {
 
     /// Starts s3s-fs, an S3 that checks keys and whose conditional creation loses races.
     pub fn s3s_fs() -> Option<Server> {
-        let program = tools().join("bin/s3s-fs");
-        if !program.is_file() {
+        let own = tools().join("bin/s3s-fs");
+        let program = if own.is_file() { own } else { PathBuf::from("s3s-fs") };
+        if !runs(Command::new(&program).arg("--version")) {
             return missing("s3s-fs", "the S3 server s3s-fs (crates.io) is not installed");
         }
         Some(Server::start(|port, folder| {
@@ -89,7 +90,7 @@ impl Server {
     /// Starts Azurite, an Azure Blob Storage.
     pub fn azurite() -> Option<Server> {
         let script = tools().join("npm/node_modules/azurite/dist/src/blob/main.js");
-        if !script.is_file() {
+        if !script.is_file() || !runs(Command::new("node").arg("--version")) {
             return missing("azurite", "the Azure server Azurite (npm) is not installed");
         }
         let server = Server::start(|port, folder| {
@@ -108,8 +109,7 @@ impl Server {
 
     /// Starts `rclone serve webdav`, with [`KEY`] as its user and password.
     pub fn rclone_webdav() -> Option<Server> {
-        let is_there = Command::new("rclone").arg("version").stdout(Stdio::null()).status();
-        if !is_there.is_ok_and(|status| status.success()) {
+        if !runs(Command::new("rclone").arg("version")) {
             return missing("rclone", "the WebDAV server rclone (Debian) is not installed");
         }
         Some(Server::start(|port, folder| {
@@ -208,6 +208,10 @@ pub fn options(key: (&'static str, &'static str)) -> StoreOptions {
 /// A port on which nobody listens.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn runs(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 fn missing(name: &str, why: &str) -> Option<Server> {
