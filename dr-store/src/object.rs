@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// How many objects of a listing cross from the driver's threads to the caller at a time.
-const LIST_PAGE_OBJECTS: usize = 1000;
+pub(crate) const LIST_PAGE_OBJECTS: usize = 1000;
 
 /// What a call to a server may take beside the bytes that it moves.
-const DEADLINE_BASE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE_BASE: Duration = Duration::from_secs(60);
 
 /// What a page of a listing may take: some servers walk all their folders for it.
-const LIST_DEADLINE: Duration = Duration::from_secs(300);
+pub(crate) const LIST_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The slowest line that a transfer is waited for.
 const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
@@ -277,7 +277,7 @@ impl Store for ObjectStoreDriver {
 }
 
 /// How long a call may take that moves so many bytes.
-fn deadline_of(bytes: u64) -> Duration {
+pub(crate) fn deadline_of(bytes: u64) -> Duration {
     DEADLINE_BASE + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN)
 }
 

@@ -6,8 +6,6 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use crate::file_url;
 #[cfg(feature = "_http")]
-use crate::object::ObjectStoreDriver;
-#[cfg(feature = "_http")]
 use crate::remote;
 use crate::{LocalStore, MemoryStore, Result, Store, StoreError, StoreErrorKind, StoreOptions};
 
@@ -22,7 +20,10 @@ pub enum OpenMode {
 
 /// What follows the colon of a URL, and how to open it.
 struct Location<'a> {
-    #[cfg_attr(not(feature = "webdav"), expect(dead_code, reason = "only one opener is of two schemes"))]
+    #[cfg_attr(
+        not(any(feature = "webdav", feature = "opendal")),
+        expect(dead_code, reason = "only some openers are of two schemes")
+    )]
     scheme: &'a str,
     rest: &'a str,
     mode: OpenMode,
@@ -50,11 +51,34 @@ const OPENERS: &[(&str, Opener)] = &[
     ("http", |at| guarded(remote::open_webdav(at.scheme, at.rest, at.options), at.options)),
     #[cfg(feature = "webdav")]
     ("https", |at| guarded(remote::open_webdav(at.scheme, at.rest, at.options), at.options)),
+    #[cfg(feature = "opendal")]
+    ("sftp", open_dal),
+    #[cfg(feature = "opendal")]
+    ("b2", open_dal),
+    #[cfg(feature = "opendal")]
+    ("gdrive", open_dal),
+    #[cfg(feature = "opendal")]
+    ("onedrive", open_dal),
+    #[cfg(feature = "opendal")]
+    ("dropbox", open_dal),
+    #[cfg(feature = "opendal")]
+    ("swift", open_dal),
 ];
 
 /// Schemes that a build of this crate may lack, and the feature that each needs.
-const OPTIONAL: [(&str, &str); 5] =
-    [("s3", "s3"), ("gs", "gcs"), ("az", "azure"), ("http", "webdav"), ("https", "webdav")];
+const OPTIONAL: [(&str, &str); 11] = [
+    ("s3", "s3"),
+    ("gs", "gcs"),
+    ("az", "azure"),
+    ("http", "webdav"),
+    ("https", "webdav"),
+    ("sftp", "opendal"),
+    ("b2", "opendal"),
+    ("gdrive", "opendal"),
+    ("onedrive", "opendal"),
+    ("dropbox", "opendal"),
+    ("swift", "opendal"),
+];
 
 /// The stores opened as `memory:<name>`, which live as long as the process.
 static NAMED_MEMORY: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
@@ -78,7 +102,9 @@ pub fn open(location: &str, mode: OpenMode) -> Result<Arc<dyn Store>> {
 /// - a path, or `file:///path`;
 /// - `memory:` (a new, empty one at every call) or `memory:<name>` (the same one at every call in this process);
 /// - `s3://bucket/prefix` (feature `s3`), `gs://bucket/prefix` (feature `gcs`), `az://container/prefix` (feature
-///   `azure`), `https://host/folder` of a WebDAV server (feature `webdav`).
+///   `azure`), `https://host/folder` of a WebDAV server (feature `webdav`);
+/// - with the feature `opendal`, `sftp://user@host:port/path`, `b2://bucket/prefix`, `swift://container/prefix`, and
+///   `gdrive:///folder`, `onedrive:///folder` and `dropbox:///folder`.
 ///
 /// A relative path that begins like a URL is written with `./` in front. A store of the network is not asked anything:
 /// whether its bucket exists is seen at the first call. Buckets are never made. What is returned for it makes calls that
@@ -111,7 +137,7 @@ pub fn open_with(location: &str, mode: OpenMode, options: &StoreOptions) -> Resu
 
 /// Puts a store of the network behind the limits, and behind retries, which hold no place while they wait.
 #[cfg(feature = "_http")]
-fn guarded(driver: Result<ObjectStoreDriver>, options: &StoreOptions) -> Result<Arc<dyn Store>> {
+fn guarded<S: Store + 'static>(driver: Result<S>, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     let began = std::time::Instant::now();
     let elapsed = Arc::new(move || began.elapsed());
     let limited = crate::LimitStore::new(Arc::new(driver?), options.limits(), elapsed, options.sleep());
@@ -124,6 +150,11 @@ fn split_scheme(location: &str) -> Option<(&str, &str)> {
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '.' | '-'));
     is_scheme.then_some((scheme, rest))
+}
+
+#[cfg(feature = "opendal")]
+fn open_dal(at: &Location<'_>) -> Result<Arc<dyn Store>> {
+    guarded(remote::open_dal(at.scheme, at.rest, at.options), at.options)
 }
 
 fn open_file(at: &Location<'_>) -> Result<Arc<dyn Store>> {

@@ -111,6 +111,51 @@ fn webdav_makes_folders_for_many_puts_at_once() {
     assert_eq!(listed(store.as_ref(), "a").len(), 16);
 }
 
+/// The system's `ssh` takes its files from the user's own folder, so another one is put before it in the search path of
+/// a second process of this test.
+#[test]
+fn sftp_keeps_objects_and_says_that_it_cannot_create() {
+    const LOCATION: &str = "DR_TEST_SFTP_LOCATION";
+    if let Ok(location) = std::env::var(LOCATION) {
+        return use_sftp(&location);
+    }
+    let Some(server) = Server::rclone_sftp() else { return };
+    let path = std::env::var("PATH").unwrap();
+    let own = std::env::current_exe().unwrap();
+    let run = Command::new(own)
+        .args(["--exact", "servers::sftp_keeps_objects_and_says_that_it_cannot_create", "--nocapture"])
+        .env(LOCATION, format!("sftp://dr@127.0.0.1:{}/some/folder", server.port()))
+        .env("PATH", format!("{}:{path}", server.sftp_ssh().display()))
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success() && said.contains("1 passed"), "{said}{}", server.log());
+}
+
+fn use_sftp(location: &str) {
+    let store = open_with(location, OpenMode::Create, &options(KEY)).unwrap();
+    assert_eq!(store.endpoint(), location);
+    assert!(listed(store.as_ref(), "").is_empty());
+    assert_eq!(probe_create(store.as_ref(), [1; 16]).unwrap(), CreateSupport::Unsupported);
+    for (text, bytes) in [("a/b/c", 0), ("a/d", 5), ("e", 3 << 20)] {
+        let content: Vec<u8> = (0..bytes).map(|at: usize| (at % 251) as u8).collect();
+        for _ in 0..2 {
+            store.put(&name(text), Payload::from(content.clone()), PutMode::Replace).unwrap();
+        }
+        assert_eq!(store.get(&name(text)).unwrap(), content, "{text}");
+        assert_eq!(store.stat(&name(text)).unwrap().bytes, bytes as u64);
+    }
+    assert_eq!(store.get_range(&name("e"), 250..253).unwrap(), [250, 0, 1].as_slice());
+    assert_eq!(store.get_range(&name("a/d"), 0..6).unwrap_err().kind(), StoreErrorKind::InvalidInput);
+    assert_eq!(listed(store.as_ref(), ""), ["a/b/c", "a/d", "e"]);
+    let level = store.list_folder("a").unwrap();
+    assert_eq!((level.folders, level.objects.len()), (vec!["b".to_owned()], 1));
+    store.delete(&name("a/d")).unwrap();
+    assert_eq!(store.get(&name("a/d")).unwrap_err().kind(), StoreErrorKind::NotFound);
+    assert_eq!(store.stat(&name("a")).unwrap_err().kind(), StoreErrorKind::NotFound);
+    assert!(store.list_folder("missing").unwrap().objects.is_empty());
+}
+
 fn source() -> (tempfile::TempDir, TreeSpec) {
     let tree = TreeSpec::files(&[("small", 100), ("a/b/deep.txt", 5000), ("large", 9 << 20), ("empty", 0)]);
     (tempfile::tempdir().unwrap(), tree)

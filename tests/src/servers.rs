@@ -123,6 +123,51 @@ impl Server {
         }))
     }
 
+    /// Starts `rclone serve sftp`, which lets in whoever has the key that [`Server::sftp_ssh`] makes `ssh` use.
+    pub fn rclone_sftp() -> Option<Server> {
+        let tools = [("rclone", "version"), ("ssh", "-V"), ("ssh-keygen", "-?")];
+        let is_there = |(tool, argument): &(&str, &str)| {
+            let mut command = Command::new(tool);
+            command.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.status().is_ok()
+        };
+        if !tools.iter().all(is_there) {
+            return missing("sftp", "rclone (Debian), or OpenSSH's client, is not installed");
+        }
+        Some(Server::start(|port, folder| {
+            let at = |name: &str| folder.path().join(name);
+            fs::create_dir(at("served")).unwrap();
+            for name in ["host", "client"] {
+                let mut keygen = Command::new("ssh-keygen");
+                assert!(runs(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at(name))));
+            }
+            let mut command = Command::new("rclone");
+            command.args(["serve", "sftp", "--dir-cache-time", "0s", "--vfs-cache-mode", "writes"]);
+            command.arg("--key").arg(at("host")).arg("--authorized-keys").arg(at("client.pub"));
+            command.arg("--cache-dir").arg(at("cache")).env("RCLONE_CONFIG", "/dev/null");
+            command.arg("--addr").arg(format!("127.0.0.1:{port}")).arg(at("served"));
+            command
+        }))
+    }
+
+    /// Makes a folder with an `ssh` that logs in to this server without a look at the user's own files.
+    pub fn sftp_ssh(&self) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let at = |name: &str| self.folder.path().join(name);
+        let host_key = fs::read_to_string(at("host.pub")).unwrap();
+        fs::write(at("known"), format!("[127.0.0.1]:{} {host_key}", self.port)).unwrap();
+        fs::create_dir(at("bin")).unwrap();
+        let (known, key) = (at("known"), at("client"));
+        let script = format!(
+            "#!/bin/sh\nPATH=\"${{PATH#*:}}\" exec ssh -F /dev/null -o UserKnownHostsFile={} -i {} \"$@\"\n",
+            known.display(),
+            key.display()
+        );
+        fs::write(at("bin/ssh"), script).unwrap();
+        fs::set_permissions(at("bin/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+        at("bin")
+    }
+
     /// Starts what `command` makes for a free port and a folder of its own, and waits until it takes connections.
     fn start(command: impl Fn(u16, &TempDir) -> Command) -> Server {
         // Another process may take the port between here and there, so a server that ends is started again.

@@ -59,6 +59,24 @@ impl Connector {
     }
 }
 
+impl Connector {
+    /// A client for services whose own hosts send it on to others.
+    #[cfg(feature = "opendal")]
+    pub(super) fn following_client(&self) -> reqwest::Result<reqwest::Client> {
+        self.builder().https_only(true).build()
+    }
+
+    fn builder(&self) -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
+            .user_agent(concat!("dr/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(self.tls.clone())
+            .http1_only()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+    }
+}
+
 fn from_file(path: &std::path::Path) -> std::result::Result<Vec<CertificateDer<'static>>, String> {
     let certificates: std::result::Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?.collect();
@@ -69,16 +87,11 @@ fn from_file(path: &std::path::Path) -> std::result::Result<Vec<CertificateDer<'
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("dr/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(self.tls.clone())
-            .http1_only()
+        let client = self
+            .builder()
             // Only the configured server is asked: a redirect is an answer, and says what is wrong.
             .redirect(Policy::none())
             .https_only(!allows_http)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
             .default_headers(options.get_default_headers().cloned().unwrap_or_default())
             .build()
             .map_err(|error| object_store::Error::Generic { store: "HTTP", source: Box::new(error) })?;

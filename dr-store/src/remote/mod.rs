@@ -3,6 +3,8 @@
 #[cfg(feature = "azure")]
 mod azure;
 mod client;
+#[cfg(feature = "opendal")]
+mod dal;
 mod failure;
 #[cfg(feature = "gcs")]
 mod gcs;
@@ -21,6 +23,8 @@ use object_store::{ObjectStore, RetryConfig};
 
 #[cfg(feature = "azure")]
 pub(crate) use self::azure::open as open_azure;
+#[cfg(feature = "opendal")]
+pub(crate) use self::dal::open as open_dal;
 pub(crate) use self::failure::error_of_server;
 #[cfg(feature = "gcs")]
 pub(crate) use self::gcs::open as open_gcs;
