@@ -9,6 +9,7 @@ use crate::commands::{
     backup, check, forget, init, ls, mark, prune, repair, restore, snapshots, stats, version,
 };
 use crate::exit_code;
+use crate::store_args::StoreArgs;
 
 const SELECTORS: &str = "\
 Snapshots:
@@ -23,7 +24,12 @@ Environment:
   DR_REPOSITORY, DR_PASSWORD, DR_PASSWORD_FILE, DR_PASSWORD_COMMAND, DR_KEY_FILE,
   DR_CACHE_DIR and DR_STATE_DIR stand in for the options of these names (DR_PASSWORD is
   the password itself). Where several of them hold a secret, the key file comes first,
-  then the password's file, its command, and DR_PASSWORD.";
+  then the password's file, its command, and DR_PASSWORD.
+  DR_LIMIT_UPLOAD, DR_LIMIT_DOWNLOAD and DR_CONNECTIONS stand in for these options, and
+  DR_S3_ENDPOINT for '-o s3.endpoint=', and so on. Keys of stores are taken from variables
+  only: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN;
+  AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN;
+  GOOGLE_APPLICATION_CREDENTIALS; DR_WEBDAV_USER and DR_WEBDAV_PASSWORD.";
 
 /// Backups you can trust with your last copy: deduplicated, compressed, encrypted.
 #[derive(Debug, Parser)]
@@ -110,6 +116,8 @@ pub(crate) struct GlobalArgs {
     /// Use N threads [default: one per processor]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 }
 
 /// Which snapshots are looked at.

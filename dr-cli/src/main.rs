@@ -16,6 +16,7 @@ mod selector;
 mod session;
 mod shard;
 mod signals;
+mod store_args;
 mod words;
 
 fn main() -> std::process::ExitCode {

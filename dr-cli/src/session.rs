@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dr_core::{Context, Credentials, Entropy, Observer, Repository, RepositoryOptions, SystemEntropy};
-use dr_store::{OpenMode, RetryOptions, RetryStore, Store};
+use dr_store::{OpenMode, RetryOptions, Store};
 
 use crate::args::GlobalArgs;
 use crate::credentials::{self, Purpose};
@@ -32,16 +32,15 @@ impl Session {
         Ok(Session { global, output, signals })
     }
 
-    /// Opens the store. Calls that fail for a while are made again, until somebody cancels.
+    /// Opens the store. Calls to another machine that fail for a while are made again, until somebody cancels.
     pub(crate) fn open_store(&self, mode: OpenMode) -> Result<Arc<dyn Store>> {
         let location = self.global.repo.clone().or_else(|| text_variable("DR_REPOSITORY"));
         let location = location.or_else(|| text_variable("DR_REPO")).ok_or_else(|| {
             CliError::usage("no repository was named").with_remedy("use --repo or DR_REPOSITORY")
         })?;
-        let store = dr_store::open(&location, mode)?;
         let mut seed = [0; 8];
         SystemEntropy.fill(&mut seed)?;
-        let options = RetryOptions {
+        let retries = RetryOptions {
             attempts_max: 5,
             first_delay: Duration::from_millis(200),
             delay_max: Duration::from_secs(10),
@@ -56,7 +55,9 @@ impl Session {
                 left = left.saturating_sub(step);
             }
         };
-        Ok(Arc::new(RetryStore::new(store, options, Arc::new(sleep))))
+        let options = self.global.store.to_options(&location, text_variable)?;
+        let options = options.with_retries(retries).with_sleep(Arc::new(sleep));
+        Ok(dr_store::open_with(&location, mode, &options)?)
     }
 
     /// Opens the repository with the password or key that the user gave.

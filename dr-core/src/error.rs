@@ -186,8 +186,9 @@ impl From<StoreError> for Error {
                 "look after the store's disk; what can still be read can be restored",
             ),
         };
-        let mut converted =
-            Error::new(kind, error.to_string()).with_object(error.object()).with_remedy(remedy);
+        let mut converted = Error::new(kind, error.to_string())
+            .with_object(error.object())
+            .with_remedy(error.remedy().unwrap_or(remedy));
         converted.0.source = std::error::Error::source(&error).map(|cause| cause.to_string().into());
         converted
     }

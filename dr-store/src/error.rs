@@ -34,13 +34,14 @@ pub struct StoreError {
     kind: StoreErrorKind,
     operation: &'static str,
     object: String,
+    remedy: Option<&'static str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl StoreError {
     /// Builds an error of `kind` for `operation` ("put", "get", …) on `object` (a name, a prefix or a URL).
     pub fn new(kind: StoreErrorKind, operation: &'static str, object: impl Into<String>) -> Self {
-        StoreError { kind, operation, object: object.into(), source: None }
+        StoreError { kind, operation, object: object.into(), remedy: None, source: None }
     }
 
     /// Builds an error from an error of the operating system.
@@ -55,6 +56,13 @@ impl StoreError {
         self
     }
 
+    /// Says what the reader can do about it.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: &'static str) -> Self {
+        self.remedy.get_or_insert(remedy);
+        self
+    }
+
     /// The coarse kind.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
@@ -63,6 +71,11 @@ impl StoreError {
     /// The object, prefix or URL the call was about.
     pub fn object(&self) -> &str {
         &self.object
+    }
+
+    /// What the reader can do about it, where the driver knows more than the kind says.
+    pub fn remedy(&self) -> Option<&'static str> {
+        self.remedy
     }
 
     /// Whether the same call may succeed later without anybody doing anything.

@@ -1,27 +1,40 @@
 //! Named opaque bytes on any object store: the bottom layer of dr.
 //!
 //! A driver author implements [`Store`] and runs the conformance suite (feature `conformance`) against it; nothing
-//! here knows of chunks, packs or keys. Stores are opened from a URL or a path by [`open`].
+//! here knows of chunks, packs or keys. Stores are opened from a URL or a path by [`open`] and
+//! [`open_with`].
 //!
 //! # The contract
 //! - A put is atomic: a reader sees the whole object or none of it, and when `put` returns `Ok` the object is durable
 //!   and every later `get`, `stat` and listing (by anybody) shows it.
-//! - [`PutMode::Create`] succeeds for exactly one of any number of concurrent callers.
+//! - [`PutMode::Create`] succeeds for exactly one of any number of concurrent callers. Not every server keeps this:
+//!   [`probe::probe_create`] tells which, and a driver whose server has no such put answers `Unsupported`.
+//! - `AlreadyExists` says that an object of the name was there to be read when the call ended. Whose it is, it does not
+//!   say: it may be the caller's own, from an attempt whose answer was lost, so a caller to whom this matters reads it
+//!   back. A server's refusal that may mean less (a conflict with another request under way) is `Unavailable`.
 //! - An error leaves it unknown whether the call took effect, unless its kind says so.
+//! - Secrets are in no error, no `Debug` output and no endpoint.
 //! - All calls block, may be made from any thread, also from a thread of a tokio runtime.
 //! - No name may be a folder of another name: a file system cannot hold both `a` and `a/b`.
 //! - A folder that holds no object is not listed.
 
 mod error;
 mod file_url;
+mod limit;
 mod local;
 mod memory;
 mod metered;
 mod name;
 mod object;
 mod open;
+mod options;
 mod retry;
 mod runtime;
+
+#[cfg(feature = "_http")]
+mod remote;
+
+pub mod probe;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -33,11 +46,13 @@ use std::ops::Range;
 
 pub use bytes::Bytes;
 pub use error::{Result, StoreError, StoreErrorKind};
+pub use limit::{Elapsed, LimitOptions, LimitStore};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use metered::{MeteredStore, StoreCounts};
 pub use name::{NAME_BYTES_MAX, NAME_PART_BYTES_MAX, Name};
-pub use open::{OpenMode, open};
+pub use open::{OpenMode, open, open_with};
+pub use options::{SETTINGS, StoreOptions};
 pub use retry::{RetryOptions, RetryStore, Sleep};
 
 /// How a put treats an object of the same name.

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use crate::file_url;
-use crate::{LocalStore, MemoryStore, Result, Store, StoreError, StoreErrorKind};
+#[cfg(feature = "_http")]
+use crate::remote;
+use crate::{LocalStore, MemoryStore, Result, Store, StoreError, StoreErrorKind, StoreOptions};
 
 /// Whether opening may make the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,23 +18,75 @@ pub enum OpenMode {
     Create,
 }
 
-/// Opens what follows the colon of a URL.
-type Opener = fn(rest: &str, mode: OpenMode) -> Result<Arc<dyn Store>>;
+/// What follows the colon of a URL, and how to open it.
+struct Location<'a> {
+    #[cfg_attr(
+        not(any(feature = "webdav", feature = "opendal")),
+        expect(dead_code, reason = "only some openers are of two schemes")
+    )]
+    scheme: &'a str,
+    rest: &'a str,
+    mode: OpenMode,
+    #[cfg_attr(
+        not(feature = "_http"),
+        expect(dead_code, reason = "only stores of the network have options")
+    )]
+    options: &'a StoreOptions,
+}
+
+/// Opens a location of one scheme.
+type Opener = fn(location: &Location<'_>) -> Result<Arc<dyn Store>>;
 
 /// The schemes known. A new kind of store is a line here.
-const OPENERS: &[(&str, Opener)] = &[("file", open_file), ("memory", open_memory)];
+const OPENERS: &[(&str, Opener)] = &[
+    ("file", open_file),
+    ("memory", open_memory),
+    #[cfg(feature = "s3")]
+    ("s3", |at| guarded(remote::open_s3(at.rest, at.options), at.options)),
+    #[cfg(feature = "gcs")]
+    ("gs", |at| guarded(remote::open_gcs(at.rest, at.options), at.options)),
+    #[cfg(feature = "azure")]
+    ("az", |at| guarded(remote::open_azure(at.rest, at.options), at.options)),
+    #[cfg(feature = "webdav")]
+    ("http", |at| guarded(remote::open_webdav(at.scheme, at.rest, at.options), at.options)),
+    #[cfg(feature = "webdav")]
+    ("https", |at| guarded(remote::open_webdav(at.scheme, at.rest, at.options), at.options)),
+    #[cfg(feature = "opendal")]
+    ("sftp", open_dal),
+    #[cfg(feature = "opendal")]
+    ("b2", open_dal),
+    #[cfg(feature = "opendal")]
+    ("gdrive", open_dal),
+    #[cfg(feature = "opendal")]
+    ("onedrive", open_dal),
+    #[cfg(feature = "opendal")]
+    ("dropbox", open_dal),
+    #[cfg(feature = "opendal")]
+    ("swift", open_dal),
+];
+
+/// Schemes that a build of this crate may lack, and the feature that each needs.
+const OPTIONAL: [(&str, &str); 11] = [
+    ("s3", "s3"),
+    ("gs", "gcs"),
+    ("az", "azure"),
+    ("http", "webdav"),
+    ("https", "webdav"),
+    ("sftp", "opendal"),
+    ("b2", "opendal"),
+    ("gdrive", "opendal"),
+    ("onedrive", "opendal"),
+    ("dropbox", "opendal"),
+    ("swift", "opendal"),
+];
 
 /// The stores opened as `memory:<name>`, which live as long as the process.
 static NAMED_MEMORY: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
 
-/// Opens the store at `location`: a path, `file:///path`, `memory:` (a new, empty one at every call) or
-/// `memory:<name>` (the same one at every call in this process).
-///
-/// A relative path that begins like a URL is written with `./` in front.
+/// Opens the store at `location` with the default options; see [`open_with`].
 ///
 /// # Errors
-/// `InvalidInput` where the scheme is unknown or the rest is wrong, `NotFound` where the place must exist and does
-/// not, and what the driver says.
+/// As [`open_with`].
 ///
 /// # Examples
 /// ```
@@ -41,18 +95,53 @@ static NAMED_MEMORY: LazyLock<Mutex<HashMap<String, MemoryStore>>> = LazyLock::n
 /// # Ok::<(), dr_store::StoreError>(())
 /// ```
 pub fn open(location: &str, mode: OpenMode) -> Result<Arc<dyn Store>> {
+    open_with(location, mode, &StoreOptions::new())
+}
+
+/// Opens the store at `location`:
+/// - a path, or `file:///path`;
+/// - `memory:` (a new, empty one at every call) or `memory:<name>` (the same one at every call in this process);
+/// - `s3://bucket/prefix` (feature `s3`), `gs://bucket/prefix` (feature `gcs`), `az://container/prefix` (feature
+///   `azure`), `https://host/folder` of a WebDAV server (feature `webdav`);
+/// - with the feature `opendal`, `sftp://user@host:port/path`, `b2://bucket/prefix`, `swift://container/prefix`, and
+///   `gdrive:///folder`, `onedrive:///folder` and `dropbox:///folder`.
+///
+/// A relative path that begins like a URL is written with `./` in front. A store of the network is not asked anything:
+/// whether its bucket exists is seen at the first call. Buckets are never made. What is returned for it makes calls that
+/// fail for a while again, and keeps to the limits of the options.
+///
+/// # Errors
+/// `InvalidInput` where the scheme is unknown or the rest is wrong, `NotFound` where the place must exist and does
+/// not, `PermissionDenied` where there are no credentials, and what the driver says.
+pub fn open_with(location: &str, mode: OpenMode, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     let Some((scheme, rest)) = split_scheme(location) else {
         return open_local(Path::new(location), mode);
     };
-    match OPENERS.iter().find(|(known, _)| scheme.eq_ignore_ascii_case(known)) {
-        Some((_, opener)) => opener(rest, mode),
+    let scheme = scheme.to_ascii_lowercase();
+    match OPENERS.iter().find(|(known, _)| scheme == *known) {
+        Some((_, opener)) => {
+            options.check_kinds(&scheme)?;
+            opener(&Location { scheme: &scheme, rest, mode, options })
+        }
         None => {
             let known: Vec<&str> = OPENERS.iter().map(|(known, _)| *known).collect();
-            let why = format!("unknown scheme; known are {}, and paths", known.join(", "));
+            let why = match OPTIONAL.iter().find(|(optional, _)| scheme == *optional) {
+                Some((_, feature)) => format!("this program was built without the feature '{feature}'"),
+                None => format!("unknown scheme; known are {}, and paths", known.join(", ")),
+            };
             // The rest is not named: it may hold a password.
             Err(StoreError::new(StoreErrorKind::InvalidInput, "open", format!("{scheme}:…")).with_source(why))
         }
     }
+}
+
+/// Puts a store of the network behind the limits, and behind retries, which hold no place while they wait.
+#[cfg(feature = "_http")]
+fn guarded<S: Store + 'static>(driver: Result<S>, options: &StoreOptions) -> Result<Arc<dyn Store>> {
+    let began = std::time::Instant::now();
+    let elapsed = Arc::new(move || began.elapsed());
+    let limited = crate::LimitStore::new(Arc::new(driver?), options.limits(), elapsed, options.sleep());
+    Ok(Arc::new(crate::RetryStore::new(Arc::new(limited), options.retries(), options.sleep())))
 }
 
 /// Splits at the colon of a URL. A slash before the colon makes it a path.
@@ -63,7 +152,13 @@ fn split_scheme(location: &str) -> Option<(&str, &str)> {
     is_scheme.then_some((scheme, rest))
 }
 
-fn open_file(rest: &str, mode: OpenMode) -> Result<Arc<dyn Store>> {
+#[cfg(feature = "opendal")]
+fn open_dal(at: &Location<'_>) -> Result<Arc<dyn Store>> {
+    guarded(remote::open_dal(at.scheme, at.rest, at.options), at.options)
+}
+
+fn open_file(at: &Location<'_>) -> Result<Arc<dyn Store>> {
+    let (rest, mode) = (at.rest, at.mode);
     match file_url::to_path(rest) {
         Some(path) => open_local(&path, mode),
         None => Err(StoreError::new(StoreErrorKind::InvalidInput, "open", format!("file:{rest}"))
@@ -78,7 +173,8 @@ fn open_local(path: &Path, mode: OpenMode) -> Result<Arc<dyn Store>> {
     })
 }
 
-fn open_memory(name: &str, mode: OpenMode) -> Result<Arc<dyn Store>> {
+fn open_memory(at: &Location<'_>) -> Result<Arc<dyn Store>> {
+    let (name, mode) = (at.rest, at.mode);
     if name.is_empty() {
         return Ok(Arc::new(MemoryStore::new()));
     }

@@ -16,6 +16,7 @@ mod limits;
 mod metadata;
 mod model;
 mod rollback;
+mod servers;
 mod stream;
 mod tidy;
 mod vectors;

@@ -8,6 +8,7 @@ pub mod flaky;
 pub mod inject;
 pub mod memory_source;
 pub mod repo;
+pub mod servers;
 pub mod shell;
 pub mod steps;
 pub mod tidy;

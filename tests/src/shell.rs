@@ -3,37 +3,12 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
 use dr_core::{Credentials, Repository, RepositoryOptions};
 use dr_store::OpenMode;
 
 use crate::assert_same_tree;
-use crate::steps::{Workshop, restored};
-
-/// The program: what `DR_BIN` names, or what was built beside this test, or what is built now.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let named = std::env::var_os("DR_BIN").map(PathBuf::from);
-        if let Some(program) = named.filter(|program| program.is_file()) {
-            return program;
-        }
-        let test = std::env::current_exe().unwrap();
-        // `target/debug/deps/it-…`
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let program = profile.join("dr");
-        if !program.is_file() {
-            let build = Command::new(env!("CARGO"))
-                .args(["build", "--locked", "-p", "dr-cli"])
-                .env("CARGO_TARGET_DIR", profile.parent().unwrap())
-                .current_dir(crate::tidy::repository_root())
-                .status();
-            assert!(build.unwrap().success(), "the program cannot be built");
-        }
-        program
-    })
-}
+use crate::steps::{Workshop, program, restored};
 
 /// A repository with a key file, its cache and its state, all in one folder.
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use dr_core::{
@@ -140,6 +140,30 @@ pub fn skip(name: &str, reason: &str) {
     let Some(path) = std::env::var_os("DR_TEST_SKIPS") else { return };
     let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
     writeln!(file, "{name}: {reason}").unwrap();
+}
+
+/// The program: what `DR_BIN` names, or what was built beside this test, or what is built now.
+pub fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let named = std::env::var_os("DR_BIN").map(PathBuf::from);
+        if let Some(program) = named.filter(|program| program.is_file()) {
+            return program;
+        }
+        let test = std::env::current_exe().unwrap();
+        // `target/debug/deps/it-…`
+        let profile = test.parent().and_then(Path::parent).unwrap();
+        let program = profile.join("dr");
+        if !program.is_file() {
+            let build = Command::new(env!("CARGO"))
+                .args(["build", "--locked", "-p", "dr-cli"])
+                .env("CARGO_TARGET_DIR", profile.parent().unwrap())
+                .current_dir(crate::tidy::repository_root())
+                .status();
+            assert!(build.unwrap().success(), "the program cannot be built");
+        }
+        program
+    })
 }
 
 /// Whether the test runs as root.

@@ -69,14 +69,19 @@ impl Repository {
 fn read_config(store: &dyn Store) -> Result<Config> {
     let bytes = match get_bounded(store, &names::config(), CONFIG_BYTES as u64) {
         Ok(bytes) => bytes,
-        Err(error) if matches!(store.stat(&names::config()), Err(none) if none.kind() == StoreErrorKind::NotFound) =>
-        {
-            return Err(Error::new(ErrorKind::NotFound, "there is no repository")
-                .with_object(store.endpoint())
-                .with_source(error.to_string())
-                .with_remedy("check the location, or make a repository with 'dr init'"));
-        }
-        Err(error) => return Err(error),
+        Err(error) => match store.stat(&names::config()) {
+            Err(none) if none.kind() == StoreErrorKind::NotFound => {
+                // A store that knows more, for example that there is no such bucket, says it here.
+                let known = std::error::Error::source(&none).map(ToString::to_string);
+                let remedy =
+                    none.remedy().unwrap_or("check the location, or make a repository with 'dr init'");
+                return Err(Error::new(ErrorKind::NotFound, "there is no repository")
+                    .with_object(store.endpoint())
+                    .with_source(known.unwrap_or_else(|| error.to_string()))
+                    .with_remedy(remedy));
+            }
+            _ => return Err(error),
+        },
     };
     Config::decode(&bytes).map_err(|error| {
         Error::from(error)

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod conformance;
+mod limit;
 mod local;
 mod open;
+mod probe;
+mod remote;
 mod sim;
 mod wrappers;
 
