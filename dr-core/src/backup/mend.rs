@@ -55,6 +55,7 @@ impl Repository {
         let mut repairs = Vec::new();
         for snapshot in repository.read_snapshots(&log)?.readable {
             ctx.cancel.check()?;
+            snapshot.refuse_newer()?;
             let options =
                 BackupOptions { dry_run: !write, parent: super::Parent::Nothing, ..BackupOptions::new() };
             let index = index.clone().with_distrusted(gone.clone());

@@ -49,7 +49,7 @@ impl<'a> Parents<'a> {
                 let mut bodies = None;
                 for state in states {
                     let alike = repository.read_snapshot(log, state, &mut bodies).ok().filter(is_alike);
-                    let Some(snapshot) = alike else { continue };
+                    let Some(snapshot) = alike.filter(|snapshot| !snapshot.newer) else { continue };
                     if !snapshot.partial || snapshots.is_empty() {
                         let is_whole = !snapshot.partial;
                         snapshots.push(snapshot);

@@ -2,16 +2,17 @@
 //! is still there of them is stored again under new names.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::commit::Segments;
 use super::storer::Storer;
 use crate::error::Result;
 use crate::format::envelope::PackClass;
-use crate::format::tree::decode_entries;
+use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Index;
 use crate::log::{Log, SegmentPlace};
-use crate::repository::{ChunkReader, ChunkWriter, NewSegment, load_table, read_segment};
+use crate::repository::{ChunkReader, ChunkWriter, NewSegment, is_damage, load_table, read_segment};
 use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
 
 /// Walks all of the snapshot, trees that were taken over too, and stores again every chunk that lies in condemned packs
@@ -25,17 +26,31 @@ pub(super) fn rescue(
     let repository = storer.repository;
     segments.write(storer)?;
     let (log, live) = repository.current()?;
-    let own = own_segments(storer, segments, &log)?;
-    let mut tables = live.tables().to_vec();
-    for place in &own {
-        tables.push(load_table(repository, place)?.into());
+    let condemned = log.fold.condemned();
+    let mut own = Vec::new();
+    let loaded = own_segments(storer, segments, &log).and_then(|places| {
+        places.iter().try_for_each(|place| {
+            own.push(Arc::new(load_table(repository, place)?));
+            Ok(())
+        })
+    });
+    match loaded {
+        Ok(()) => {}
+        Err(error) if is_damage(&error) => return Ok(false),
+        Err(error) => return Err(error),
     }
+    let mut tables = live.tables().to_vec();
+    tables.extend(own.iter().cloned());
+    // A segment that lists nothing but condemned packs no longer counts; what this backup began with still knows it.
+    let mut all = tables.clone();
+    all.extend(storer.index().tables().iter().cloned());
     let mut walk = Walk {
-        all: ChunkReader::new(repository, &log, Index::new(tables.clone(), Default::default())),
-        kept: Index::new(tables, log.fold.condemned().clone()),
+        all: ChunkReader::new(repository, &log, Index::new(all, Default::default())),
+        kept: Index::new(tables, condemned.clone()),
         own: storer.own_packs().into_iter().collect(),
         writer: ChunkWriter::new(repository, storer.ctx)?,
         seen: HashSet::new(),
+        rescued: HashSet::new(),
         dedup: HashSet::new(),
     };
     let walked = streams
@@ -44,11 +59,18 @@ pub(super) fn rescue(
         .and_then(|()| walk.directory(storer, root));
     match walked {
         Ok(()) => {}
-        Err(error) if crate::repository::is_damage(&error) => return Ok(false),
+        Err(error) if is_damage(&error) => return Ok(false),
         Err(error) => return Err(error),
     }
     let stored = walk.writer.take()?;
-    let condemned = log.fold.condemned();
+    // This snapshot needs no more of the condemned packs; a later file of the same run may.
+    let gone = own.iter().flat_map(|table| {
+        let is_gone = |id: &ChunkId| {
+            table.packs_of(id).any(|pack| condemned.contains_key(&pack)) && !walk.rescued.contains(id)
+        };
+        table.records().map(|record| record.id).filter(is_gone).collect::<Vec<_>>()
+    });
+    storer.unclaim(gone);
     storer.replace_packs(stored, &|pack| condemned.contains_key(pack), walk.dedup);
     Ok(true)
 }
@@ -79,6 +101,7 @@ struct Walk<'a> {
     own: HashSet<ObjectHash>,
     writer: ChunkWriter<'a>,
     seen: HashSet<ChunkId>,
+    rescued: HashSet<ChunkId>,
     dedup: HashSet<ObjectHash>,
 }
 
@@ -88,7 +111,7 @@ impl Walk<'_> {
         while let Some(stream) = stack.pop() {
             storer.ctx.cancel.check()?;
             for chunk in self.references(PackClass::Tree, &stream)? {
-                for entry in decode_entries(&self.all.read_tree(&chunk)?)? {
+                for entry in decode_known_entries(&self.all.read_tree(&chunk)?)? {
                     match entry.kind {
                         EntryKind::Directory(stream) => stack.push(stream),
                         EntryKind::File(content) => {
@@ -135,6 +158,7 @@ impl Walk<'_> {
             None => {
                 let bytes = self.all.read(class, chunk)?;
                 self.writer.add_chunk(class, chunk.id, &bytes)?;
+                self.rescued.insert(chunk.id);
             }
         }
         Ok(true)

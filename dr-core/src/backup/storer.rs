@@ -260,6 +260,18 @@ impl<'a> Storer<'a> {
         names
     }
 
+    /// Gives up claims: whoever brings these chunks next must store them.
+    pub(crate) fn unclaim(&self, chunks: impl Iterator<Item = ChunkId>) {
+        for id in chunks {
+            lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]).remove(&id);
+        }
+    }
+
+    /// The index as it was when the backup began.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Takes packs in that something else stored, and puts what the snapshot rests on in the place of what it rested on.
     pub(crate) fn replace_packs(
         &self,

@@ -51,6 +51,9 @@ pub(super) fn check_data(
                     findings.pack(hash);
                     findings.failure(&name, &error);
                 }
+                Err(error) if index.condemned().contains_key(hash) => {
+                    findings.note(&name, format_args!("{error}; it may be deleted"));
+                }
                 Err(error) => findings.error(&name, format_args!("{error}; nothing needs the pack")),
                 Ok(()) => {}
             }

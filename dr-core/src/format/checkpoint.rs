@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::body;
-use super::log::SnapshotRecord;
+use super::log::{HashList, SnapshotRecord};
 use super::{FormatError, invalid};
 use crate::id::ObjectHash;
 use crate::limits::LIST_BYTES_MAX;
@@ -24,6 +24,10 @@ pub(crate) struct CheckpointBody {
     pub(crate) ring: Option<(u64, ObjectHash)>,
     /// The snapshots that are not collected, in the order they were committed.
     pub(crate) snapshots: Vec<CheckpointSnapshot>,
+    /// For each snapshot that was collected of late: the slot that did it, and the one that had forgotten it.
+    pub(crate) collected: Vec<(u64, u64)>,
+    /// The packs of the newest commits without a snapshot, by slot.
+    pub(crate) pending: Vec<(u64, HashList)>,
     /// The live segments in order.
     pub(crate) segments: Vec<CheckpointSegment>,
     /// Segments that were replaced and are not condemned, ascending.

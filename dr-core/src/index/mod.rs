@@ -90,6 +90,18 @@ impl Index {
             .filter(|location| self.condemned.is_empty() || !self.condemned.contains_key(&location.pack.hash))
     }
 
+    /// Every place where the chunk lies: after those of `lookup`, also in packs that may be deleted. They may still be there,
+    /// and what is read is verified.
+    pub(crate) fn lookup_all<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Location> + 'a {
+        let condemned = self
+            .tables
+            .iter()
+            .filter(|_| !self.condemned.is_empty())
+            .flat_map(move |table| table.lookup(id))
+            .filter(|location| self.condemned.contains_key(&location.pack.hash));
+        self.lookup(id).chain(condemned)
+    }
+
     /// The pack that holds the chunk, if any: what a backup asks before it stores one.
     pub(crate) fn pack_of(&self, id: &ChunkId) -> Option<ObjectHash> {
         self.tables.iter().flat_map(|table| table.packs_of(id)).find(|pack| {

@@ -29,6 +29,8 @@ impl Log {
             genesis: fold.genesis,
             ring: fold.ring,
             snapshots: fold.uncollected_snapshots().map(snapshot_to_checkpoint).collect(),
+            collected: fold.collected.clone(),
+            pending: fold.pending.iter().map(|(slot, packs)| (*slot, packs.clone())).collect(),
             segments: fold.segments().iter().map(segment_to_checkpoint).collect(),
             superseded,
             condemned,
@@ -55,6 +57,8 @@ impl Log {
             superseded: body.superseded.into_iter().collect(),
             condemned: Arc::new(body.condemned.into_iter().collect()),
             lossy: body.lossy,
+            collected: body.collected,
+            pending: body.pending.into_iter().collect(),
             lists: body.lists,
             ..Fold::default()
         };

@@ -53,6 +53,10 @@ type Attempt = ([u8; 16], [u8; 16]);
 /// An entry that stands twice in the log counts once where the two are no further apart than this. A repeated put can
 /// only reach a slot that was free when its writer made it.
 pub(super) const ATTEMPTS_KEPT: u64 = 4096;
+/// Collections this many slots back are remembered.
+const COLLECTIONS_KEPT: u64 = 65_536;
+/// So many of the newest commits without a snapshot are remembered.
+const PENDING_MAX: usize = 1024;
 
 /// Why an entry must not be appended to, or has no effect on, a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +90,10 @@ pub(crate) struct Fold {
     /// The snapshots that are not collected.
     pub(super) snapshots: HashMap<SnapshotId, SnapshotState>,
     pub(super) by_slot: BTreeMap<u64, SnapshotId>,
+    /// For each snapshot that was collected of late: the slot that did it, and the one that had forgotten it.
+    pub(crate) collected: Vec<(u64, u64)>,
+    /// The packs of the newest commits without a snapshot: those of runs that go on, or were cut short.
+    pub(crate) pending: BTreeMap<u64, HashList>,
     pub(super) segments: Vec<SegmentPlace>,
     /// The hashes of `segments`.
     pub(super) live: HashSet<ObjectHash>,
@@ -155,7 +163,9 @@ impl Fold {
             Event::Condemn(condemn) => self.apply_condemn(entry, condemn, names),
             Event::Reindex(reindex) => self.apply_reindex(reindex, &names),
             Event::Checkpoint(checkpoint) => {
-                self.checkpoints.push((checkpoint.through, checkpoint.object));
+                if checkpoint.through < entry.slot {
+                    self.checkpoints.push((checkpoint.through, checkpoint.object));
+                }
             }
             Event::Keys(keys) => {
                 if self.ring.is_none_or(|(generation, _)| keys.generation > generation) {
@@ -199,7 +209,13 @@ impl Fold {
             let hash = ObjectHash::of_parts([bytes.as_slice()]);
             self.add_segment(SegmentPlace::Inline(hash, bytes.as_slice().into()));
         }
-        let Some(record) = &commit.snapshot else { return };
+        let Some(record) = &commit.snapshot else {
+            self.pending.insert(entry.slot, commit.own_packs.clone());
+            if self.pending.len() > PENDING_MAX {
+                self.pending.pop_first();
+            }
+            return;
+        };
         if self.snapshots.contains_key(&record.id) {
             return;
         }
@@ -244,10 +260,17 @@ impl Fold {
         self.live.retain(|segment| !condemned.contains_key(segment));
         self.superseded.retain(|segment| !condemned.contains_key(segment));
         for snapshot in &condemn.snapshots {
+            // Whoever collects what is not forgotten broke the rules, and is not followed.
+            let Some(forgotten) = self.snapshots.get(snapshot).and_then(|state| state.forgotten) else {
+                continue;
+            };
             if let Some(state) = self.snapshots.remove(snapshot) {
                 self.by_slot.remove(&state.slot);
+                self.collected.push((entry.slot, forgotten));
             }
         }
+        let oldest = entry.slot.saturating_sub(COLLECTIONS_KEPT);
+        self.collected.retain(|(slot, _)| *slot >= oldest);
     }
 
     /// A compaction counts only where it is valid; else it changes nothing.

@@ -273,6 +273,12 @@ pub(crate) fn open_checkpoint(sync: &Sync<'_>, bytes: &[u8]) -> Result<Log> {
     }
 }
 
+/// Reads one slot again.
+pub(crate) fn read_entry(sync: &Sync<'_>, slot: u64) -> Result<LogEntry> {
+    let name = names::slot(slot);
+    open_slot(sync.ring, slot, &sync.store.get(&name)?).map_err(|error| error.with_object(name))
+}
+
 /// Reads a list object.
 pub(crate) fn read_list(sync: &Sync<'_>, list: &ObjectHash) -> Result<Vec<ObjectHash>> {
     let name = names::hashed(names::LIST, list);
@@ -287,6 +293,11 @@ pub(crate) fn read_list(sync: &Sync<'_>, list: &ObjectHash) -> Result<Vec<Object
     let body = open_object(|header| sync.ring.kek(header), ObjectType::List, 0, &bytes)
         .map_err(|error| error.with_object(&name))?;
     decode_list(&body).map_err(|error| Error::from(error).with_object(&name))
+}
+
+/// When the slots from `from` on were written, by the store's clock, in milliseconds since 1970.
+pub(crate) fn slot_times(store: &dyn Store, from: u64) -> Result<BTreeMap<u64, i64>> {
+    Ok(list_slots(store, from)?.into_iter().map(|(slot, meta)| (slot, meta.modified_ms)).collect())
 }
 
 /// The slots from `from` on that exist. Listing the folders finds the newest without listing the others.

@@ -6,18 +6,22 @@ use dr_store::StoreErrorKind;
 use rayon::prelude::*;
 
 use super::options::{PruneOptions, PruneReport};
-use super::survey::{Stored, Survey, is_over, survey};
+use super::snapshots::is_over;
+use super::survey::{Stored, Survey, survey};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::log::{Condemn, Event};
+use crate::format::log::{Condemn, Event, HashList};
 use crate::format::names;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Location;
-use crate::log::{Log, Refusal};
+use crate::limits::LIST_HASHES_MAX;
+use crate::log::{Log, Refusal, Sync, read_entry, read_list};
 use crate::observer::Context;
 use crate::repository::{Inner, cut_chunk, fetch_frame};
 
 /// How often another writer may be faster before a collection gives up.
 const ATTEMPTS_MAX: usize = 100;
+/// Packs that one entry condemns at most: its list must be readable.
+const CONDEMNED_MAX: usize = LIST_HASHES_MAX / 2;
 /// Objects that are deleted at the same time, unless the caller wants one thread.
 const DELETES: usize = 16;
 
@@ -26,6 +30,7 @@ const DELETES: usize = 16;
 pub(super) fn condemn(
     repository: &Inner,
     mut found: Survey,
+    now_ms: i64,
     options: &PruneOptions,
     verified: &HashSet<ObjectHash>,
     report: &mut PruneReport,
@@ -35,7 +40,7 @@ pub(super) fn condemn(
     for _ in 0..ATTEMPTS_MAX {
         ctx.cancel.check()?;
         let useless = Useless::of(&found, &distrusted);
-        if useless.is_empty(&found) {
+        if useless.is_empty() {
             return Ok(found);
         }
         // A copy is given up only when the one that stays was read.
@@ -50,7 +55,10 @@ pub(super) fn condemn(
                 found.log = log;
                 return Ok(found);
             }
-            None => found = survey(repository, options, ctx, &|_| HashSet::new())?,
+            None => match advance(repository, &found, &useless)? {
+                Some(log) => found.log = log,
+                None => found = survey(repository, now_ms, options, ctx, &|_| HashSet::new())?,
+            },
         }
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other writers were faster all the time")
@@ -81,6 +89,8 @@ impl Useless {
             .iter()
             .partition(|hash| found.stored.get(*hash).is_some_and(|it| it.class.is_none()));
         packs.extend(left_packs);
+        // What is left over goes with the next run.
+        packs.truncate(CONDEMNED_MAX);
         let gone: HashSet<&ObjectHash> = packs.iter().collect();
         let condemned = found.log.fold.condemned();
         let is_gone = |pack: &ObjectHash| gone.contains(pack) || condemned.contains_key(pack);
@@ -94,11 +104,12 @@ impl Useless {
         segments.extend(found.log.fold.superseded());
         segments.extend(left_segments);
         segments.sort_unstable();
+        segments.truncate(CONDEMNED_MAX);
         Useless { packs, segments, dead }
     }
 
-    fn is_empty(&self, found: &Survey) -> bool {
-        self.packs.is_empty() && self.segments.is_empty() && found.collected.is_empty()
+    fn is_empty(&self) -> bool {
+        self.packs.is_empty() && self.segments.is_empty()
     }
 
     fn count(&self, found: &Survey, report: &mut PruneReport) {
@@ -114,7 +125,6 @@ impl Useless {
             report.packs_dead += 1;
             report.bytes_dead += size(hash);
         }
-        report.collected.extend(&found.collected);
     }
 }
 
@@ -123,25 +133,57 @@ fn append_condemn(repository: &Inner, found: &Survey, useless: &Useless) -> Resu
     let event = Condemn {
         packs: repository.put_list(&useless.packs)?,
         segments: repository.put_list(&useless.segments)?,
-        snapshots: found.collected.clone(),
+        snapshots: Vec::new(),
         lossy: false,
     };
     let mut refusal = None;
     let changed = found.log.fold.changed;
     let appended = repository.append(&mut |log| {
         repository.check_writable(log)?;
-        log.fold.check_condemn(changed, &found.collected, &useless.segments, &useless.dead).map_err(
-            |refused| {
-                refusal = Some(refused);
-                Error::new(ErrorKind::Internal, "what may be deleted was worked out on an older state")
-            },
-        )?;
+        log.fold.check_condemn(changed, &[], &useless.segments, &useless.dead).map_err(|refused| {
+            refusal = Some(refused);
+            Error::new(ErrorKind::Internal, "what may be deleted was worked out on an older state")
+        })?;
         Ok(Event::Condemn(event.clone()))
     });
     match refusal {
         Some(Refusal::PlanOutdated | Refusal::NotForgotten(_) | Refusal::SegmentLive(_)) => Ok(None),
         _ => appended.map(Some),
     }
+}
+
+/// Where the log went on since the survey, decides whether what it found still holds: commits that rest on nothing that is to
+/// go change nothing of it. Gives the newest state then.
+fn advance(repository: &Inner, found: &Survey, useless: &Useless) -> Result<Option<Log>> {
+    let log = repository.synchronise()?;
+    let sync = Sync { store: &*repository.store, ring: &repository.ring };
+    let packs: HashSet<&ObjectHash> = useless.packs.iter().collect();
+    let segments: HashSet<&ObjectHash> = useless.segments.iter().collect();
+    for slot in found.log.fold.next..log.fold.next {
+        match read_entry(&sync, slot)?.event {
+            Event::Commit(commit) => {
+                for list in [&commit.own_packs, &commit.dedup_packs] {
+                    let names = match list {
+                        HashList::Inline(names) => names.clone(),
+                        HashList::List(list) => read_list(&sync, list)?,
+                    };
+                    if names.iter().any(|name| packs.contains(name)) {
+                        return Ok(None);
+                    }
+                }
+                if commit.segments.iter().any(|segment| segments.contains(segment)) {
+                    return Ok(None);
+                }
+            }
+            Event::Forget(_)
+            | Event::Protect(_)
+            | Event::Unprotect(_)
+            | Event::Tag(_)
+            | Event::Checkpoint(_) => {}
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(log))
 }
 
 /// Reads the copies that stay of chunks whose other copies are given up with `packs`. Gives the packs that must stay because

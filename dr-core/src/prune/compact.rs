@@ -11,7 +11,7 @@ use crate::format::segment::{ChunkRecord, FrameRecord, Segment};
 use crate::id::ObjectHash;
 use crate::log::{Log, SegmentPlace};
 use crate::observer::Context;
-use crate::repository::{Inner, NewSegment, read_segment};
+use crate::repository::{Inner, NewSegment, is_damage, read_segment};
 
 /// Segments of fewer chunks are merged with others when there are many.
 const SMALL_CHUNKS: usize = 128 << 10;
@@ -72,7 +72,12 @@ fn merge(
     for place in inputs {
         ctx.cancel.check()?;
         // From the store, not from the cache: what is lost here is lost to everybody.
-        merged.add(&read_segment(repository, place)?.0, &log)?;
+        match read_segment(repository, place) {
+            Ok((segment, _)) => merged.add(&segment, &log)?,
+            // Another collector was faster.
+            Err(error) if is_damage(&error) && !is_live(&repository.synchronise()?, place) => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
     let mut segment = merged.segment;
     // Stable: of several copies the earliest stays the first.
@@ -82,7 +87,11 @@ fn merge(
         Vec::new()
     } else {
         match repository.put_segment(&segment, false)? {
-            NewSegment::Object(hash) => vec![hash],
+            NewSegment::Object(hash) => {
+                // A store that lost it would have lost the way to every pack that it lists.
+                read_segment(repository, &SegmentPlace::Object(hash))?;
+                vec![hash]
+            }
             NewSegment::Inline(_) => {
                 return Err(Error::new(ErrorKind::Internal, "a merged segment has no name"));
             }
@@ -104,6 +113,10 @@ fn merge(
         report.segments_merged += inputs.len() as u64;
     }
     Ok(())
+}
+
+fn is_live(log: &Log, place: &SegmentPlace) -> bool {
+    log.fold.segments().iter().any(|live| live.hash() == place.hash())
 }
 
 /// A segment that is put together from others.

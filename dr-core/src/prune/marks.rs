@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::envelope::PackClass;
 use crate::format::segment::ChunkRecord;
-use crate::format::tree::decode_entries;
+use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Table};
 use crate::observer::Context;
@@ -114,7 +114,7 @@ impl<'a> Marks<'a> {
         while let Some(stream) = stack.pop() {
             ctx.cancel.check()?;
             for chunk in self.mark_stream(PackClass::Tree, &stream)? {
-                for entry in decode_entries(&self.reader.read_tree(&chunk)?)? {
+                for entry in decode_known_entries(&self.reader.read_tree(&chunk)?)? {
                     match entry.kind {
                         EntryKind::Directory(stream) => stack.push(stream),
                         EntryKind::File(content) => {
@@ -188,7 +188,7 @@ impl<'a> Marks<'a> {
     /// What is needed of each pack that is not condemned, in order of their names.
     pub(super) fn uses(&self) -> Vec<PackUse> {
         let mut packs: HashMap<ObjectHash, PackUse> = HashMap::new();
-        // A pack that several segments list is counted once.
+        // The bytes of a pack that several segments list are counted once.
         let mut counted: HashMap<ObjectHash, usize> = HashMap::new();
         for (number, table) in self.tables().iter().enumerate() {
             // For each frame: its needed raw bytes and chunks.
@@ -206,7 +206,7 @@ impl<'a> Marks<'a> {
                 let Some(frame) = table.frame(place as u32) else { continue };
                 let Some(pack) = table.packs().get(frame.pack as usize) else { continue };
                 let is_elsewhere = *counted.entry(pack.hash).or_insert(number) != number;
-                if self.condemned[number][frame.pack as usize] || is_elsewhere {
+                if self.condemned[number][frame.pack as usize] {
                     continue;
                 }
                 let stored = u64::from(frame.shape.stored_bytes);
@@ -221,9 +221,11 @@ impl<'a> Marks<'a> {
                     dead_bytes: 0,
                     live_chunks: 0,
                 });
-                pack.live_bytes += live;
-                pack.dead_bytes += stored - live;
                 pack.live_chunks += chunks;
+                if !is_elsewhere {
+                    pack.live_bytes += live;
+                    pack.dead_bytes += stored - live;
+                }
             }
             // A pack without frames is listed too.
             for (pack, gone) in table.packs().iter().zip(&self.condemned[number]) {

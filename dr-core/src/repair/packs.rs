@@ -37,10 +37,11 @@ impl Repository {
                 return Ok(PackRepair::default());
             }
             let mut writer = ChunkWriter::new(repository, *ctx)?;
+            let condemned = log.fold.condemned().len();
             let mut report = save(repository, &index, &packs, &mut writer, *ctx)?;
             writer.commit()?;
             report.packs.sort_unstable();
-            if condemn(repository, &report, &writer.written)?.is_some() {
+            if condemn(repository, &report, &writer.written, condemned)?.is_some() {
                 let mut left = repository.distrusted();
                 left.retain(|pack| !packs.contains(pack));
                 repository.remember_distrusted(&left);
@@ -106,8 +107,13 @@ fn save(
     Ok(report)
 }
 
-/// Condemns the packs; `None` where what was saved of them is condemned itself.
-fn condemn(repository: &Inner, report: &PackRepair, written: &[ObjectHash]) -> Result<Option<Log>> {
+/// Condemns the packs; `None` where others condemned something since `condemned` names were: perhaps what was saved of them.
+fn condemn(
+    repository: &Inner,
+    report: &PackRepair,
+    written: &[ObjectHash],
+    condemned: usize,
+) -> Result<Option<Log>> {
     let event = Condemn {
         packs: repository.put_list(&report.packs)?,
         segments: Default::default(),
@@ -117,7 +123,8 @@ fn condemn(repository: &Inner, report: &PackRepair, written: &[ObjectHash]) -> R
     let mut is_refused = false;
     let appended = repository.append(&mut |log| {
         repository.check_writable(log)?;
-        if log.fold.check_commit(written, &[], &[]).is_err() {
+        // The copies elsewhere, and what was saved, must still stay.
+        if log.fold.condemned().len() != condemned || log.fold.check_commit(written, &[], &[]).is_err() {
             is_refused = true;
             return Err(Error::new(ErrorKind::Internal, "what was saved is condemned"));
         }

@@ -74,7 +74,12 @@ impl Inner {
     /// Writes a checkpoint to the store, where there is much behind the last. Housekeeping: what goes wrong is told to nobody.
     pub(super) fn store_checkpoint(&self, log: &mut Log) {
         let last = log.fold.checkpoints.iter().map(|(through, _)| *through).max().unwrap_or(0);
-        if log.is_own && log.fold.next >= last + STORED_EVERY {
+        let behind = log.fold.next.saturating_sub(last);
+        if !log.is_own && behind >= 2 * STORED_EVERY {
+            // Whoever wrote the last one is gone: this machine reads everything once, and goes on in its place.
+            let _ = self.refold(log);
+        }
+        if log.is_own && behind >= STORED_EVERY {
             let _ = self.try_store_checkpoint(log);
         }
     }
@@ -100,13 +105,14 @@ impl Inner {
     /// Reads the log from its beginning, where what is known of it rests on another machine's checkpoint: nobody deletes by
     /// what another one says the log says.
     pub(crate) fn fold_from_genesis(&self) -> Result<()> {
-        if lock(&self.log).is_own {
-            return Ok(());
-        }
+        let mut log = lock(&self.log);
+        if log.is_own { Ok(()) } else { self.refold(&mut log) }
+    }
+
+    fn refold(&self, log: &mut Log) -> Result<()> {
         let sync = Sync { store: &*self.store, ring: &self.ring };
         let mut whole = Log::default();
         whole.synchronise(&sync)?;
-        let mut log = lock(&self.log);
         if log.first_difference(&whole).is_some() || whole.fold.next < log.fold.next {
             return Err(Error::new(
                 ErrorKind::RolledBack,

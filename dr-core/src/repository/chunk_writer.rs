@@ -12,7 +12,7 @@ use crate::format::pack::FrameShape;
 use crate::frame::{Compression, Compressor, FRAME_TARGET_BYTES, Frame};
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::segment_of_packs;
-use crate::limits::PACK_CHUNKS_MAX;
+use crate::limits::{FRAME_BYTES_MAX, PACK_CHUNKS_MAX};
 use crate::log::Log;
 use crate::observer::{Context, Event as Observed};
 use crate::pack::{CopiedFrame, PackBuilder, PackEntry, Verify};
@@ -58,6 +58,9 @@ impl<'a> ChunkWriter<'a> {
 
     /// Adds a chunk whose id was verified.
     pub(crate) fn add_chunk(&mut self, class: PackClass, id: ChunkId, chunk: &[u8]) -> Result<()> {
+        if self.frames[class as usize].raw.len() + chunk.len() > FRAME_BYTES_MAX as usize {
+            self.close_frame(class)?;
+        }
         let frame = &mut self.frames[class as usize];
         frame.raw.extend_from_slice(chunk);
         frame.chunks.push((id, chunk.len() as u32));

@@ -15,7 +15,7 @@ mod snapshots;
 mod state;
 mod stats;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +27,7 @@ pub(crate) use cache::Cache;
 pub(crate) use cache::{load_table, read_segment};
 pub(crate) use chunk_writer::ChunkWriter;
 pub(crate) use chunks::{
-    ChunkReader, RANGE_STEP_BYTES, cut_chunk, fetch_frame, missing_chunk, open_located, pack_name,
+    ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, missing_chunk, open_located, pack_name,
 };
 pub use create::CreateOptions;
 pub(crate) use create::put_hashed;
@@ -161,10 +161,11 @@ impl Inner {
         let mut tables = lock(&self.tables);
         let live: HashSet<ObjectHash> = log.fold.segments().iter().map(|segment| *segment.hash()).collect();
         tables.retain(|(hash, _)| live.contains(hash));
+        let known: HashMap<ObjectHash, Arc<Table>> = tables.iter().cloned().collect();
         let mut ordered = Vec::with_capacity(live.len());
         let mut has_gaps = false;
         for place in log.fold.segments() {
-            let known = tables.iter().find(|(hash, _)| hash == place.hash()).map(|(_, table)| table.clone());
+            let known = known.get(place.hash()).cloned();
             let table = match known {
                 Some(table) => table,
                 None => match load_table(self, place) {
