@@ -267,7 +267,33 @@ fn nothing_is_lost_in_the_long_run() {
 }
 
 fn long() -> Vec<(&'static str, Config)> {
-    vec![("long", Config { collectors: &[&[Op::Repack, Op::Prune], &[Op::Compact, Op::Prune]], ..BASE })]
+    let faults = Budget { crashes: 1, unclear: 1, bad: 1, ..BUDGET };
+    vec![
+        ("three writers, two collectors", Config { collectors: &[&[Op::Prune], &[Op::Prune]], ..BASE }),
+        (
+            "three writers, two collectors of which one repacks and one compacts",
+            Config { collectors: &[&[Op::Repack, Op::Prune], &[Op::Compact]], ..BASE },
+        ),
+        (
+            "one writer, two collectors of which one compacts, a reader, and faults",
+            Config {
+                writers: &BACKUPS[1..2],
+                collectors: &[&[Op::Compact], &[Op::Prune]],
+                reader: true,
+                budget: faults,
+                ..BASE
+            },
+        ),
+        (
+            "two writers, two collectors of which one repacks and compacts, a reader",
+            Config {
+                writers: &BACKUPS[..2],
+                collectors: &[&[Op::Repack, Op::Compact, Op::Prune], &[Op::Prune]],
+                reader: true,
+                ..BASE
+            },
+        ),
+    ]
 }
 
 #[test]
