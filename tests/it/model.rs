@@ -178,6 +178,7 @@ fn sights() -> Vec<Property<Config>> {
 }
 
 /// Tries everything, and fails where a property does not hold.
+#[expect(clippy::print_stdout, reason = "how much was tried is a result too")]
 fn holds(name: &str, config: Config) {
     let began = Instant::now();
     let checker = config.checker().threads(threads()).spawn_dfs().join();
@@ -187,6 +188,7 @@ fn holds(name: &str, config: Config) {
 }
 
 /// Expects that a property does not hold, and prints the steps to where it does not.
+#[expect(clippy::print_stdout, reason = "how much was tried is a result too")]
 fn breaks(config: Config, property: &'static str) {
     let finish = HasDiscoveries::AnyOf([property].into());
     let checker = config.checker().threads(1).finish_when(finish).spawn_bfs().join();
