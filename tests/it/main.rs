@@ -17,6 +17,7 @@ mod metadata;
 mod model;
 mod rollback;
 mod servers;
+mod siblings;
 mod stream;
 mod tidy;
 mod vectors;

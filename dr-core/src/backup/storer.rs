@@ -4,8 +4,6 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dr_store::{PutMode, StoreErrorKind};
-
 use super::options::BackupOptions;
 use super::queue::Queue;
 use super::window::{FrameJob, Window};
@@ -19,7 +17,7 @@ use crate::index::Index;
 use crate::limits::{FRAME_BYTES_MAX, TREE_CHUNK_BYTES_MAX};
 use crate::observer::{Context, Event, lock};
 use crate::pack::{PackBuilder, PackEntry, Verify};
-use crate::repository::Inner;
+use crate::repository::{Inner, put_once};
 use crate::tree::{ChunkRef, TreeSink};
 
 const SHARDS: usize = 64;
@@ -215,10 +213,7 @@ impl<'a> Storer<'a> {
         let ids = self.repository.domain.id_key(class);
         let sealed = pack.seal(&self.repository.ring, &*self.repository.entropy, verify, ids)?;
         let name = names::pack(class, &sealed.entry.hash);
-        match self.repository.store.put(&name, sealed.payload, PutMode::Create) {
-            Err(error) if error.kind() != StoreErrorKind::AlreadyExists => return Err(Error::from(error)),
-            _ => {}
-        }
+        put_once(&*self.repository.store, &name, sealed.payload)?;
         Counts::add(&self.counts.stored_bytes, sealed.entry.bytes);
         self.ctx.observer.event(&Event::PackStored { pack: sealed.entry.hash, bytes: sealed.entry.bytes });
         let mut finished = lock(&self.finished);

@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 use findings::Findings;
 
 use crate::error::Result;
+use crate::format::config::LogMode;
 use crate::format::envelope::PackClass;
 use crate::id::ObjectHash;
 use crate::observer::Context;
@@ -75,6 +76,7 @@ impl Repository {
         report.packs = index.packs().len() as u64;
         report.chunks = index.chunks();
         report.bytes_read = bytes_read;
+        report.create_if_absent = repository.config.mode == LogMode::CreateIfAbsent;
         report.head = log.fold.next.saturating_sub(1);
         Ok((report, log.fold.changed))
     }

@@ -32,7 +32,7 @@ pub(super) fn check_log(repository: &Inner, findings: &Findings) -> Result<Log> 
         Err(error) if error.is_retryable() => return Err(error),
         Err(error) => findings.failure(names::config(), &error),
     }
-    let mut log = Log::default();
+    let mut log = Log::of_mode(repository.config.mode);
     log.synchronise(&Sync { store: &*repository.store, ring: &repository.ring })?;
     if let Some(slot) = seen.first_difference(&log) {
         findings.error(names::slot(slot), "the slot of the log is not what it was when it was read before");
@@ -42,6 +42,13 @@ pub(super) fn check_log(repository: &Inner, findings: &Findings) -> Result<Log> 
 }
 
 fn note_damage(log: &Log, findings: &Findings) {
+    for (slot, _, snapshot) in &log.fold.broken {
+        let what = snapshot.map_or("a commit".to_owned(), |id| format!("snapshot {id}"));
+        findings.error(
+            log.name_of(*slot),
+            format_args!("{what} rests on what somebody collected while it was written: it is void"),
+        );
+    }
     for damaged in log.damage() {
         findings.error(
             names::slot(damaged.slot),

@@ -82,6 +82,7 @@ impl State {
             writer: attempt.0,
             nonce: attempt.1,
             event: logged(event),
+            heads: Vec::new(),
             read_only: false,
         };
         self.0.apply(&entry, &mut |_| Ok(Vec::new()))

@@ -3,6 +3,7 @@
 use dr_store::{PutMode, Store, StoreErrorKind};
 
 use super::read::{Log, Sync};
+use super::siblings::append_sibling;
 use crate::crypto::{KeyRing, seal_object};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +29,9 @@ pub(crate) fn append(
     validate: &mut dyn FnMut(&Log) -> Result<Event>,
 ) -> Result<()> {
     let sync = Sync { store, ring };
+    if log.siblings.is_some() {
+        return append_sibling(log, &sync, entropy, writer, validate);
+    }
     let nonce: [u8; 16] = random(entropy)?;
     let mut unclear = 0;
     for _ in 0..ATTEMPTS_MAX {
@@ -48,6 +52,7 @@ pub(crate) fn append(
             writer,
             nonce,
             event,
+            heads: Vec::new(),
             read_only: false,
         };
         let body = entry.encode();

@@ -11,7 +11,8 @@ impl Log {
     /// The checkpoint of this state; none where the log is damaged or empty: what is missing must not be papered over.
     pub(crate) fn to_checkpoint(&self) -> Option<CheckpointBody> {
         let through = self.fold.next.checked_sub(1)?;
-        let is_sound = self.damage().next().is_none() && self.fold.check_writable().is_ok();
+        let is_sound =
+            self.siblings.is_none() && self.damage().next().is_none() && self.fold.check_writable().is_ok();
         if !is_sound || self.hash_of(through) != Some(self.head) {
             return None;
         }
@@ -72,7 +73,7 @@ impl Log {
                 protected: snapshot.protected,
                 tags: snapshot.tags,
             };
-            fold.by_slot.insert(state.slot, state.record.id);
+            fold.by_slot.insert((state.slot, state.record.id));
             fold.snapshots.insert(state.record.id, state);
         }
         for segment in body.segments {

@@ -1,7 +1,7 @@
 //! Folds the log's entries into the state they stand for. Pure: no I/O, no clock; the same entries always give the same
 //! state. The rules that a new entry must obey are here too.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -89,7 +89,7 @@ pub(crate) struct Fold {
     pub(crate) changed: u64,
     /// The snapshots that are not collected.
     pub(super) snapshots: HashMap<SnapshotId, SnapshotState>,
-    pub(super) by_slot: BTreeMap<u64, SnapshotId>,
+    pub(super) by_slot: BTreeSet<(u64, SnapshotId)>,
     /// For each snapshot that was collected of late: the slot that did it, and the one that had forgotten it.
     pub(crate) collected: Vec<(u64, u64)>,
     /// The packs of the newest commits without a snapshot: those of runs that go on, or were cut short.
@@ -112,6 +112,10 @@ pub(crate) struct Fold {
     pub(super) lists: Vec<ObjectHash>,
     /// Entries that a newer program wrote and that must be understood to write or collect.
     pub(super) newer: bool,
+    /// Commits are validated here too, as their writers could not do it on the state that they follow: see `siblings`.
+    pub(super) validates_commits: bool,
+    /// Commits that broke a rule and are void: slot and nonce, and the snapshot.
+    pub(crate) broken: Vec<(u64, [u8; 16], Option<SnapshotId>)>,
 }
 
 impl Fold {
@@ -121,12 +125,20 @@ impl Fold {
         let names = match &entry.event {
             Event::Condemn(condemn) => resolve([&condemn.packs, &condemn.segments], lists)?,
             Event::Reindex(reindex) => resolve([&reindex.own_packs], lists)?,
+            Event::Commit(commit) if self.validates_commits => resolve([&commit.own_packs], lists)?,
             _ => Vec::new(),
         };
-        if let Some(before) = entry.slot.checked_sub(1).and_then(|before| self.by_slot.get(&before))
-            && let Some(state) = self.snapshots.get_mut(before)
-        {
-            state.next_ms = Some(entry.previous_ms);
+        let dedup = match &entry.event {
+            Event::Commit(commit) if self.validates_commits => resolve([&commit.dedup_packs], lists)?,
+            _ => Vec::new(),
+        };
+        if let Some(before) = entry.slot.checked_sub(1) {
+            let first = (before, SnapshotId::from_bytes([0; 32]));
+            for (_, id) in self.by_slot.range(first..).take_while(|(slot, _)| *slot == before) {
+                if let Some(state) = self.snapshots.get_mut(id) {
+                    state.next_ms = Some(entry.previous_ms);
+                }
+            }
         }
         self.next = entry.slot.saturating_add(1);
         self.newer |= entry.read_only;
@@ -138,7 +150,8 @@ impl Fold {
             &entry.event,
             Event::Commit(_) | Event::Condemn(_) | Event::Reindex(_) | Event::Unforget(_)
         ) {
-            self.changed = self.next;
+            // Several entries of one slot are several changes.
+            self.changed = self.next.max(self.changed + 1);
         }
         match &entry.event {
             Event::Genesis(genesis) if entry.slot == 0 => {
@@ -146,7 +159,7 @@ impl Fold {
                 self.ring = Some((0, genesis.ring));
             }
             Event::Genesis(_) | Event::Unknown { .. } => {}
-            Event::Commit(commit) => self.apply_commit(entry, commit),
+            Event::Commit(commit) => self.apply_commit(entry, commit, (&names, &dedup)),
             Event::Forget(event) => self.each(&event.snapshots, |state| {
                 if !state.protected {
                     state.forgotten.get_or_insert(entry.slot);
@@ -200,7 +213,19 @@ impl Fold {
         }
     }
 
-    fn apply_commit(&mut self, entry: &LogEntry, commit: &Commit) {
+    /// Takes a commit in, with its own packs and those it found chunks in, where commits are validated here.
+    fn apply_commit(
+        &mut self,
+        entry: &LogEntry,
+        commit: &Commit,
+        (own, dedup): (&[ObjectHash], &[ObjectHash]),
+    ) {
+        let own = [own, &commit.segments].concat();
+        if self.validates_commits && self.check_commit(&own, dedup, &commit.reused).is_err() {
+            let snapshot = commit.snapshot.as_ref().map(|record| record.id);
+            self.broken.push((entry.slot, entry.nonce, snapshot));
+            return;
+        }
         self.note_lists([&commit.own_packs, &commit.dedup_packs]);
         for hash in &commit.segments {
             self.add_segment(SegmentPlace::Object(*hash));
@@ -228,7 +253,7 @@ impl Fold {
             protected: false,
             tags: None,
         };
-        self.by_slot.insert(entry.slot, record.id);
+        self.by_slot.insert((entry.slot, record.id));
         self.snapshots.insert(record.id, state);
     }
 
@@ -265,7 +290,7 @@ impl Fold {
                 continue;
             };
             if let Some(state) = self.snapshots.remove(snapshot) {
-                self.by_slot.remove(&state.slot);
+                self.by_slot.remove(&(state.slot, state.record.id));
                 self.collected.push((entry.slot, forgotten));
             }
         }
@@ -302,6 +327,11 @@ impl Fold {
                 self.lists.push(*object);
             }
         }
+    }
+
+    /// Whether a commit broke a rule.
+    pub(crate) fn is_broken(&self, slot: u64, nonce: &[u8; 16]) -> bool {
+        self.broken.iter().any(|(broken, attempt, _)| (broken, attempt) == (&slot, nonce))
     }
 
     /// Whether any slot could be read.
@@ -403,7 +433,7 @@ impl Fold {
 
     /// The snapshots whose chunks must stay: all that are not collected, forgotten ones too.
     pub(crate) fn uncollected_snapshots(&self) -> impl Iterator<Item = &SnapshotState> {
-        self.by_slot.values().filter_map(|id| self.snapshots.get(id))
+        self.by_slot.iter().filter_map(|(_, id)| self.snapshots.get(id))
     }
 
     /// The live index segments, earliest commit first.

@@ -5,6 +5,7 @@ mod append;
 mod checkpoint;
 mod fold;
 mod read;
+mod siblings;
 
 pub(crate) use append::append;
 #[cfg(feature = "internals")]

@@ -9,6 +9,7 @@ use super::options::{PruneOptions, PruneReport};
 use super::snapshots::is_over;
 use super::survey::{Stored, Survey, survey};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::LogMode;
 use crate::format::log::{Condemn, Event, HashList};
 use crate::format::names;
 use crate::id::{ChunkId, ObjectHash};
@@ -156,6 +157,9 @@ fn append_condemn(repository: &Inner, found: &Survey, useless: &Useless) -> Resu
 /// go change nothing of it. Gives the newest state then.
 fn advance(repository: &Inner, found: &Survey, useless: &Useless) -> Result<Option<Log>> {
     let log = repository.synchronise()?;
+    if repository.config.mode != LogMode::CreateIfAbsent {
+        return Ok(None);
+    }
     let sync = Sync { store: &*repository.store, ring: &repository.ring };
     let packs: HashSet<&ObjectHash> = useless.packs.iter().collect();
     let segments: HashSet<&ObjectHash> = useless.segments.iter().collect();

@@ -33,7 +33,7 @@ impl Repository {
         let repository = &self.0;
         let ctx = *ctx;
         let mut report = PruneReport::default();
-        repository.prepare_to_collect(options.dry_run)?;
+        repository.prepare_to_collect(options)?;
         let chosen = |uses: &[marks::PackUse]| plan(uses, options).repack.into_iter().collect();
         let now_ms = store_time(repository, options.dry_run)?;
         if !options.dry_run && options.shard.is_none() {

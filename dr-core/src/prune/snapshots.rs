@@ -11,7 +11,7 @@ use crate::format::log::{Condemn, Event, HashList};
 use crate::format::names;
 use crate::id::SnapshotId;
 use crate::log::Log;
-use crate::observer::Context;
+use crate::observer::{Context, lock};
 use crate::repository::Inner;
 
 /// How many snapshots one entry collects: 32 bytes each must fit into a slot.
@@ -78,7 +78,7 @@ fn check_hold(repository: &Inner, log: &Log, now_ms: i64, options: &PruneOptions
         return Ok(());
     }
     let hold_ms = i64::try_from(options.hold.as_millis()).unwrap_or(i64::MAX);
-    let written = |slot: u64| -> Result<i64> { Ok(repository.store.stat(&names::slot(slot))?.modified_ms) };
+    let written = |slot: u64| -> Result<i64> { Ok(repository.store.stat(&log.name_of(slot))?.modified_ms) };
     let mut checked = None;
     for (slot, forgotten) in log.fold.collected.iter().rev() {
         if checked == Some((slot, forgotten)) {
@@ -94,7 +94,7 @@ fn check_hold(repository: &Inner, log: &Log, now_ms: i64, options: &PruneOptions
                 ErrorKind::PermissionDenied,
                 format!("slot {slot} of the log collected a snapshot before the hold was over; nothing was deleted"),
             )
-            .with_object(names::slot(*slot))
+            .with_object(log.name_of(*slot))
             .with_remedy(
                 "find out who did: its data is still there; prune with a shorter hold only if this was meant",
             ));
@@ -109,7 +109,7 @@ pub(super) fn is_over(repository: &Inner, slot: u64, time: Duration, now_ms: i64
         return Ok(true);
     }
     let time_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    let written_ms = repository.store.stat(&names::slot(slot))?.modified_ms;
+    let written_ms = repository.store.stat(&lock(&repository.log).name_of(slot))?.modified_ms;
     Ok(now_ms.saturating_sub(written_ms) >= time_ms)
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn store_time(repository: &Inner, dry_run: bool) -> Result<i64> {
     }
     let nonce: [u8; 16] = random(&*repository.entropy)?;
     let name = names::probe(&nonce);
-    match repository.store.put(&name, Bytes::new().into(), PutMode::Create) {
+    match repository.store.put(&name, Bytes::new().into(), PutMode::Replace) {
         Ok(()) => {}
         // A full disk must not keep anybody from making room; what is old is only taken to be younger.
         Err(error) if error.kind() == StoreErrorKind::StorageFull => return Ok(head_ms),

@@ -64,6 +64,7 @@ impl Inner {
 
     /// Appends the entry that `validate` gives for the newest state of the log. Gives the state behind it.
     pub(crate) fn append(&self, validate: &mut dyn FnMut(&Log) -> Result<Event>) -> Result<Log> {
+        self.probe_if_due()?;
         let mut log = lock(&self.log);
         // Above a gap nothing could be read: a store that was put back in time is noticed before it is written to.
         log.confirm_head(&Sync { store: &*self.store, ring: &self.ring })?;

@@ -5,6 +5,7 @@ use dr_store::{Store, StoreErrorKind};
 use super::{Cache, Inner, put_hashed};
 use crate::crypto::{KeyRing, seal_object};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::LogMode;
 use crate::format::envelope::ObjectType;
 use crate::format::log::{Checkpoint, Event};
 use crate::format::names;
@@ -23,8 +24,18 @@ const TRIED_MAX: usize = 3;
 const KEPT: usize = 2;
 
 /// Reads the log: from the checkpoint on this machine, else from one in the store, else from its beginning.
-pub(super) fn read_log(store: &dyn Store, ring: &KeyRing, cache: Option<&Cache>) -> Result<Log> {
+pub(super) fn read_log(
+    store: &dyn Store,
+    ring: &KeyRing,
+    mode: LogMode,
+    cache: Option<&Cache>,
+) -> Result<Log> {
     let sync = Sync { store, ring };
+    if mode != LogMode::CreateIfAbsent {
+        let mut log = Log::of_mode(mode);
+        log.synchronise(&sync)?;
+        return Ok(log);
+    }
     if let Some(bytes) = cache.and_then(Cache::checkpoint)
         && let Some(mut log) = usable(open_checkpoint(&sync, &bytes))?
     {
@@ -111,7 +122,7 @@ impl Inner {
 
     fn refold(&self, log: &mut Log) -> Result<()> {
         let sync = Sync { store: &*self.store, ring: &self.ring };
-        let mut whole = Log::default();
+        let mut whole = Log::of_mode(self.config.mode);
         whole.synchronise(&sync)?;
         if log.first_difference(&whole).is_some() || whole.fold.next < log.fold.next {
             return Err(Error::new(

@@ -1,9 +1,7 @@
 //! Writes chunks that are in the repository already into new packs: whole frames as they are, without opening them, and
 //! single chunks framed anew.
 
-use dr_store::{PutMode, StoreErrorKind};
-
-use super::{Inner, NewSegment};
+use super::{Inner, NewSegment, put_once};
 use crate::error::{Error, Result};
 use crate::format::envelope::{Header, PackClass};
 use crate::format::log::{Commit, Event};
@@ -111,10 +109,7 @@ impl<'a> ChunkWriter<'a> {
         let ids = repository.domain.id_key(class);
         let sealed = pack.seal(&repository.ring, &*repository.entropy, Verify::Frames, ids)?;
         let name = names::pack(class, &sealed.entry.hash);
-        match repository.store.put(&name, sealed.payload, PutMode::Create) {
-            Err(error) if error.kind() != StoreErrorKind::AlreadyExists => return Err(Error::from(error)),
-            _ => {}
-        }
+        put_once(&*repository.store, &name, sealed.payload)?;
         self.bytes += sealed.entry.bytes;
         let stored = Observed::PackStored { pack: sealed.entry.hash, bytes: sealed.entry.bytes };
         self.ctx.observer.event(&stored);

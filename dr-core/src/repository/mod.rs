@@ -11,13 +11,14 @@ mod create;
 mod distrust;
 mod open;
 mod options;
+mod probe;
 mod snapshots;
 mod state;
 mod stats;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use dr_store::Store;
 
@@ -30,7 +31,7 @@ pub(crate) use chunks::{
     ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, missing_chunk, open_located, pack_name,
 };
 pub use create::CreateOptions;
-pub(crate) use create::put_hashed;
+pub(crate) use create::{put_hashed, put_once};
 pub use options::RepositoryOptions;
 pub use snapshots::Visit;
 pub(crate) use snapshots::{Found, find_path, snapshot_id, walk};
@@ -45,6 +46,7 @@ use crate::id::ObjectHash;
 use crate::index::{Index, Table};
 use crate::log::{Log, Sync};
 use crate::observer::lock;
+use crate::prune::PruneOptions;
 use crate::time::Clock;
 
 /// How often the log and the index are read again because segments were replaced meanwhile.
@@ -64,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) cache: Option<Cache>,
     pub(crate) seen: Option<SeenHead>,
     pub(crate) writer: [u8; 16],
+    /// Set once the store was found to decide who creates a name.
+    probed: OnceLock<()>,
     pub(crate) log: Mutex<Log>,
     tables: Mutex<Vec<(ObjectHash, Arc<Table>)>>,
 }
@@ -95,31 +99,33 @@ impl Repository {
 }
 
 impl Inner {
-    /// Refuses to write where the log is damaged, or of a kind that this program only reads.
+    /// Refuses to write where the log is damaged, or was written to by a newer program.
     pub(crate) fn check_writable(&self, log: &Log) -> Result<()> {
-        if self.config.mode != LogMode::CreateIfAbsent {
-            return Err(Error::new(
-                ErrorKind::UnsupportedFormat,
-                "the repository's log is of a mode that is only read",
-            )
-            .with_object(crate::format::names::config()));
-        }
         log.check_writable()
     }
 
     /// Checks that the repository can be written to, and sweeps up what dead writers left.
     pub(crate) fn prepare_to_write(&self, log: &Log) -> Result<()> {
         self.check_writable(log)?;
+        self.probe_if_due()?;
         // Housekeeping must not keep anybody from backing up.
         let _ = self.store.sweep(&crate::format::names::is_own);
         Ok(())
     }
 
     /// Checks that a collection may begin.
-    pub(crate) fn prepare_to_collect(&self, dry_run: bool) -> Result<()> {
+    pub(crate) fn prepare_to_collect(&self, options: &PruneOptions) -> Result<()> {
+        if self.config.mode == LogMode::Siblings && !options.exclusive && !options.dry_run {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "on this store a collection cannot tell who else is writing",
+            )
+            .with_object(self.store.endpoint())
+            .with_remedy("stop all backups to this repository, and promise it with --exclusive"));
+        }
         self.fold_from_genesis()?;
         let log = self.synchronise()?;
-        if dry_run { Ok(()) } else { self.prepare_to_write(&log) }
+        if options.dry_run { Ok(()) } else { self.prepare_to_write(&log) }
     }
 
     /// Reads the log to its end, and remembers how far it went.

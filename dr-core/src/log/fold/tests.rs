@@ -54,6 +54,7 @@ fn fold(events: Vec<Event>) -> Fold {
             writer: [0; 16],
             nonce: [slot as u8; 16],
             event,
+            heads: Vec::new(),
             read_only: false,
         };
         fold.apply(&entry, &mut |_| unreachable!("the lists of these tests are inline")).unwrap();
@@ -111,6 +112,7 @@ fn a_condemned_segment_never_comes_back_and_a_repeated_put_counts_once() {
         writer: [0; 16],
         nonce: [1; 16],
         event: condemn(&[], &[1], &[1]),
+        heads: Vec::new(),
         read_only: false,
     };
     fold.apply(&repeated, &mut |_| unreachable!()).unwrap();
@@ -275,6 +277,7 @@ fn an_attempt_is_remembered_for_as_many_slots_as_are_kept() {
             writer: [1; 16],
             nonce,
             event,
+            heads: Vec::new(),
             read_only: false,
         };
         log.apply(&entry, &mut |_| unreachable!()).unwrap();
