@@ -167,17 +167,18 @@ impl Fold {
 
     /// Notes who wrote a slot; false where the same attempt stands in an earlier slot already.
     fn note_attempt(&mut self, attempt: Attempt, slot: u64) -> bool {
-        if *self.attempts.entry(attempt).or_insert(slot) != slot {
-            return false;
-        }
-        self.attempts_by_slot.insert(slot, attempt);
+        // First, so that slots which say nothing do not make a difference to how far back a repetition is known.
         while let Some((oldest, attempt)) = self.attempts_by_slot.first_key_value() {
-            if oldest + ATTEMPTS_KEPT > slot {
+            if oldest.saturating_add(ATTEMPTS_KEPT) >= slot {
                 break;
             }
             self.attempts.remove(attempt);
             self.attempts_by_slot.pop_first();
         }
+        if *self.attempts.entry(attempt).or_insert(slot) != slot {
+            return false;
+        }
+        self.attempts_by_slot.insert(slot, attempt);
         true
     }
 
