@@ -108,3 +108,6 @@ fn segment_to_checkpoint(place: &SegmentPlace) -> CheckpointSegment {
         SegmentPlace::Inline(_, bytes) => CheckpointSegment::Inline(bytes.to_vec()),
     }
 }
+
+#[cfg(test)]
+mod tests;
