@@ -170,9 +170,19 @@ fn store_time(repository: &Inner, log: &Log, options: &PruneOptions) -> Result<i
         Err(error) => return Err(error.into()),
     }
     let now_ms = repository.store.stat(&name)?.modified_ms;
-    // It may stay where deleting is refused: nothing under that prefix means anything.
+    // They may stay where deleting is refused: nothing under that prefix means anything.
     let _ = repository.store.delete(&name);
+    sweep_probes(repository, now_ms, options);
     Ok(now_ms.max(log.head_ms))
+}
+
+/// Deletes the probes that runs which were cut short left behind. Those of runs that go on are young.
+fn sweep_probes(repository: &Inner, now_ms: i64, options: &PruneOptions) {
+    let age_ms = i64::try_from(options.leftover_age.as_millis()).unwrap_or(i64::MAX);
+    let Ok(probes) = repository.store.list_folder(names::PROBE) else { return };
+    for probe in probes.objects.iter().filter(|probe| now_ms.saturating_sub(probe.modified_ms) >= age_ms) {
+        let _ = repository.store.delete(&probe.name);
+    }
 }
 
 fn list_stored(repository: &Inner) -> Result<HashMap<ObjectHash, Stored>> {

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use dr_store::StoreErrorKind;
+
 use super::Inner;
 use crate::crypto::ObjectKey;
 use crate::error::{Error, Result};
@@ -199,11 +201,15 @@ pub(crate) fn fetch_frame(repository: &Inner, location: &Location) -> Result<Vec
         Err(error) if error.is_retryable() => return Err(error.into()),
         // The pack may be cut short behind this frame.
         Err(_) => {
-            return open_located(
-                repository,
-                location,
-                &mut repository.store.get_range(&name, start..end)?.to_vec(),
-            );
+            let fetched =
+                repository.store.get_range(&name, start..end).map_err(|error| match error.kind() {
+                    // Nothing is wrong with what was asked for: there is less than there should be.
+                    StoreErrorKind::InvalidInput => {
+                        Error::corrupt("the pack is cut short").with_object(&name).with_source(error)
+                    }
+                    _ => error.into(),
+                })?;
+            return open_located(repository, location, &mut fetched.to_vec());
         }
     };
     let sealed = fetched
