@@ -14,6 +14,7 @@ mod incremental;
 mod kill;
 mod limits;
 mod metadata;
+mod prune;
 mod rollback;
 mod stream;
 mod tidy;
