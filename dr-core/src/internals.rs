@@ -186,6 +186,12 @@ pub fn write_checkpoint(repository: &Repository) -> Result<()> {
     repository.0.try_store_checkpoint(&mut lock(&repository.0.log))
 }
 
+/// The checkpoint of the log that a checkpoint stands for; none where that may not be gone on with.
+pub fn refold(checkpoint: &[u8]) -> Result<Option<Vec<u8>>> {
+    let log = Log::from_checkpoint(CheckpointBody::decode(checkpoint)?);
+    Ok(log.to_checkpoint().map(|body| body.encode()))
+}
+
 /// How many places each id has in a table of the index.
 pub fn look_up(table: Vec<u8>, ids: &[ChunkId]) -> Result<Vec<usize>> {
     let table = Table::from_bytes(table)?;

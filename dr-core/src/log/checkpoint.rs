@@ -78,8 +78,9 @@ impl Log {
                     SegmentPlace::Inline(ObjectHash::of_parts([bytes.as_slice()]), bytes.into())
                 }
             };
-            fold.live.insert(*place.hash());
-            fold.segments.push(place);
+            if fold.live.insert(*place.hash()) {
+                fold.segments.push(place);
+            }
         }
         for (slot, writer, nonce) in body.attempts {
             fold.attempts.insert((writer, nonce), slot);

@@ -259,10 +259,14 @@ impl Fold {
         let inputs: HashSet<&ObjectHash> = reindex.inputs.iter().collect();
         let first = self.segments.iter().position(|segment| inputs.contains(segment.hash()));
         let place = first.unwrap_or(self.segments.len());
-        let outputs: Vec<ObjectHash> =
-            reindex.outputs.iter().filter(|hash| self.is_new(hash)).copied().collect();
-        self.live.extend(&outputs);
-        let outputs = outputs.into_iter().map(SegmentPlace::Object);
+        let mut outputs = Vec::new();
+        for hash in &reindex.outputs {
+            // One after the other: what is named twice counts once.
+            if self.is_new(hash) {
+                self.live.insert(*hash);
+                outputs.push(SegmentPlace::Object(*hash));
+            }
+        }
         // The outputs stand where their first input stood, so that the earliest commit is still tried first.
         self.segments.splice(place..place, outputs);
         for segment in self.segments.extract_if(.., |segment| inputs.contains(segment.hash())) {

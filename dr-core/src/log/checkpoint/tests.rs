@@ -202,7 +202,7 @@ fn checkpoints_out_of_order_or_of_the_future_are_refused() {
     let sound = log.to_checkpoint().unwrap();
     assert!(sound.snapshots.len() > 1 && sound.condemned.len() > 1 && sound.superseded.len() > 1);
     assert!(sound.attempts.len() > 1);
-    let changes: [fn(&mut CheckpointBody); 9] = [
+    let changes: [fn(&mut CheckpointBody); 12] = [
         |body| body.snapshots.reverse(),
         |body| body.attempts.reverse(),
         |body| body.superseded.reverse(),
@@ -212,6 +212,9 @@ fn checkpoints_out_of_order_or_of_the_future_are_refused() {
         |body| body.changed = body.through + 2,
         |body| body.through = body.snapshots[body.snapshots.len() - 1].slot - 1,
         |body| body.attempts.push((body.through + 1, [0; 16], [0; 16])),
+        |body| body.attempts[0].2 = body.attempts[1].2,
+        |body| body.snapshots[0].record.id = body.snapshots[1].record.id,
+        |body| body.through = u64::MAX,
     ];
     for (number, change) in changes.into_iter().enumerate() {
         let mut body = sound.clone();
