@@ -217,8 +217,8 @@ impl<'a> Marks<'a> {
                 }
                 let stored = u64::from(frame.shape.stored_bytes);
                 let total = u64::from(frame.shape.raw_bytes);
-                let live =
-                    if total == 0 { stored * u64::from(chunks > 0) } else { stored * raw.min(total) / total };
+                let share = (stored * raw.min(total)).checked_div(total);
+                let live = share.unwrap_or(stored * u64::from(chunks > 0));
                 let pack = packs.entry(pack.hash).or_insert_with(|| PackUse {
                     hash: pack.hash,
                     class: pack.class,
