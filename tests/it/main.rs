@@ -15,6 +15,7 @@ mod kill;
 mod limits;
 mod metadata;
 mod model;
+mod prune;
 mod rollback;
 mod servers;
 mod siblings;

@@ -5,6 +5,8 @@ pub mod compare;
 pub mod damage;
 pub mod disk;
 pub mod flaky;
+pub mod garbage;
+pub mod hook;
 pub mod inject;
 pub mod memory_source;
 pub mod repo;

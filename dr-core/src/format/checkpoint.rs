@@ -1,5 +1,7 @@
 //! `ckpt/…`: the log folded up to a slot. Only ever a copy of what the slots say.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::body;
@@ -90,7 +92,14 @@ impl CheckpointBody {
             && checkpoint.condemned.is_sorted_by(|a, b| a.0 < b.0);
         let is_past = checkpoint.snapshots.iter().all(|snapshot| snapshot.slot <= checkpoint.through)
             && checkpoint.attempts.iter().all(|attempt| attempt.0 <= checkpoint.through)
-            && checkpoint.changed <= checkpoint.through.saturating_add(1);
-        if is_sorted && is_past { Ok(checkpoint) } else { Err(invalid(WHAT, "its parts are not in order")) }
+            && checkpoint.through < u64::MAX
+            && checkpoint.changed <= checkpoint.through + 1;
+        if !is_sorted || !is_past {
+            return Err(invalid(WHAT, "its parts are not in order"));
+        }
+        let (mut ids, mut attempts) = (HashSet::new(), HashSet::new());
+        let is_unique = checkpoint.snapshots.iter().all(|snapshot| ids.insert(snapshot.record.id))
+            && checkpoint.attempts.iter().all(|(_, writer, nonce)| attempts.insert((writer, nonce)));
+        if is_unique { Ok(checkpoint) } else { Err(invalid(WHAT, "it names a snapshot or an attempt twice")) }
     }
 }

@@ -50,7 +50,7 @@ impl<'r> Forger<'r> {
             if frames.is_empty() {
                 continue;
             }
-            let (entry, bytes) = keys.seal_frames(class, frames)?;
+            let (entry, bytes) = keys.seal_frames(class, frames, &[])?;
             inner.store.put(&names::pack(class.pack(), &entry.hash), bytes.into(), PutMode::Create)?;
             own.push(entry.hash);
             packs.push(entry);
@@ -76,7 +76,7 @@ impl<'r> Forger<'r> {
         }
         .encode();
         let id = crate::repository::snapshot_id(inner, &body);
-        let record = crate::format::log::SnapshotRecord {
+        let record = SnapshotRecord {
             id,
             partial: false,
             body: SnapshotPlace::Inline(keys.seal(Single::Snapshot, 0, &body)?),

@@ -83,8 +83,9 @@ impl Log {
                     SegmentPlace::Inline(ObjectHash::of_parts([bytes.as_slice()]), bytes.into())
                 }
             };
-            fold.live.insert(*place.hash());
-            fold.segments.push(place);
+            if fold.live.insert(*place.hash()) {
+                fold.segments.push(place);
+            }
         }
         for (slot, writer, nonce) in body.attempts {
             fold.attempts.insert((writer, nonce), slot);
@@ -113,3 +114,6 @@ fn segment_to_checkpoint(place: &SegmentPlace) -> CheckpointSegment {
         SegmentPlace::Inline(_, bytes) => CheckpointSegment::Inline(bytes.to_vec()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,17 +191,18 @@ impl Fold {
 
     /// Notes who wrote a slot; false where the same attempt stands in an earlier slot already.
     fn note_attempt(&mut self, attempt: Attempt, slot: u64) -> bool {
-        if *self.attempts.entry(attempt).or_insert(slot) != slot {
-            return false;
-        }
-        self.attempts_by_slot.insert(slot, attempt);
+        // First, so that slots which say nothing do not make a difference to how far back a repetition is known.
         while let Some((oldest, attempt)) = self.attempts_by_slot.first_key_value() {
-            if oldest + ATTEMPTS_KEPT > slot {
+            if oldest.saturating_add(ATTEMPTS_KEPT) >= slot {
                 break;
             }
             self.attempts.remove(attempt);
             self.attempts_by_slot.pop_first();
         }
+        if *self.attempts.entry(attempt).or_insert(slot) != slot {
+            return false;
+        }
+        self.attempts_by_slot.insert(slot, attempt);
         true
     }
 
@@ -307,10 +308,14 @@ impl Fold {
         let inputs: HashSet<&ObjectHash> = reindex.inputs.iter().collect();
         let first = self.segments.iter().position(|segment| inputs.contains(segment.hash()));
         let place = first.unwrap_or(self.segments.len());
-        let outputs: Vec<ObjectHash> =
-            reindex.outputs.iter().filter(|hash| self.is_new(hash)).copied().collect();
-        self.live.extend(&outputs);
-        let outputs = outputs.into_iter().map(SegmentPlace::Object);
+        let mut outputs = Vec::new();
+        for hash in &reindex.outputs {
+            // One after the other: what is named twice counts once.
+            if self.is_new(hash) {
+                self.live.insert(*hash);
+                outputs.push(SegmentPlace::Object(*hash));
+            }
+        }
         // The outputs stand where their first input stood, so that the earliest commit is still tried first.
         self.segments.splice(place..place, outputs);
         for segment in self.segments.extract_if(.., |segment| inputs.contains(segment.hash())) {

@@ -190,6 +190,9 @@ fn advance(repository: &Inner, found: &Survey, useless: &Useless) -> Result<Opti
     Ok(Some(log))
 }
 
+/// A pack that is given up, a chunk in it, and the copy that stays.
+type GivenUp = (ObjectHash, ChunkId, Location);
+
 /// Reads the copies that stay of chunks whose other copies are given up with `packs`. Gives the packs that must stay because
 /// that failed.
 fn verify_survivors(
@@ -201,7 +204,7 @@ fn verify_survivors(
 ) -> Result<HashSet<ObjectHash>> {
     let condemned: HashSet<&ObjectHash> = packs.iter().collect();
     // By frame, so that each is fetched once.
-    let mut frames: HashMap<(ObjectHash, u32), Vec<(ObjectHash, ChunkId, Location)>> = HashMap::new();
+    let mut frames: HashMap<(ObjectHash, u32), Vec<GivenUp>> = HashMap::new();
     let mut bad = HashSet::new();
     for (pack, chunk, survivor) in &found.given_up {
         if !condemned.contains(pack) {

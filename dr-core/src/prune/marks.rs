@@ -149,15 +149,22 @@ impl<'a> Marks<'a> {
         Ok(new)
     }
 
-    /// Chooses one copy of every chunk that has several: the one in the pack of which most is needed, so that a pack that
-    /// was rewritten wins over those that it was made of. Gives the copies that are given up, as the pack given up and the
-    /// chunk.
+    /// Chooses one copy of every chunk that has several: the one in the pack of which most is needed, and of such packs the
+    /// one that was committed last, so that a pack that was rewritten wins over those that it was made of. Gives the copies
+    /// that are given up, as the pack given up and the chunk.
     pub(super) fn choose_copies(&mut self) -> Vec<(ObjectHash, ChunkId)> {
         if self.copied.is_empty() {
             return Vec::new();
         }
-        let uses: HashMap<ObjectHash, u64> =
-            self.uses().into_iter().map(|pack| (pack.hash, needed_share(&pack))).collect();
+        let mut ranks: HashMap<ObjectHash, (u64, usize)> =
+            self.uses().into_iter().map(|pack| (pack.hash, (needed_share(&pack), 0))).collect();
+        for (number, table) in self.tables().iter().enumerate() {
+            for pack in table.packs() {
+                if let Some((_, last)) = ranks.get_mut(&pack.hash) {
+                    *last = number;
+                }
+            }
+        }
         let mut given_up = Vec::new();
         for chunk in std::mem::take(&mut self.copied) {
             let tables = self.tables();
@@ -166,8 +173,9 @@ impl<'a> Marks<'a> {
                 .filter(|(table, ordinal, ..)| self.is_marked(*table, *ordinal))
                 .map(|(table, ordinal, _, pack)| (table, ordinal, tables[table].packs()[pack as usize].hash))
                 .collect();
-            let rank =
-                |(_, _, pack): &(usize, usize, ObjectHash)| (uses.get(pack).copied().unwrap_or(0), *pack);
+            let rank = |(_, _, pack): &(usize, usize, ObjectHash)| {
+                (ranks.get(pack).copied().unwrap_or_default(), *pack)
+            };
             let Some(best) = places.iter().copied().max_by_key(rank) else { continue };
             // A pack that two segments list keeps both records.
             for place in places.iter().filter(|place| place.2 != best.2) {
@@ -211,8 +219,8 @@ impl<'a> Marks<'a> {
                 }
                 let stored = u64::from(frame.shape.stored_bytes);
                 let total = u64::from(frame.shape.raw_bytes);
-                let live =
-                    if total == 0 { stored * u64::from(chunks > 0) } else { stored * raw.min(total) / total };
+                let share = (stored * raw.min(total)).checked_div(total);
+                let live = share.unwrap_or(stored * u64::from(chunks > 0));
                 let pack = packs.entry(pack.hash).or_insert_with(|| PackUse {
                     hash: pack.hash,
                     class: pack.class,

@@ -37,6 +37,7 @@ impl Repository {
         let chosen = |uses: &[marks::PackUse]| plan(uses, options).repack.into_iter().collect();
         let now_ms = store_time(repository, options.dry_run)?;
         if !options.dry_run && options.shard.is_none() {
+            snapshots::sweep_probes(repository, now_ms, options);
             snapshots::collect(repository, now_ms, options, &mut report, ctx)?;
         }
         let mut found = survey(repository, now_ms, options, ctx, &chosen)?;

@@ -133,3 +133,12 @@ pub(crate) fn store_time(repository: &Inner, dry_run: bool) -> Result<i64> {
     let _ = repository.store.delete(&name);
     Ok(now_ms)
 }
+
+/// Deletes the probes that runs which were cut short left behind. Those of runs that go on are young.
+pub(super) fn sweep_probes(repository: &Inner, now_ms: i64, options: &PruneOptions) {
+    let age_ms = i64::try_from(options.leftover_age.as_millis()).unwrap_or(i64::MAX);
+    let Ok(probes) = repository.store.list_folder(names::PROBE) else { return };
+    for probe in probes.objects.iter().filter(|probe| now_ms.saturating_sub(probe.modified_ms) >= age_ms) {
+        let _ = repository.store.delete(&probe.name);
+    }
+}

@@ -95,7 +95,8 @@ impl Inner {
         }
     }
 
-    fn try_store_checkpoint(&self, log: &mut Log) -> Result<()> {
+    /// Writes a checkpoint to the store, and names it in the log.
+    pub(crate) fn try_store_checkpoint(&self, log: &mut Log) -> Result<()> {
         let Some(body) = log.to_checkpoint() else { return Ok(()) };
         let through = body.through;
         let encoded = body.encode();
