@@ -9,7 +9,7 @@ mod structure;
 pub use report::{CheckOptions, CheckReport, Finding};
 pub use scrub::scrub;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use findings::Findings;
 
@@ -20,7 +20,7 @@ use crate::observer::Context;
 use crate::repository::Repository;
 
 /// The packs that are in the store: class and length by name.
-type StoredPacks = HashMap<ObjectHash, (PackClass, u64)>;
+type StoredPacks = BTreeMap<ObjectHash, (PackClass, u64)>;
 
 impl Repository {
     /// Checks that every snapshot can be restored: that everything the log, the index, the snapshots and their trees
