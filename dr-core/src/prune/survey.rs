@@ -165,6 +165,8 @@ fn store_time(repository: &Inner, log: &Log, options: &PruneOptions) -> Result<i
     let name = names::probe(&nonce);
     match repository.store.put(&name, Bytes::new().into(), PutMode::Create) {
         Ok(()) => {}
+        // Nobody else draws that name: the put itself came through twice.
+        Err(error) if error.kind() == StoreErrorKind::AlreadyExists => {}
         // A full disk must not keep anybody from making room; what is old is only taken to be younger.
         Err(error) if error.kind() == StoreErrorKind::StorageFull => return Ok(log.head_ms),
         Err(error) => return Err(error.into()),

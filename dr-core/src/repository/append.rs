@@ -1,7 +1,5 @@
 //! What every writer of the log needs: index segments and lists in the store, then one entry.
 
-use dr_store::PutMode;
-
 use super::{Inner, put_hashed};
 use crate::crypto::seal_object;
 use crate::error::Result;
@@ -39,8 +37,7 @@ impl Inner {
         if may_inline && sealed.len() <= INLINE_SEGMENT_BYTES_MAX {
             return Ok(NewSegment::Inline(sealed));
         }
-        self.store.put(&names::hashed(names::INDEX, &hash), sealed.into(), PutMode::Create)?;
-        Ok(NewSegment::Object(hash))
+        put_hashed(&*self.store, names::INDEX, sealed).map(NewSegment::Object)
     }
 
     /// Hashes as an entry names them: themselves, or a list object, which is durable before the entry. They are sorted
