@@ -13,6 +13,7 @@ mod kill;
 mod limits;
 mod metadata;
 mod rollback;
+mod simulation;
 mod stream;
 mod tidy;
 mod vectors;

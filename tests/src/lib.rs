@@ -7,6 +7,7 @@ pub mod flaky;
 pub mod inject;
 pub mod memory_source;
 pub mod repo;
+pub mod simulation;
 pub mod steps;
 pub mod tidy;
 pub mod tree;
