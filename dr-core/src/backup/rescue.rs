@@ -2,6 +2,7 @@
 //! is still there of them is stored again under new names.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::commit::Segments;
 use super::storer::Storer;
@@ -9,7 +10,7 @@ use crate::error::Result;
 use crate::format::envelope::PackClass;
 use crate::format::tree::decode_entries;
 use crate::id::{ChunkId, ObjectHash};
-use crate::index::Index;
+use crate::index::{Index, Table};
 use crate::log::{Log, SegmentPlace};
 use crate::repository::{ChunkReader, ChunkWriter, NewSegment, load_table, read_segment};
 use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
@@ -25,10 +26,12 @@ pub(super) fn rescue(
     let repository = storer.repository;
     segments.write(storer)?;
     let (log, live) = repository.current()?;
-    let own = own_segments(storer, segments, &log)?;
     let mut tables = live.tables().to_vec();
-    for place in &own {
-        tables.push(load_table(repository, place)?.into());
+    match own_tables(storer, segments, &log) {
+        Ok(own) => tables.extend(own),
+        // A segment of its own is deleted already, and with it what says where its chunks lie.
+        Err(error) if crate::repository::is_damage(&error) => return Ok(false),
+        Err(error) => return Err(error),
     }
     let mut walk = Walk {
         all: ChunkReader::new(repository, &log, Index::new(tables.clone(), Default::default())),
@@ -53,8 +56,8 @@ pub(super) fn rescue(
     Ok(true)
 }
 
-/// The segments that this backup wrote; those that were condemned themselves are written again.
-fn own_segments(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Result<Vec<SegmentPlace>> {
+/// The segments that this backup wrote, as tables; those that were condemned themselves are written again.
+fn own_tables(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Result<Vec<Arc<Table>>> {
     let repository = storer.repository;
     for hash in &mut segments.objects[segments.named..] {
         if log.fold.condemned().contains_key(hash) {
@@ -69,7 +72,7 @@ fn own_segments(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Resu
         .inline
         .iter()
         .map(|bytes| SegmentPlace::Inline(ObjectHash::of_parts([bytes.as_slice()]), bytes.as_slice().into()));
-    Ok(objects.chain(inline).collect())
+    objects.chain(inline).map(|place| load_table(repository, &place).map(Arc::new)).collect()
 }
 
 struct Walk<'a> {
