@@ -47,6 +47,14 @@ fn name(dice: &mut Dice) -> String {
 
 /// Makes a few changes to a tree.
 pub(super) fn edit(tree: &mut Tree, dice: &mut Dice, now: i64) {
+    if dice.below(60) == 0 {
+        // So many chunks that their index does not fit into an entry of the log.
+        let file = |number: u64| Node::File { bytes: format!("{now} {number}").into_bytes(), changed: now };
+        let files = (0..400).map(|number| (number.to_string(), file(number)));
+        tree.insert("wide".to_owned(), Node::Directory(files.collect()));
+    } else if dice.below(6) == 0 {
+        tree.remove("wide");
+    }
     for _ in 0..=dice.below(3) {
         let below = ["x", "y", "z"][dice.below(3) as usize];
         let place = if dice.below(2) == 0 {
