@@ -65,6 +65,8 @@ pub(crate) enum Refusal {
     ReusedCollected(Vec<SnapshotId>),
     /// An input of a compaction is not live.
     InputNotLive(Vec<ObjectHash>),
+    /// An output of a compaction is condemned, or counted before: what its inputs list would be lost.
+    OutputNotNew(Vec<ObjectHash>),
     /// What may be deleted was worked out on a state that is no longer the newest.
     PlanOutdated,
     /// A snapshot that is to be collected is not forgotten.
@@ -249,7 +251,7 @@ impl Fold {
         }
     }
 
-    /// A compaction counts only where every input is live; else it changes nothing.
+    /// A compaction counts only where every input is live and every output new; else it changes nothing.
     fn apply_reindex(&mut self, reindex: &Reindex) {
         self.note_lists([&reindex.own_packs]);
         if self.check_reindex(reindex).is_err() {
@@ -258,10 +260,8 @@ impl Fold {
         let inputs: HashSet<&ObjectHash> = reindex.inputs.iter().collect();
         let first = self.segments.iter().position(|segment| inputs.contains(segment.hash()));
         let place = first.unwrap_or(self.segments.len());
-        let outputs: Vec<ObjectHash> =
-            reindex.outputs.iter().filter(|hash| self.is_new(hash)).copied().collect();
-        self.live.extend(&outputs);
-        let outputs = outputs.into_iter().map(SegmentPlace::Object);
+        self.live.extend(&reindex.outputs);
+        let outputs = reindex.outputs.iter().copied().map(SegmentPlace::Object);
         // The outputs stand where their first input stood, so that the earliest commit is still tried first.
         self.segments.splice(place..place, outputs);
         for segment in self.segments.extract_if(.., |segment| inputs.contains(segment.hash())) {
@@ -325,7 +325,13 @@ impl Fold {
     pub(crate) fn check_reindex(&self, reindex: &Reindex) -> std::result::Result<(), Refusal> {
         let is_missing = |hash: &&ObjectHash| !self.live.contains(*hash);
         let missing: Vec<ObjectHash> = reindex.inputs.iter().filter(is_missing).copied().collect();
-        if missing.is_empty() { Ok(()) } else { Err(Refusal::InputNotLive(missing)) }
+        if !missing.is_empty() {
+            return Err(Refusal::InputNotLive(missing));
+        }
+        // A collector may have taken an output for a leftover before the entry named it.
+        let is_used = |hash: &&ObjectHash| !self.is_new(hash);
+        let used: Vec<ObjectHash> = reindex.outputs.iter().filter(is_used).copied().collect();
+        if used.is_empty() { Ok(()) } else { Err(Refusal::OutputNotNew(used)) }
     }
 
     /// Whether what was worked out at the state `changed` may be deleted by the next entry: nothing that could need it
