@@ -15,7 +15,7 @@ const KILLS: u64 = 200;
 const ROUNDS_BETWEEN_RESTORES: u64 = 20;
 
 /// The program: what `DR_BIN` names, or what was built beside this test, or what is built now.
-fn program() -> &'static Path {
+pub(super) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let named = std::env::var_os("DR_BIN").map(PathBuf::from);

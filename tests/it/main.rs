@@ -12,6 +12,7 @@ mod incremental;
 mod kill;
 mod limits;
 mod metadata;
+mod processes;
 mod rollback;
 mod simulation;
 mod stream;
