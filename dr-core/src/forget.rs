@@ -199,14 +199,15 @@ impl Repository {
         let all = self.snapshots(&SnapshotFilter::new())?;
         for id in snapshots {
             let known = all.iter().find(|snapshot| snapshot.id == *id).ok_or_else(|| missing(id))?;
-            let tags = change.apply(&known.tags);
-            if tags == known.tags {
+            if change.apply(&known.tags) == known.tags {
                 continue;
             }
             self.0.append(&mut |log| {
                 log.check_writable()?;
-                log.fold.snapshot(id).ok_or_else(|| missing(id))?;
-                Ok(Event::Tag(Tag { snapshots: vec![*id], tags: tags.clone() }))
+                // Others may have changed them since: what they did stays.
+                let tags = &log.fold.snapshot(id).ok_or_else(|| missing(id))?.tags;
+                let tags = change.apply(tags.as_deref().unwrap_or(&known.tags));
+                Ok(Event::Tag(Tag { snapshots: vec![*id], tags }))
             })?;
         }
         Ok(())

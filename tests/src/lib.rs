@@ -12,6 +12,7 @@ pub mod memory_source;
 pub mod repo;
 pub mod servers;
 pub mod shell;
+pub mod simulation;
 pub mod steps;
 pub mod tidy;
 pub mod tree;

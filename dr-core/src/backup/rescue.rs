@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::format::envelope::PackClass;
 use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
-use crate::index::Index;
+use crate::index::{Index, Table};
 use crate::log::{Log, SegmentPlace};
 use crate::repository::{ChunkReader, ChunkWriter, NewSegment, is_damage, load_table, read_segment};
 use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
@@ -27,20 +27,14 @@ pub(super) fn rescue(
     segments.write(storer)?;
     let (log, live) = repository.current()?;
     let condemned = log.fold.condemned();
-    let mut own = Vec::new();
-    let loaded = own_segments(storer, segments, &log).and_then(|places| {
-        places.iter().try_for_each(|place| {
-            own.push(Arc::new(load_table(repository, place)?));
-            Ok(())
-        })
-    });
-    match loaded {
-        Ok(()) => {}
+    let own = match own_tables(storer, segments, &log) {
+        Ok(own) => own,
+        // A segment of its own is deleted already, and with it what says where its chunks lie.
         Err(error) if is_damage(&error) => return Ok(false),
         Err(error) => return Err(error),
-    }
+    };
     let mut tables = live.tables().to_vec();
-    tables.extend(own.iter().cloned());
+    tables.extend(own);
     // A segment that lists nothing but condemned packs no longer counts; what this backup began with still knows it.
     let mut all = tables.clone();
     all.extend(storer.index().tables().iter().cloned());
@@ -64,19 +58,13 @@ pub(super) fn rescue(
     }
     let stored = walk.writer.take()?;
     // This snapshot needs no more of the condemned packs; a later file of the same run may.
-    let gone = own.iter().flat_map(|table| {
-        let is_gone = |id: &ChunkId| {
-            table.packs_of(id).any(|pack| condemned.contains_key(&pack)) && !walk.rescued.contains(id)
-        };
-        table.records().map(|record| record.id).filter(is_gone).collect::<Vec<_>>()
-    });
-    storer.unclaim(gone);
+    storer.retain_claims(&|id| walk.rescued.contains(id) || walk.kept.pack_of(id).is_some());
     storer.replace_packs(stored, &|pack| condemned.contains_key(pack), walk.dedup);
     Ok(true)
 }
 
-/// The segments that this backup wrote; those that were condemned themselves are written again.
-fn own_segments(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Result<Vec<SegmentPlace>> {
+/// The segments that this backup wrote, as tables; those that were condemned themselves are written again.
+fn own_tables(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Result<Vec<Arc<Table>>> {
     let repository = storer.repository;
     for hash in &mut segments.objects[segments.named..] {
         if log.fold.condemned().contains_key(hash) {
@@ -91,7 +79,7 @@ fn own_segments(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Resu
         .inline
         .iter()
         .map(|bytes| SegmentPlace::Inline(ObjectHash::of_parts([bytes.as_slice()]), bytes.as_slice().into()));
-    Ok(objects.chain(inline).collect())
+    objects.chain(inline).map(|place| load_table(repository, &place).map(Arc::new)).collect()
 }
 
 struct Walk<'a> {

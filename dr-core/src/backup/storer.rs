@@ -255,10 +255,11 @@ impl<'a> Storer<'a> {
         names
     }
 
-    /// Gives up claims: whoever brings these chunks next must store them.
-    pub(crate) fn unclaim(&self, chunks: impl Iterator<Item = ChunkId>) {
-        for id in chunks {
-            lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]).remove(&id);
+    /// Gives up the claims of chunks that are not stored any more: whoever brings them next must store them. No worker may
+    /// be running, and nothing may be gathered.
+    pub(crate) fn retain_claims(&self, is_stored: &dyn Fn(&ChunkId) -> bool) {
+        for shard in &self.claims {
+            lock(shard).retain(|id| is_stored(id));
         }
     }
 

@@ -11,7 +11,7 @@ pub use report::{CheckOptions, CheckReport, Finding};
 pub use scrub::scrub;
 pub use subset::Subset;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use findings::Findings;
 
@@ -23,7 +23,7 @@ use crate::observer::Context;
 use crate::repository::Repository;
 
 /// The packs that are in the store: class and length by name.
-type StoredPacks = HashMap<ObjectHash, (PackClass, u64)>;
+type StoredPacks = BTreeMap<ObjectHash, (PackClass, u64)>;
 
 /// How often a check is made again because the repository changed under it.
 const RERUNS_MAX: usize = 3;

@@ -1,7 +1,7 @@
 //! Checks what refers to what.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::StoredPacks;
@@ -99,7 +99,7 @@ pub(super) fn check_packs(
     log: &Log,
     findings: &Findings,
 ) -> Result<StoredPacks> {
-    let mut stored = HashMap::new();
+    let mut stored = StoredPacks::new();
     for class in PackClass::ALL {
         repository.store.list(class.folder(), None, &mut |meta| {
             match names::parse_hash(&meta.name).filter(|hash| names::pack(class, hash) == meta.name) {

@@ -48,7 +48,7 @@ pub(crate) fn seal_segment(
     let parts = segment.encode(filter);
     let mut header = ring.header(ObjectType::Segment);
     let randomness: [u8; 32] = random(entropy)?;
-    header.salt = hedged_salt(&randomness, |hasher| {
+    header.salt = hedged_salt(&randomness, entropy, |hasher| {
         hasher.update(&table);
     });
     let mut object = header.encode();

@@ -70,13 +70,15 @@ pub(crate) fn append(
                 Ok(found) if ObjectHash::of_parts([&found[..]]) == hash => {}
                 Ok(_) => continue,
                 Err(missing)
-                    if missing.kind() == StoreErrorKind::NotFound
-                        && unclear < UNCLEAR_MAX
-                        && error.is_retryable() =>
+                    if unclear < UNCLEAR_MAX
+                        && (missing.is_retryable()
+                            || missing.kind() == StoreErrorKind::NotFound && error.is_retryable()) =>
                 {
                     unclear += 1;
                     continue;
                 }
+                // Whose the slot is stays unknown: that is what the caller must hear, not that it is taken.
+                Err(unknown) if unknown.is_retryable() => return Err(Error::from(unknown)),
                 Err(_) => return Err(Error::from(error)),
             }
         }

@@ -69,6 +69,8 @@ pub(crate) enum Refusal {
     ReusedCollected(Vec<SnapshotId>),
     /// An input of a compaction is not live.
     InputNotLive(Vec<ObjectHash>),
+    /// An output of a compaction is condemned, or counted before: what its inputs list would be lost.
+    OutputNotNew(Vec<ObjectHash>),
     /// What may be deleted was worked out on a state that is no longer the newest.
     PlanOutdated,
     /// A snapshot that is to be collected is not forgotten.
@@ -394,7 +396,11 @@ impl Fold {
             return Err(Refusal::InputNotLive(missing));
         }
         self.check_commit(own, &[], &[])?;
-        self.check_commit(&reindex.outputs, &[], &[])
+        self.check_commit(&reindex.outputs, &[], &[])?;
+        // What counts already, or was replaced, cannot take anything's place.
+        let is_used = |hash: &&ObjectHash| !self.is_new(hash);
+        let used: Vec<ObjectHash> = reindex.outputs.iter().filter(is_used).copied().collect();
+        if used.is_empty() { Ok(()) } else { Err(Refusal::OutputNotNew(used)) }
     }
 
     /// Whether what was worked out at the state `changed` may be deleted by the next entry: nothing that could need it

@@ -1,6 +1,6 @@
 //! Condemns what nothing needs, on exactly the state of the log that this was worked out on, and deletes what is condemned.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use dr_store::StoreErrorKind;
 use rayon::prelude::*;
@@ -203,8 +203,8 @@ fn verify_survivors(
     ctx: Context<'_>,
 ) -> Result<HashSet<ObjectHash>> {
     let condemned: HashSet<&ObjectHash> = packs.iter().collect();
-    // By frame, so that each is fetched once.
-    let mut frames: HashMap<(ObjectHash, u32), Vec<GivenUp>> = HashMap::new();
+    // By frame, so that each is fetched once; in order, so that a run can be replayed.
+    let mut frames: BTreeMap<(ObjectHash, u32), Vec<GivenUp>> = BTreeMap::new();
     let mut bad = HashSet::new();
     for (pack, chunk, survivor) in &found.given_up {
         if !condemned.contains(pack) {
@@ -250,13 +250,17 @@ pub(super) fn delete(
     report.objects_waiting = 0;
     let mut due = Vec::new();
     let mut over: HashMap<u64, bool> = HashMap::new();
-    for (hash, found) in stored {
-        let Some(slot) = log.fold.condemned().get(hash) else { continue };
-        let is_due = match over.get(slot) {
+    let mut condemned: Vec<(&ObjectHash, &Stored, u64)> = stored
+        .iter()
+        .filter_map(|(hash, found)| Some((hash, found, *log.fold.condemned().get(hash)?)))
+        .collect();
+    condemned.sort_unstable_by_key(|(hash, ..)| *hash);
+    for (hash, found, slot) in condemned {
+        let is_due = match over.get(&slot) {
             Some(known) => *known,
             None => {
-                let known = is_over(repository, *slot, options.grace, now_ms)?;
-                over.insert(*slot, known);
+                let known = is_over(repository, slot, options.grace, now_ms)?;
+                over.insert(slot, known);
                 known
             }
         };
@@ -266,7 +270,6 @@ pub(super) fn delete(
             report.objects_waiting += 1;
         }
     }
-    due.sort_unstable_by_key(|(hash, _)| *hash);
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(if ctx.parallelism == 1 { 1 } else { DELETES })
         .build()

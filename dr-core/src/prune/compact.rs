@@ -103,11 +103,12 @@ fn merge(
         repository.check_writable(log)?;
         if log.fold.check_reindex(&reindex, &[]).is_err() {
             is_refused = true;
-            return Err(Error::new(ErrorKind::Internal, "a segment was replaced meanwhile"));
+            return Err(Error::new(ErrorKind::Internal, "a segment was replaced or condemned meanwhile"));
         }
         Ok(Event::Reindex(reindex.clone()))
     });
-    // Another collector was faster: the output is a leftover, and the next run merges what there is then.
+    // Another collector was faster, or took the output for a leftover: that is what it is now, and the next run merges what
+    // there is then.
     if !is_refused {
         appended?;
         report.segments_merged += inputs.len() as u64;
