@@ -26,7 +26,7 @@ pub(super) fn rescue(
     segments.write(storer)?;
     let (log, live) = repository.current()?;
     let own = own_segments(storer, segments, &log)?;
-    let mut tables = live.tables().to_vec();
+    let mut tables = live.parts().to_vec();
     for place in &own {
         tables.push(load_table(repository, place)?.into());
     }
@@ -129,7 +129,7 @@ impl Walk<'_> {
         if !self.seen.insert(chunk.id) {
             return Ok(false);
         }
-        match self.kept.pack_of(&chunk.id) {
+        match self.kept.pack_of(&chunk.id)? {
             Some(pack) if self.own.contains(&pack) => {}
             Some(pack) => _ = self.dedup.insert(pack),
             None => {

@@ -93,12 +93,14 @@ impl<'a> ChunkReader<'a> {
     /// Where a chunk lies, by the newest index where the first does not know it.
     pub(crate) fn locate(&self, chunk: &ChunkRef) -> Result<Location> {
         let fits = |location: &Location| location.bytes == chunk.bytes;
-        if let Some(location) = self.index.lookup(&chunk.id).find(fits) {
+        if let Some(location) = self.index.find(&chunk.id, fits)? {
             return Ok(location);
         }
         loop {
             let newer = lock(&self.newer).index.clone();
-            if let Some(location) = newer.as_ref().and_then(|index| index.lookup(&chunk.id).find(fits)) {
+            if let Some(newer) = &newer
+                && let Some(location) = newer.find(&chunk.id, fits)?
+            {
                 return Ok(location);
             }
             if !self.refresh()? {
@@ -126,6 +128,7 @@ impl<'a> ChunkReader<'a> {
     fn read_through(&self, index: &Index, class: PackClass, chunk: &ChunkRef) -> Result<Vec<u8>> {
         let mut failure = None;
         for location in index.lookup(&chunk.id) {
+            let location = location?;
             if location.pack.class != class || location.bytes != chunk.bytes {
                 failure = Some(Error::corrupt("the index speaks of a chunk of another kind or length"));
                 continue;
@@ -162,9 +165,10 @@ impl ReadChunk for ChunkReader<'_> {
 /// Says that the index does not know a chunk.
 pub(crate) fn missing_chunk(index: &Index, id: &ChunkId) -> Error {
     let message = if index.is_whole() {
-        "a chunk is in no pack that the index knows"
+        "a chunk is in no pack that the index knows".to_owned()
     } else {
-        "a chunk is in no pack that the readable part of the index knows"
+        let gap = index.gap().map(|gap| format!(" ({gap})")).unwrap_or_default();
+        format!("a chunk is in no pack that the readable part of the index knows{gap}")
     };
     Error::corrupt(message).with_object(format!("chunk {id}")).with_remedy(
         "run 'dr check' to see what is damaged; a backup of the same files stores the chunk again",
