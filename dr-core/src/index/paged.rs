@@ -568,7 +568,7 @@ mod tests {
         let opened = sealed.open().unwrap();
         let Layout { filter_bytes, .. } = opened.layout;
         // The filter, the footer, and their ends' blocks.
-        assert!(filter_bytes < 300_000 * 115 / 100);
+        assert!(filter_bytes < 300_000 * 120 / 100);
         assert!(sealed.read.load(Ordering::Relaxed) <= filter_bytes + 3 * STEP_BYTES);
         let before = sealed.read.swap(0, Ordering::Relaxed);
         assert!(before * 10 < total);
