@@ -30,7 +30,8 @@ fn large(store: &Arc<dyn Store>, invented: u32) -> (Name, u64) {
     let mut entries = Vec::new();
     for number in 0..FILES {
         let chunk = forger.chunk(Class::Data, &content(number)).unwrap();
-        let stream = Stream { bytes: 1000, level: 0, chunks: vec![chunk] };
+        let mut stream = Stream::default();
+        (stream.bytes, stream.chunks) = (1000, vec![chunk]);
         let mut metadata = Metadata::default();
         (metadata.mode, metadata.links) = (0o644, 1);
         entries.push(Entry::new(

@@ -455,7 +455,7 @@ mod tests {
 
         fn fetch(&self, range: Range<u64>, _: bool) -> Result<Bytes> {
             assert_eq!(range.start % STEP_BYTES, 0);
-            assert!(range.end % STEP_BYTES == 0 || range.end == self.bytes());
+            assert!(range.end.is_multiple_of(STEP_BYTES) || range.end == self.bytes());
             if self.is_away.load(Ordering::Relaxed) {
                 return Err(Error::new(ErrorKind::StoreUnavailable, "away"));
             }
