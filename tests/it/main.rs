@@ -4,6 +4,7 @@
 mod backup;
 mod cancel;
 mod cli;
+mod cold;
 mod concurrency;
 mod crash;
 mod damage;

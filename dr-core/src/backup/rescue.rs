@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::format::envelope::PackClass;
 use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
-use crate::index::{Index, Table};
+use crate::index::{Index, Part, Table};
 use crate::log::{Log, SegmentPlace};
 use crate::repository::{ChunkReader, ChunkWriter, NewSegment, is_damage, load_table, read_segment};
 use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
@@ -33,11 +33,11 @@ pub(super) fn rescue(
         Err(error) if is_damage(&error) => return Ok(false),
         Err(error) => return Err(error),
     };
-    let mut tables = live.tables().to_vec();
-    tables.extend(own);
+    let mut tables = live.parts().to_vec();
+    tables.extend(own.into_iter().map(Part::from));
     // A segment that lists nothing but condemned packs no longer counts; what this backup began with still knows it.
     let mut all = tables.clone();
-    all.extend(storer.index().tables().iter().cloned());
+    all.extend(storer.index().parts().iter().cloned());
     let mut walk = Walk {
         all: ChunkReader::new(repository, &log, Index::new(all, Default::default())),
         kept: Index::new(tables, condemned.clone()),
@@ -58,7 +58,10 @@ pub(super) fn rescue(
     }
     let stored = walk.writer.take()?;
     // This snapshot needs no more of the condemned packs; a later file of the same run may.
-    storer.retain_claims(&|id| walk.rescued.contains(id) || walk.kept.pack_of(id).is_some());
+    storer.retain_claims(&|id| {
+        // What cannot be looked up now is stored again: that costs space, not data.
+        walk.rescued.contains(id) || walk.kept.pack_of(id).is_ok_and(|pack| pack.is_some())
+    });
     storer.replace_packs(stored, &|pack| condemned.contains_key(pack), walk.dedup);
     Ok(true)
 }
@@ -140,7 +143,7 @@ impl Walk<'_> {
         if !self.seen.insert(chunk.id) {
             return Ok(false);
         }
-        match self.kept.pack_of(&chunk.id) {
+        match self.kept.pack_of(&chunk.id)? {
             Some(pack) if self.own.contains(&pack) => {}
             Some(pack) => _ = self.dedup.insert(pack),
             None => {

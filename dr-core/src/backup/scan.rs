@@ -194,7 +194,9 @@ impl<'s, 'a> Scan<'s, 'a> {
     ) {
         let is_new = known.iter().all(Option::is_none);
         let is_same = |before: &&Entry| {
-            is_unchanged(before, &entry, self.storer.options) && self.parents.has_content(before, self.storer)
+            // Where the store does not answer, the file is read, and what stores it says so.
+            is_unchanged(before, &entry, self.storer.options)
+                && self.parents.has_content(before, self.storer).unwrap_or(false)
         };
         let before = known.iter().flatten().find(is_same);
         let place = self.reserve(id);

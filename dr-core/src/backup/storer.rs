@@ -134,37 +134,42 @@ impl<'a> Storer<'a> {
     }
 
     /// Whether the caller is the first to bring a chunk, and must store it.
-    pub(crate) fn claim(&self, id: &ChunkId, bytes: usize) -> bool {
-        let mut claimed = lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]);
-        if claimed.contains(id) {
-            return false;
+    ///
+    /// # Errors
+    /// What the store answers where the index is read page by page.
+    pub(crate) fn claim(&self, id: &ChunkId, bytes: usize) -> Result<bool> {
+        let claims = &self.claims[usize::from(id.as_bytes()[0]) % SHARDS];
+        if lock(claims).contains(id) {
+            return Ok(false);
         }
-        if let Some(pack) = self.index.pack_of(id) {
-            drop(claimed);
+        // Nothing is held here: it may take a page from the store.
+        if let Some(pack) = self.index.pack_of(id)? {
             lock(&self.dedup_packs).insert(pack);
-            return false;
+            return Ok(false);
         }
-        claimed.insert(*id);
+        if !lock(claims).insert(*id) {
+            return Ok(false);
+        }
         Counts::add(&self.counts.new_chunks, 1);
         Counts::add(&self.counts.new_bytes, bytes as u64);
-        true
+        Ok(true)
     }
 
     /// Whether a chunk is stored already; then the snapshot rests on it.
-    pub(crate) fn has_chunk(&self, id: &ChunkId) -> bool {
-        match self.index.pack_of(id) {
+    pub(crate) fn has_chunk(&self, id: &ChunkId) -> Result<bool> {
+        match self.index.pack_of(id)? {
             Some(pack) => {
                 lock(&self.dedup_packs).insert(pack);
-                true
+                Ok(true)
             }
-            None => lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]).contains(id),
+            None => Ok(lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]).contains(id)),
         }
     }
 
     /// Stores a small file's chunk through the window.
     pub(crate) fn store_small(&self, name: &[u8], chunk: &[u8]) -> Result<ChunkRef> {
         let id = self.id(PackClass::Data, chunk);
-        if self.claim(&id, chunk.len()) && !self.options.dry_run {
+        if self.claim(&id, chunk.len())? && !self.options.dry_run {
             let frames = lock(&self.window).add(id, name, chunk);
             if !frames.is_empty() {
                 self.queue.push_frames(frames);
@@ -297,7 +302,7 @@ impl TreeSink for Storer<'_> {
             return Err(Error::new(ErrorKind::Internal, "a tree chunk is larger than the format allows"));
         }
         let id = self.id(PackClass::Tree, bytes);
-        if self.claim(&id, bytes.len()) && !self.options.dry_run {
+        if self.claim(&id, bytes.len())? && !self.options.dry_run {
             let mut trees = lock(&self.trees);
             trees.add_in_order(id, bytes);
             if trees.bytes() >= FRAME_TARGET_BYTES {

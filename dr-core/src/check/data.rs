@@ -86,13 +86,13 @@ fn check_pack(
             }
             let offset = end;
             end += chunk.len() as u32;
-            let in_index = |location: crate::index::Location| {
+            let in_index = |location: &crate::index::Location| {
                 location.pack.hash == *hash
                     && location.frame_offset == frame.offset
                     && location.shape == frame.shape
                     && (location.offset, location.bytes as usize) == (offset, chunk.len())
             };
-            if is_listed && !index.lookup(id).any(in_index) {
+            if is_listed && index.find(id, in_index)?.is_none() {
                 return Err(Error::corrupt(format!(
                     "the index does not know where chunk {id} lies in the pack"
                 )));

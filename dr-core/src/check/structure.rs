@@ -327,6 +327,7 @@ impl Walk<'_> {
     fn reference(&self, class: PackClass, chunk: &ChunkRef) -> Result<()> {
         let mut known = None;
         for location in self.reader.index.lookup(&chunk.id) {
+            let location = location?;
             let is_right = location.bytes == chunk.bytes && location.pack.class == class;
             if is_right && self.stored.contains_key(&location.pack.hash) {
                 return Ok(());

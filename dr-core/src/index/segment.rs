@@ -10,6 +10,9 @@ use crate::format::segment::{ChunkRecord, FrameRecord, Segment, SegmentFooter, S
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::pack::PackEntry;
 
+/// What stands before a filter's fingerprints.
+pub(super) const FILTER_HEAD_BYTES: usize = 20;
+
 /// The segment that describes some packs.
 pub(crate) fn segment_of_packs(packs: &[PackEntry]) -> Segment {
     let mut segment = Segment::default();
@@ -81,30 +84,58 @@ pub(crate) fn seal_segment(
     Ok((object, table))
 }
 
+pub(super) fn short() -> Error {
+    Error::corrupt("the index segment is cut short")
+}
+
+/// The key of a sealed segment, and where its sections begin.
+pub(super) fn open_head(
+    keks: impl FnOnce(&Header) -> Result<Kek>,
+    head: &[u8],
+) -> Result<(ObjectKey, usize)> {
+    let (header, header_bytes) = Header::decode(head)?;
+    if header.object != ObjectType::Segment {
+        return Err(Error::corrupt("the object is no index segment"));
+    }
+    let key = ObjectKey::derive(&keks(&header)?, &head[..header_bytes]);
+    let start = header_bytes + COMMIT_BYTES;
+    if !key.is_committed(head.get(header_bytes..start).ok_or_else(short)?) {
+        return Err(Error::corrupt("the index segment's key commitment does not match"));
+    }
+    Ok((key, start))
+}
+
+/// Opens a section, the footer or the trailer.
+pub(super) fn open_part(key: &ObjectKey, number: u32, sealed: &[u8]) -> Result<Vec<u8>> {
+    let mut text = sealed.to_vec();
+    let opened = key.open(number, key.header_hash(), &mut text);
+    let altered = || Error::corrupt("a part of the index segment does not authenticate");
+    let length = opened.ok_or_else(altered)?.len();
+    text.truncate(length);
+    Ok(text)
+}
+
+/// Checks that no lookup reaches outside of a filter; an empty one stands for none.
+pub(super) fn check_filter(filter: &[u8]) -> Result<()> {
+    let sound =
+        filter.split_at_checked(FILTER_HEAD_BYTES).and_then(|(head, rest)| is_sound(head, rest.len()));
+    if filter.is_empty() || sound == Some(true) {
+        return Ok(());
+    }
+    Err(Error::corrupt("the index segment's filter is not sound"))
+}
+
 /// Opens a sealed segment; gives it, and its layout as a table for the cache.
 pub(crate) fn open_segment(
     keks: impl FnOnce(&Header) -> Result<Kek>,
     object: &[u8],
 ) -> Result<(Segment, Vec<u8>)> {
-    let short = || Error::corrupt("the index segment is cut short");
     if object.len() as u64 > SEGMENT_BYTES_MAX {
         return Err(Error::corrupt("the index segment is larger than the format allows"));
     }
-    let (header, header_bytes) = Header::decode(object)?;
-    if header.object != ObjectType::Segment {
-        return Err(Error::corrupt("the object is no index segment"));
-    }
-    let key = ObjectKey::derive(&keks(&header)?, &object[..header_bytes]);
-    let start = header_bytes + COMMIT_BYTES;
-    if !key.is_committed(object.get(header_bytes..start).ok_or_else(short)?) {
-        return Err(Error::corrupt("the index segment's key commitment does not match"));
-    }
-    let altered = || Error::corrupt("a part of the index segment does not authenticate");
-    let open = |number: u32, range: std::ops::Range<usize>| -> Result<Vec<u8>> {
-        let mut sealed = object.get(range).ok_or_else(short)?.to_vec();
-        let length = key.open(number, key.header_hash(), &mut sealed).ok_or_else(altered)?.len();
-        sealed.truncate(length);
-        Ok(sealed)
+    let (key, start) = open_head(keks, object)?;
+    let open = |number: u32, range: std::ops::Range<usize>| {
+        open_part(&key, number, object.get(range).ok_or_else(short)?)
     };
     let trailer_start =
         object.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= start).ok_or_else(short)?;
@@ -126,12 +157,7 @@ pub(crate) fn open_segment(
     }
     let segment = Segment::decode(&footer, &sections)?;
     let filter = std::mem::take(&mut sections[0]);
-    if !filter.is_empty() {
-        let sound = filter.split_at_checked(20).and_then(|(head, rest)| is_sound(head, rest.len()));
-        if sound != Some(true) {
-            return Err(Error::corrupt("the index segment's filter is not sound"));
-        }
-    }
+    check_filter(&filter)?;
     let table = encode_table(&segment, &filter);
     Ok((segment, table))
 }

@@ -82,7 +82,8 @@ pub(crate) fn build_filter(chunks: &[ChunkRecord]) -> Vec<u8> {
     bytes
 }
 
-fn key(id: &ChunkId) -> u64 {
+/// The first eight bytes of an id: what filters hold and pages are found by.
+pub(crate) fn key(id: &ChunkId) -> u64 {
     u64::from_be_bytes(*id.as_bytes().first_chunk().expect("an id has 32 bytes"))
 }
 
@@ -278,11 +279,7 @@ impl Table {
 
     fn may_hold(&self, id: &ChunkId) -> bool {
         let Some(place) = &self.filter else { return true };
-        BinaryFuse8Ref::from_dma(
-            &self.bytes[place.descriptor.clone()],
-            &self.bytes[place.fingerprints.clone()],
-        )
-        .contains(&key(id))
+        passes(&self.bytes[place.descriptor.clone()], &self.bytes[place.fingerprints.clone()], id)
     }
 
     fn candidates(&self, id: &ChunkId) -> Range<usize> {
@@ -304,6 +301,11 @@ impl Table {
         let record = self.bytes[self.frames.clone()].get(start..start + FRAME_RECORD_BYTES)?;
         FrameRecord::decode(record).ok()
     }
+}
+
+/// Whether a sound filter lets an id pass.
+pub(crate) fn passes(descriptor: &[u8], fingerprints: &[u8], id: &ChunkId) -> bool {
+    BinaryFuse8Ref::from_dma(descriptor, fingerprints).contains(&key(id))
 }
 
 /// Checks that no lookup in the filter can reach outside of its fingerprints: the descriptor's five numbers are the seed,

@@ -24,7 +24,7 @@ const INPUTS_MAX: usize = 512;
 
 /// Merges segments, and condemns those that were replaced.
 pub(super) fn compact(repository: &Inner, report: &mut PruneReport, ctx: Context<'_>) -> Result<Log> {
-    let (log, index) = repository.current()?;
+    let (log, index) = repository.current_whole()?;
     if !index.is_whole() {
         return Ok(log);
     }

@@ -55,7 +55,7 @@ pub(super) fn survey(
     detail: &dyn Fn(&[PackUse]) -> HashSet<ObjectHash>,
 ) -> Result<Survey> {
     for _ in 0..ATTEMPTS_MAX {
-        let (log, index) = repository.current()?;
+        let (log, index) = repository.current_whole()?;
         repository.check_writable(&log)?;
         let surveyed = survey_once(
             repository,

@@ -24,7 +24,7 @@ impl Repository {
     pub fn repair_packs(&self, packs: &[ObjectHash], ctx: &Context<'_>) -> Result<PackRepair> {
         let repository = &self.0;
         for _ in 0..ATTEMPTS_MAX {
-            let (log, index) = repository.current()?;
+            let (log, index) = repository.current_whole()?;
             repository.check_writable(&log)?;
             if !index.is_whole() {
                 return Err(Error::corrupt("a part of the index is damaged")
@@ -96,14 +96,26 @@ fn save(
     }
     report.chunks_saved = saved.len() as u64;
     missing.retain(|id, _| !saved.contains(id));
-    // A copy elsewhere counts only if it can be read.
-    let is_elsewhere = |id: &ChunkId| {
-        index.lookup(id).filter(|location| !packs.contains(&location.pack.hash)).any(|location| {
-            fetch_frame(repository, &location)
-                .is_ok_and(|raw| cut_chunk(repository, &location, id, &raw).is_ok())
-        })
+    // A copy elsewhere counts only if it can be read; a store that does not answer says nothing of it.
+    let is_elsewhere = |id: &ChunkId| -> Result<bool> {
+        for location in index.lookup(id) {
+            let location = location?;
+            if packs.contains(&location.pack.hash) {
+                continue;
+            }
+            match fetch_frame(repository, &location) {
+                Ok(raw) if cut_chunk(repository, &location, id, &raw).is_ok() => return Ok(true),
+                Err(error) if !is_damage(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(false)
     };
-    report.chunks_lost = missing.into_keys().filter(|id| !is_elsewhere(id)).collect();
+    for id in missing.into_keys() {
+        if !is_elsewhere(&id)? {
+            report.chunks_lost.push(id);
+        }
+    }
     Ok(report)
 }
 

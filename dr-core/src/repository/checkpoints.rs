@@ -73,7 +73,7 @@ fn usable(opened: Result<Log>) -> Result<Option<Log>> {
 impl Inner {
     /// Keeps a checkpoint on this machine, where there is much behind the last. `read_from` is where reading began.
     pub(super) fn cache_checkpoint(&self, log: &Log, read_from: u64) {
-        let is_due = log.is_own && log.fold.next >= read_from + CACHED_EVERY;
+        let is_due = log.is_own && log.fold.next >= read_from.saturating_add(CACHED_EVERY);
         if let (Some(cache), true) = (&self.cache, is_due)
             && let Some(body) = log.to_checkpoint()
             && let Ok(sealed) = self.seal_checkpoint(&body.encode())

@@ -95,13 +95,18 @@ impl<'a> ChunkReader<'a> {
     /// Where a chunk lies, by the newest index where the first does not know it.
     pub(crate) fn locate(&self, chunk: &ChunkRef) -> Result<Location> {
         let fits = |location: &Location| location.bytes == chunk.bytes;
-        if let Some(location) = self.index.lookup(&chunk.id).find(fits) {
+        if let Some(location) = self.index.find(&chunk.id, fits)? {
             return Ok(location);
         }
         loop {
             let (newer, changed) = self.newest();
-            if let Some(location) = newer.as_ref().and_then(|index| index.lookup_all(&chunk.id).find(fits)) {
-                return Ok(location);
+            if let Some(newer) = &newer {
+                for location in newer.lookup_all(&chunk.id) {
+                    let location = location?;
+                    if fits(&location) {
+                        return Ok(location);
+                    }
+                }
             }
             if !self.refresh(changed)? {
                 return Err(missing_chunk(newer.as_ref().unwrap_or(&self.index), &chunk.id));
@@ -139,6 +144,7 @@ impl<'a> ChunkReader<'a> {
     fn read_through(&self, index: &Index, class: PackClass, chunk: &ChunkRef) -> Result<Vec<u8>> {
         let mut failure = None;
         for location in index.lookup_all(&chunk.id) {
+            let location = location?;
             if location.pack.class != class || location.bytes != chunk.bytes {
                 failure = Some(Error::corrupt("the index speaks of a chunk of another kind or length"));
                 continue;
@@ -175,9 +181,10 @@ impl ReadChunk for ChunkReader<'_> {
 /// Says that the index does not know a chunk.
 pub(crate) fn missing_chunk(index: &Index, id: &ChunkId) -> Error {
     let message = if index.is_whole() {
-        "a chunk is in no pack that the index knows"
+        "a chunk is in no pack that the index knows".to_owned()
     } else {
-        "a chunk is in no pack that the readable part of the index knows"
+        let gap = index.gap().map(|gap| format!(" ({gap})")).unwrap_or_default();
+        format!("a chunk is in no pack that the readable part of the index knows{gap}")
     };
     Error::corrupt(message).with_object(format!("chunk {id}")).with_remedy(
         "run 'dr check' to see what is damaged; a backup of the same files stores the chunk again",

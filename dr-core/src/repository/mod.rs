@@ -12,6 +12,7 @@ mod distrust;
 mod open;
 mod options;
 mod probe;
+mod segments;
 mod snapshots;
 mod state;
 mod stats;
@@ -25,7 +26,6 @@ use dr_store::Store;
 pub(crate) use append::NewSegment;
 pub(crate) use bounded::check_bytes;
 pub(crate) use cache::Cache;
-pub(crate) use cache::{load_table, read_segment};
 pub(crate) use chunk_writer::ChunkWriter;
 pub(crate) use chunks::{
     ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, missing_chunk, open_located, pack_name,
@@ -33,6 +33,8 @@ pub(crate) use chunks::{
 pub use create::CreateOptions;
 pub(crate) use create::{put_hashed, put_once};
 pub use options::RepositoryOptions;
+use segments::load_part;
+pub(crate) use segments::{load_table, read_segment};
 pub use snapshots::Visit;
 pub(crate) use snapshots::{Found, find_path, snapshot_id, walk};
 pub(crate) use state::SeenHead;
@@ -43,7 +45,7 @@ use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{Config, LogMode};
 use crate::id::ObjectHash;
-use crate::index::{Index, Table};
+use crate::index::{Index, Pages, Part};
 use crate::log::{Log, Sync};
 use crate::observer::lock;
 use crate::prune::PruneOptions;
@@ -69,7 +71,8 @@ pub(crate) struct Inner {
     /// Set once the store was found to decide who creates a name.
     probed: OnceLock<()>,
     pub(crate) log: Mutex<Log>,
-    tables: Mutex<Vec<(ObjectHash, Arc<Table>)>>,
+    parts: Mutex<Vec<(ObjectHash, Part)>>,
+    pages: Arc<Pages>,
 }
 
 impl fmt::Debug for Repository {
@@ -145,9 +148,18 @@ impl Inner {
     /// The newest state of the log, and its index. A compaction may replace segments, and a collection delete them, between
     /// the two: then both are read again.
     pub(crate) fn current(&self) -> Result<(Log, Index)> {
+        self.newest(Extent::Lookups)
+    }
+
+    /// The same with all of every segment, for whoever looks at every record, or deletes by what the index says.
+    pub(crate) fn current_whole(&self) -> Result<(Log, Index)> {
+        self.newest(Extent::Everything)
+    }
+
+    fn newest(&self, extent: Extent) -> Result<(Log, Index)> {
         let mut log = self.synchronise()?;
         for _ in 0..RELOADS_MAX {
-            let index = self.index(&log)?;
+            let index = self.load_index(&log, extent)?;
             if index.is_whole() {
                 return Ok((log, index));
             }
@@ -157,48 +169,51 @@ impl Inner {
             }
             log = newer;
         }
-        let index = self.index(&log)?;
+        let index = self.load_index(&log, extent)?;
         Ok((log, index))
     }
 
-    /// The index of all live segments of `log`; what is not in the cache is read from the store. A damaged segment leaves a
-    /// gap: what it lists cannot be read, and is stored again by the next backup.
+    /// The index of all live segments of `log`; of what is not in the cache, lookups read from the store what they need. A
+    /// damaged segment leaves a gap: what it lists cannot be read, and is stored again by the next backup.
     pub(crate) fn index(&self, log: &Log) -> Result<Index> {
-        let mut tables = lock(&self.tables);
+        self.load_index(log, Extent::Lookups)
+    }
+
+    fn load_index(&self, log: &Log, extent: Extent) -> Result<Index> {
+        let mut parts = lock(&self.parts);
         let live: HashSet<ObjectHash> = log.fold.segments().iter().map(|segment| *segment.hash()).collect();
-        tables.retain(|(hash, _)| live.contains(hash));
-        let known: HashMap<ObjectHash, Arc<Table>> = tables.iter().cloned().collect();
+        parts.retain(|(hash, _)| live.contains(hash));
+        let known_parts: HashMap<ObjectHash, Part> = parts.iter().cloned().collect();
         let mut ordered = Vec::with_capacity(live.len());
         let mut has_gaps = false;
         for place in log.fold.segments() {
-            let known = known.get(place.hash()).cloned();
-            let table = match known {
-                Some(table) => table,
-                None => match load_table(self, place) {
-                    Ok(table) => Arc::new(table),
-                    Err(error) if is_damage(&error) => {
-                        has_gaps = true;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
+            let known = known_parts.get(place.hash()).and_then(Part::renewed);
+            let part = match (known, extent) {
+                (Some(part), Extent::Lookups) => Ok(part),
+                (Some(part), Extent::Everything) => part.into_whole(),
+                (None, Extent::Lookups) => load_part(self, place),
+                (None, Extent::Everything) => load_table(self, place).map(Part::from),
             };
-            ordered.push((*place.hash(), table));
+            match part {
+                Ok(part) => ordered.push((*place.hash(), part)),
+                Err(error) if is_damage(&error) => has_gaps = true,
+                Err(error) => return Err(error),
+            }
         }
-        tables.clone_from(&ordered);
-        let tables = ordered.into_iter().map(|(_, table)| table).collect();
-        let index = Index::new(tables, log.fold.condemned().clone());
+        parts.clone_from(&ordered);
+        let index = Index::new(ordered.into_iter().map(|(_, part)| part), log.fold.condemned().clone());
         Ok(if has_gaps { index.with_gaps() } else { index })
     }
 }
 
+/// How much of the segments an index needs at hand.
+#[derive(Debug, Clone, Copy)]
+enum Extent {
+    Lookups,
+    Everything,
+}
+
 /// Whether an error speaks of one object's bytes, so that others may still be read.
 pub(crate) fn is_damage(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Corrupt
-            | ErrorKind::UnsupportedFormat
-            | ErrorKind::WrongCredentials
-            | ErrorKind::StoreFailed
-    )
+    error.is_damage()
 }

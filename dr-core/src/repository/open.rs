@@ -60,7 +60,8 @@ impl Repository {
             writer,
             probed: OnceLock::new(),
             log: Mutex::new(log.clone()),
-            tables: Mutex::new(Vec::new()),
+            parts: Mutex::default(),
+            pages: Arc::default(),
         };
         inner.cache_checkpoint(&log, read_from);
         Ok(Repository(Arc::new(inner)))
