@@ -19,6 +19,9 @@ use crate::id::ObjectHash;
 use crate::observer::Context;
 use crate::repository::Repository;
 
+/// How often a check that found something is made again because a collection ran beside it.
+const ATTEMPTS_MAX: usize = 4;
+
 /// The packs that are in the store: class and length by name.
 type StoredPacks = BTreeMap<ObjectHash, (PackClass, u64)>;
 
@@ -30,6 +33,18 @@ impl Repository {
     /// # Errors
     /// `Cancelled`, and what the store answers. Damage is no error: the report names it.
     pub fn check(&self, options: &CheckOptions, ctx: &Context<'_>) -> Result<CheckReport> {
+        for _ in 1..ATTEMPTS_MAX {
+            let (report, changed) = self.check_once(options, ctx)?;
+            // What a collector condemned since may be gone without anything being wrong.
+            if report.is_intact() || self.0.synchronise()?.fold.changed == changed {
+                return Ok(report);
+            }
+        }
+        Ok(self.check_once(options, ctx)?.0)
+    }
+
+    /// One check, and the state of the log that it was made on.
+    fn check_once(&self, options: &CheckOptions, ctx: &Context<'_>) -> Result<(CheckReport, u64)> {
         let repository = &self.0;
         let findings = Findings::default();
         let log = structure::check_log(repository, &findings)?;
@@ -46,6 +61,6 @@ impl Repository {
         report.packs = index.packs().len() as u64;
         report.chunks = index.chunks();
         report.bytes_read = bytes_read;
-        Ok(report)
+        Ok((report, log.fold.changed))
     }
 }
