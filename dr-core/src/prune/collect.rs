@@ -144,6 +144,9 @@ fn append_condemn(repository: &Inner, found: &Survey, useless: &Useless) -> Resu
     }
 }
 
+/// A pack with which a copy of a chunk is given up, the chunk, and where the copy lies that stays.
+type GivenUp = (ObjectHash, ChunkId, Location);
+
 /// Reads the copies that stay of chunks whose other copies are given up with `packs`. Gives the packs that must stay because
 /// that failed.
 fn verify_survivors(
@@ -155,7 +158,7 @@ fn verify_survivors(
 ) -> Result<HashSet<ObjectHash>> {
     let condemned: HashSet<&ObjectHash> = packs.iter().collect();
     // By frame, so that each is fetched once; in order, so that a run can be replayed.
-    let mut frames: BTreeMap<(ObjectHash, u32), Vec<(ObjectHash, ChunkId, Location)>> = BTreeMap::new();
+    let mut frames: BTreeMap<(ObjectHash, u32), Vec<GivenUp>> = BTreeMap::new();
     let mut bad = HashSet::new();
     for (pack, chunk, survivor) in &found.given_up {
         if !condemned.contains(pack) {
