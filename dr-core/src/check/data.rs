@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use dr_store::StoreErrorKind;
 use rayon::prelude::*;
 
 use super::StoredPacks;
@@ -70,7 +71,11 @@ fn check_pack(
     (class, hash): (PackClass, &ObjectHash),
     ctx: Context<'_>,
 ) -> Result<()> {
-    let bytes = repository.store.get(&names::pack(class, hash))?;
+    let bytes = match repository.store.get(&names::pack(class, hash)) {
+        // A collector deletes what nothing needs, also while it is looked at.
+        Err(gone) if !is_listed && gone.kind() == StoreErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
     if ObjectHash::of_parts([&bytes[..]]) != *hash {
         return Err(Error::corrupt("the pack does not hash to its name"));
     }

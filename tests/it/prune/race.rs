@@ -137,7 +137,6 @@ fn a_listing_beside_a_collection_is_complete() {
 }
 
 #[test]
-#[ignore = "a check does not read the log again where packs go under it"]
 fn a_check_beside_a_collection_finds_nothing_wrong() {
     let workshop = Workshop::new();
     let waste = Waste::with_files(&workshop, 60);

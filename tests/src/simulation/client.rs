@@ -17,7 +17,7 @@ use super::model::MarkKind;
 use super::source::{Flat, Tree, TreeSource, content, edit, flatten, read_folder};
 use super::store::ActorStore;
 use super::world::{Died, World};
-use crate::steps::{Dice, alone};
+use crate::steps::{Dice, alone, check};
 use crate::{TestClock, TestEntropy, key};
 
 /// More than ever fail in a row.
@@ -37,7 +37,10 @@ pub(super) struct Client {
     has_cache: bool,
     has_state: bool,
     reopens: bool,
+    /// Backs up more than it does anything else.
     is_busy: bool,
+    /// Collects more than it does anything else.
+    is_collector: bool,
     host: String,
     folder: PathBuf,
     repository: Option<Repository>,
@@ -74,6 +77,7 @@ impl Client {
             has_state: dice.below(4) == 0,
             reopens: dice.below(3) > 0,
             is_busy: seed.is_multiple_of(16),
+            is_collector: seed % 4 == 1 && number > 0,
             host,
             folder: folder.join(number.to_string()),
             repository: None,
@@ -196,7 +200,11 @@ impl Client {
     }
 
     fn operate(&mut self, repository: &Repository) -> Result<String> {
-        let drawn = if self.is_busy && self.dice.below(2) == 0 { 0 } else { self.dice.below(28) };
+        let drawn = match self.dice.below(4) {
+            0 | 1 if self.is_busy => 0,
+            0 | 1 if self.is_collector => 18,
+            _ => self.dice.below(29),
+        };
         match drawn {
             0..=7 => self.back_up(repository),
             8 => self.back_up_stream(repository),
@@ -208,6 +216,7 @@ impl Client {
             17..=21 => self.prune(repository),
             22..=25 => self.restore_one(repository),
             26 => self.list_one(repository),
+            27 => self.check(repository),
             _ => {
                 self.repository = None;
                 Ok("closes".to_owned())
@@ -388,6 +397,15 @@ impl Client {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn check(&mut self, repository: &Repository) -> Result<String> {
+        self.note("checks".to_owned());
+        let report = check(repository)?;
+        if !report.is_intact() {
+            self.wrong = Some(format!("a check found {:?}", report.errors));
+        }
+        Ok("checked".to_owned())
     }
 
     fn list_one(&mut self, repository: &Repository) -> Result<String> {
