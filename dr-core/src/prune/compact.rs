@@ -11,7 +11,7 @@ use crate::format::segment::{ChunkRecord, FrameRecord, Segment};
 use crate::id::ObjectHash;
 use crate::log::{Log, SegmentPlace};
 use crate::observer::Context;
-use crate::repository::{Inner, NewSegment, read_segment};
+use crate::repository::{Inner, NewSegment, is_damage, read_segment};
 
 /// Segments of fewer chunks are merged with others when there are many.
 const SMALL_CHUNKS: usize = 128 << 10;
@@ -72,7 +72,13 @@ fn merge(
     for place in inputs {
         ctx.cancel.check()?;
         // From the store, not from the cache: what is lost here is lost to everybody.
-        merged.add(&read_segment(repository, place)?.0, &log)?;
+        match read_segment(repository, place) {
+            // Another collector was faster: it replaced the segment, and deleted it.
+            Err(error) if is_damage(&error) && !repository.synchronise()?.fold.is_live(place.hash()) => {
+                return Ok(());
+            }
+            read => merged.add(&read?.0, &log)?,
+        }
     }
     let mut segment = merged.segment;
     // Stable: of several copies the earliest stays the first.
