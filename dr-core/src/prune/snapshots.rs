@@ -124,11 +124,18 @@ pub(crate) fn store_time(repository: &Inner, dry_run: bool) -> Result<i64> {
     let name = names::probe(&nonce);
     match repository.store.put(&name, Bytes::new().into(), PutMode::Replace) {
         Ok(()) => {}
+        // Nobody else draws that name: the put itself came through twice.
+        Err(error) if error.kind() == StoreErrorKind::AlreadyExists => {}
         // A full disk must not keep anybody from making room; what is old is only taken to be younger.
         Err(error) if error.kind() == StoreErrorKind::StorageFull => return Ok(head_ms),
         Err(error) => return Err(error.into()),
     }
-    let now_ms = repository.store.stat(&name)?.modified_ms;
+    let now_ms = match repository.store.stat(&name) {
+        Ok(meta) => meta.modified_ms,
+        // Another collector swept it up.
+        Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(head_ms),
+        Err(error) => return Err(error.into()),
+    };
     // It may stay where deleting is refused: nothing under that prefix means anything.
     let _ = repository.store.delete(&name);
     Ok(now_ms)

@@ -200,7 +200,7 @@ fn damage_after_a_stop_at_every(step: usize) {
         }
         images.push((store.crash_image(), cache));
     }
-    assert!(images.len() * step >= 18, "{}", images.len());
+    assert!(images.len() * step >= 15, "{}", images.len());
     let cases: Vec<_> = images
         .iter()
         .flat_map(|(store, cache)| {
