@@ -342,7 +342,13 @@ impl Client {
         }
         options.dry_run = self.dice.below(12) == 0;
         self.note(format!("prunes {options:?}"));
-        let report = alone(&(), |ctx| repository.prune(&options, ctx))?;
+        let report = match alone(&(), |ctx| repository.prune(&options, ctx)) {
+            // Others collect without a hold: whoever has one notices.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && !options.hold.is_zero() => {
+                return Ok(format!("refused: {error}"));
+            }
+            pruned => pruned?,
+        };
         if !options.dry_run {
             self.deleted += report.objects_deleted;
             self.wrong = self.world.model().collect(&report.collected).err();
