@@ -3,6 +3,7 @@
 
 mod forge;
 pub mod protocol;
+pub mod scale;
 mod text;
 
 use dr_store::PutMode;

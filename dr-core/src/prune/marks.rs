@@ -250,6 +250,19 @@ fn needed_share(pack: &PackUse) -> u64 {
     pack.live_bytes.saturating_mul(1_000_000) / (pack.live_bytes + pack.dead_bytes).max(1)
 }
 
+/// Marks what all snapshots need, and says how many records that are.
+#[cfg(feature = "internals")]
+pub(crate) fn mark_all(repository: &crate::repository::Inner, ctx: Context<'_>) -> Result<u64> {
+    let (log, index) = repository.current()?;
+    let reader = ChunkReader::new(repository, &log, index.clone());
+    let mut marks = Marks::new(&reader);
+    let mut bodies = Some(ChunkReader::new(repository, &log, index));
+    for state in log.fold.uncollected_snapshots() {
+        marks.mark_snapshot(&repository.read_snapshot(&log, state, &mut bodies)?, ctx)?;
+    }
+    Ok(marks.bits.iter().flatten().map(|word| u64::from(word.count_ones())).sum())
+}
+
 /// Refuses to go on with tables that are not what was written.
 pub(super) fn check_tables(index: &Index) -> Result<()> {
     if index.is_whole() && index.tables().iter().all(|table| table.is_intact()) {
