@@ -10,7 +10,7 @@ mod table;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-pub(crate) use segment::{open_segment, seal_segment, segment_of_packs};
+pub(crate) use segment::{open_segment, open_table, seal_segment, segment_of_packs};
 pub(crate) use table::Table;
 
 use crate::format::envelope::Header;

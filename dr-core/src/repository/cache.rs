@@ -8,7 +8,7 @@ use super::state::write_private;
 use crate::error::{Error, Result};
 use crate::format::names;
 use crate::id::ObjectHash;
-use crate::index::{Table, open_segment};
+use crate::index::{Table, open_segment, open_table};
 use crate::limits::{LIST_BYTES_MAX, SEGMENT_BYTES_MAX};
 use crate::log::SegmentPlace;
 
@@ -62,7 +62,7 @@ pub(crate) fn load_table(repository: &Inner, place: &SegmentPlace) -> Result<Tab
     {
         return Ok(table);
     }
-    let (_, table) = read_segment(repository, place)?;
+    let table = read_table(repository, place)?;
     if let Some(cache) = &repository.cache {
         cache.keep_table(place.hash(), &table);
         if let Ok(table) = Table::open(&cache.table_path(place.hash())) {
@@ -77,7 +77,19 @@ pub(crate) fn read_segment(
     repository: &Inner,
     place: &SegmentPlace,
 ) -> Result<(crate::format::segment::Segment, Vec<u8>)> {
-    let open = |bytes: &[u8]| open_segment(|header| repository.ring.kek(header), bytes);
+    read_with(repository, place, |bytes| open_segment(|header| repository.ring.kek(header), bytes))
+}
+
+/// The table of a live segment, made of the segment in the store or in the log.
+pub(crate) fn read_table(repository: &Inner, place: &SegmentPlace) -> Result<Vec<u8>> {
+    read_with(repository, place, |bytes| open_table(|header| repository.ring.kek(header), bytes))
+}
+
+fn read_with<T>(
+    repository: &Inner,
+    place: &SegmentPlace,
+    open: impl FnOnce(&[u8]) -> Result<T>,
+) -> Result<T> {
     match place {
         SegmentPlace::Inline(hash, bytes) => {
             open(bytes).map_err(|error| error.with_object(format!("segment {hash} in the log")))

@@ -24,7 +24,7 @@ use dr_store::Store;
 pub(crate) use append::NewSegment;
 pub(crate) use bounded::check_bytes;
 pub(crate) use cache::Cache;
-pub(crate) use cache::{load_table, read_segment};
+pub(crate) use cache::{load_table, read_segment, read_table};
 pub(crate) use chunk_writer::ChunkWriter;
 pub(crate) use chunks::{
     ChunkReader, RANGE_STEP_BYTES, cut_chunk, fetch_frame, missing_chunk, open_located, pack_name,
