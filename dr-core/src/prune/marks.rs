@@ -84,25 +84,28 @@ impl<'a> Marks<'a> {
 
     /// Marks every copy of a chunk. Says whether it was not marked before.
     fn mark(&mut self, class: PackClass, chunk: &ChunkRef) -> Result<bool> {
-        let tables = self.tables();
-        let places: Vec<(usize, usize)> = self
-            .places(&chunk.id)
-            .filter(|(table, _, record, pack)| {
-                record.bytes == chunk.bytes && tables[*table].packs()[*pack as usize].class == class
-            })
-            .map(|(table, ordinal, ..)| (table, ordinal))
-            .collect();
-        let Some((table, ordinal)) = places.first().copied() else {
-            return Err(missing_chunk(self.index(), &chunk.id));
-        };
-        if self.is_marked(table, ordinal) {
-            return Ok(false);
+        let mut places = 0;
+        for (number, table) in self.tables().iter().enumerate() {
+            for ordinal in table.ordinals(&chunk.id) {
+                let Some(record) = table.record(ordinal).filter(|record| record.bytes == chunk.bytes) else {
+                    continue;
+                };
+                let Some(pack) = table.frame(record.frame).map(|frame| frame.pack as usize) else { continue };
+                let is_right = table.packs().get(pack).is_some_and(|pack| pack.class == class);
+                if !is_right || self.condemned[number][pack] {
+                    continue;
+                }
+                if places == 0 && self.is_marked(number, ordinal) {
+                    return Ok(false);
+                }
+                places += 1;
+                self.set(number, ordinal, true);
+            }
         }
-        if places.len() > 1 {
-            self.copied.push(chunk.id);
-        }
-        for (table, ordinal) in places {
-            self.set(table, ordinal, true);
+        match places {
+            0 => return Err(missing_chunk(self.index(), &chunk.id)),
+            1 => {}
+            _ => self.copied.push(chunk.id),
         }
         Ok(true)
     }
