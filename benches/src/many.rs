@@ -9,11 +9,17 @@ use dr_core::{
 };
 
 const FILES_PER_DIRECTORY: u64 = 100;
-const FILE_BYTES: usize = 600;
 
-/// So many files of 600 bytes of noise, a hundred to a directory.
+/// Files of noise, a hundred to a directory.
 #[derive(Debug, Clone, Copy)]
-pub struct ManyFiles(pub u64);
+pub struct ManyFiles {
+    /// How many.
+    pub files: u64,
+    /// How long each is.
+    pub bytes: usize,
+    /// Sources of different seeds have nothing in common.
+    pub seed: u64,
+}
 
 impl Source for ManyFiles {
     fn paths(&self) -> Vec<PathBuf> {
@@ -21,7 +27,7 @@ impl Source for ManyFiles {
     }
 
     fn open_root(&self) -> io::Result<Arc<dyn SourceDirectory>> {
-        Ok(Arc::new(Directory { files: self.0, number: None }))
+        Ok(Arc::new(Directory { source: *self, number: None }))
     }
 
     fn missing(&self) -> Vec<(PathBuf, io::Error)> {
@@ -31,13 +37,16 @@ impl Source for ManyFiles {
 
 #[derive(Debug)]
 struct Directory {
-    files: u64,
+    source: ManyFiles,
     /// Which directory of files; none for the root.
     number: Option<u64>,
 }
 
 #[derive(Debug)]
-struct File(u64);
+struct File {
+    source: ManyFiles,
+    number: u64,
+}
 
 fn number_of(name: &[u8]) -> io::Result<u64> {
     std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).ok_or(io::ErrorKind::NotFound.into())
@@ -50,19 +59,24 @@ fn entry(number: u64, kind: EntryKind) -> Entry {
     Entry::new(format!("{number:012}"), kind, metadata)
 }
 
-fn file(number: u64) -> Entry {
-    entry(number, EntryKind::File(FileContent::new(FILE_BYTES as u64, Stream::default(), None)))
+impl ManyFiles {
+    fn file(&self, number: u64) -> Entry {
+        let content = FileContent::new(self.bytes as u64, Stream::default(), None);
+        entry(number, EntryKind::File(content))
+    }
 }
 
 impl SourceDirectory for Directory {
     fn entries(&self) -> io::Result<Vec<SourceItem>> {
         let entries: Vec<Entry> = match self.number {
-            None => (0..self.files.div_ceil(FILES_PER_DIRECTORY))
+            None => (0..self.source.files.div_ceil(FILES_PER_DIRECTORY))
                 .map(|number| entry(number, EntryKind::Directory(Stream::default())))
                 .collect(),
             Some(number) => {
                 let first = number * FILES_PER_DIRECTORY;
-                (first..self.files.min(first + FILES_PER_DIRECTORY)).map(file).collect()
+                (first..self.source.files.min(first + FILES_PER_DIRECTORY))
+                    .map(|number| self.source.file(number))
+                    .collect()
             }
         };
         Ok(entries
@@ -76,17 +90,17 @@ impl SourceDirectory for Directory {
     }
 
     fn open_directory(&self, name: &[u8]) -> io::Result<Arc<dyn SourceDirectory>> {
-        Ok(Arc::new(Directory { files: self.files, number: Some(number_of(name)?) }))
+        Ok(Arc::new(Directory { source: self.source, number: Some(number_of(name)?) }))
     }
 
     fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
-        Ok(Box::new(File(number_of(name)?)))
+        Ok(Box::new(File { source: self.source, number: number_of(name)? }))
     }
 }
 
 impl SourceFile for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let content = crate::noise(self.0 ^ 1 << 60, FILE_BYTES);
+        let content = crate::noise(self.source.seed.wrapping_add(self.number), self.source.bytes);
         let rest = content.get(offset as usize..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
@@ -94,7 +108,7 @@ impl SourceFile for File {
     }
 
     fn entry(&self) -> io::Result<Entry> {
-        Ok(file(self.0))
+        Ok(self.source.file(self.number))
     }
 
     fn extents(&self, _bytes: u64) -> io::Result<Option<Vec<Extent>>> {
