@@ -5,6 +5,7 @@ mod backup;
 mod cancel;
 mod cli;
 mod concurrency;
+mod costs;
 mod crash;
 mod damage;
 mod deep;
