@@ -317,3 +317,30 @@ fn the_tables_of_large_repositories_follow_from_the_formulas() {
         assert_eq!(rows, 11, "{size}");
     }
 }
+
+#[test]
+fn a_segment_in_the_store_costs_what_the_document_says() {
+    let (mut counted, repo) = create();
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    std::fs::create_dir_all(&source).unwrap();
+    for number in 0..500 {
+        std::fs::write(source.join(format!("file{number}")), noise(number, 200)).unwrap();
+    }
+    let _ = repo.backup(&[&source]).unwrap();
+    let (d, m, j) = (counted.objects("data"), counted.objects("tree"), counted.objects("index"));
+    counted.skip_listings(3);
+    assert_eq!(j, 1);
+    counted.expect("backup, first", &[("p", d + m), ("g", j)]);
+    let repository = open(&counted.store, folder.path());
+    let snapshot = latest(&repository);
+    counted.skip();
+    repository.list(&snapshot, b"/", &mut |_, _| Ok(())).unwrap();
+    counted.expect("ls", &[("t", 1), ("i", 1)]);
+    let again = open(&counted.store, folder.path());
+    counted.skip();
+    again.list(&snapshot, b"/", &mut |_, _| Ok(())).unwrap();
+    counted.expect("ls", &[("t", 1)]);
+    let _ = with_context(|ctx| again.check(&CheckOptions::new(), ctx)).unwrap();
+    counted.expect("check", &[("n", 2), ("d", d), ("m", m), ("j", j), ("t", 1)]);
+}
