@@ -1,6 +1,7 @@
 //! The randomness that the caller injects.
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -11,6 +12,13 @@ pub trait Entropy: Debug + Send + Sync {
     /// # Errors
     /// `Internal` where there is no randomness to be had.
     fn fill(&self, bytes: &mut [u8]) -> Result<()>;
+
+    /// The number of this process, and one that is never given twice in it. Salts hash them beside the randomness, so that
+    /// repeated randomness alone repeats no key. Only who replays a history gives anything else.
+    fn hedge(&self) -> (u32, u64) {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        (std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// The operating system's randomness.

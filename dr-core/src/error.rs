@@ -132,6 +132,17 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         self.0.kind == ErrorKind::StoreUnavailable
     }
+
+    /// Whether it speaks of one object's bytes, so that others may still be read.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(
+            self.0.kind,
+            ErrorKind::Corrupt
+                | ErrorKind::UnsupportedFormat
+                | ErrorKind::WrongCredentials
+                | ErrorKind::StoreFailed
+        )
+    }
 }
 
 impl fmt::Display for Error {

@@ -1,12 +1,15 @@
 //! Forgetting snapshots and bringing them back, protecting them, and changing their tags. All of it is one entry of the log
 //! each; nothing is deleted before a collection.
 
+use std::collections::HashMap;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{Event, Snapshots, Tag};
 use crate::id::SnapshotId;
-use crate::log::Log;
+use crate::log::{Log, slot_times};
+use crate::prune::store_time;
 use crate::repository::Repository;
-use crate::snapshot::{Decision, Group, GroupBy, KeepPolicy, SnapshotFilter, decide, dropped};
+use crate::snapshot::{Decision, Group, GroupBy, KeepPolicy, Snapshot, SnapshotFilter, decide, dropped};
 
 /// How many snapshots one entry names: 32 bytes each must fit into a slot.
 const SNAPSHOTS_PER_ENTRY: usize = 1024;
@@ -82,7 +85,7 @@ impl Repository {
             return Err(Error::new(ErrorKind::InvalidInput, "the policy has no rule: it would keep nothing")
                 .with_remedy("say what to keep, for example with --keep-last 10 --keep-daily 30"));
         }
-        let snapshots = self.snapshots(&options.filter)?;
+        let snapshots = self.snapshots_as_kept(options)?;
         let groups: Vec<ForgetGroup> = decide(snapshots, &options.policy, options.group_by)
             .into_iter()
             .map(|(group, decisions)| ForgetGroup { group, decisions })
@@ -105,6 +108,39 @@ impl Repository {
             self.forget(&ids)?;
         }
         Ok(groups)
+    }
+
+    /// The snapshots, each at the time at which retention sees it: the host's claim, held between the times of the slots
+    /// just before and of its own. A slot's time is the store's, and where its successor recorded an earlier one, that: so a
+    /// copy of the repository in another store, where all slots are young, keeps what the first one keeps. No time lies
+    /// before that of an earlier slot, or in the future, whatever an entry says.
+    fn snapshots_as_kept(&self, options: &ForgetOptions) -> Result<Vec<Snapshot>> {
+        let repository = &self.0;
+        let mut snapshots = self.snapshots(&options.filter)?;
+        let now_ms = store_time(repository, options.dry_run)?;
+        let log = repository.synchronise()?;
+        let first = log.fold.uncollected_snapshots().next().map_or(0, |state| state.slot.saturating_sub(1));
+        let times = slot_times(&*repository.store, first)?;
+        let time_of = |slot: u64, recorded: Option<i64>| {
+            let listed = times.get(&slot).copied().unwrap_or(now_ms);
+            recorded.map_or(listed, |recorded| recorded.min(listed)).min(now_ms)
+        };
+        let mut bounds = HashMap::new();
+        let mut earliest = i64::MIN;
+        for state in log.fold.uncollected_snapshots() {
+            earliest = earliest.max(time_of(state.slot.saturating_sub(1), Some(state.store_ms)));
+            let latest = earliest.max(time_of(state.slot, state.next_ms));
+            bounds.insert(state.record.id, (earliest, latest));
+            earliest = latest;
+        }
+        for snapshot in &mut snapshots {
+            if let Some((earliest, latest)) = bounds.get(&snapshot.id) {
+                let claimed = snapshot.time.as_nanoseconds() / 1_000_000;
+                let claimed = i64::try_from(claimed).unwrap_or(i64::MAX);
+                snapshot.kept_ms = claimed.clamp(*earliest, *latest);
+            }
+        }
+        Ok(snapshots)
     }
 
     /// Forgets snapshots.
@@ -163,14 +199,15 @@ impl Repository {
         let all = self.snapshots(&SnapshotFilter::new())?;
         for id in snapshots {
             let known = all.iter().find(|snapshot| snapshot.id == *id).ok_or_else(|| missing(id))?;
-            let tags = change.apply(&known.tags);
-            if tags == known.tags {
+            if change.apply(&known.tags) == known.tags {
                 continue;
             }
             self.0.append(&mut |log| {
                 log.check_writable()?;
-                log.fold.snapshot(id).ok_or_else(|| missing(id))?;
-                Ok(Event::Tag(Tag { snapshots: vec![*id], tags: tags.clone() }))
+                // Others may have changed them since: what they did stays.
+                let tags = &log.fold.snapshot(id).ok_or_else(|| missing(id))?.tags;
+                let tags = change.apply(tags.as_deref().unwrap_or(&known.tags));
+                Ok(Event::Tag(Tag { snapshots: vec![*id], tags }))
             })?;
         }
         Ok(())
@@ -180,7 +217,7 @@ impl Repository {
     ///
     /// # Errors
     /// What the store answers.
-    pub fn forgotten_snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<crate::Snapshot>> {
+    pub fn forgotten_snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
         let log = self.0.synchronise()?;
         let mut bodies = None;
         let mut found = Vec::new();

@@ -1,6 +1,7 @@
 //! The codecs of stored bytes, opened to fuzz targets, format vectors and tests of hostile repositories. Compiled only
 //! with the feature `internals`; no part of the supported interface.
 
+mod decode;
 mod forge;
 pub mod protocol;
 pub mod scale;
@@ -13,10 +14,13 @@ use crate::crypto::{Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret};
 use crate::entropy::SystemEntropy;
 use crate::error::{Error, Result};
 use crate::format::body;
+use crate::format::checkpoint::{CheckpointBody, CheckpointSegment};
 use crate::format::config::{Config, LogMode};
 use crate::format::envelope::{COMMIT_BYTES, Header, ObjectType, PackClass};
 use crate::format::key_slot::{Derivation, KeySlot};
-use crate::format::log::{Event, HashList, LogEntry, SnapshotPlace, decode_list, encode_list};
+use crate::format::log::{
+    Event, HashList, LogEntry, SnapshotPlace, SnapshotRecord, decode_list, encode_list,
+};
 use crate::format::names;
 use crate::format::pack::{Codec, FOOTER_NUMBER, TRAILER_NUMBER, Trailer};
 use crate::format::padding;
@@ -31,111 +35,17 @@ use crate::id::{ChunkId, ObjectHash, SnapshotId};
 use crate::index::Table;
 use crate::log::{Log, append};
 use crate::observer::lock;
-use crate::pack::{PackBuilder, PackEntry, Verify};
+use crate::pack::{CopiedFrame, PackBuilder, PackEntry, Verify};
 use crate::repository::Repository;
 use crate::time::Timestamp;
 use crate::tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, SparseMap, Stream};
 
+pub use decode::{Decoded, Kind, decode};
 pub use forge::Forger;
 use text::{Text, join, join_extents, join_refs};
 
 /// What a value holds, as names and texts: bytes in hexadecimal, numbers in decimal.
 pub type Fields = Vec<(String, String)>;
-
-/// A value that can be decoded from its bytes alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is a section of FORMAT.md")]
-pub enum Kind {
-    Header,
-    Config,
-    KeySlot,
-    Wraps,
-    Ring,
-    LogEntry,
-    List,
-    Snapshot,
-    Entries,
-    Refs,
-    Extents,
-}
-
-/// A decoded value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decoded {
-    /// What it holds.
-    pub fields: Fields,
-    /// Its bytes as this program writes them.
-    pub encoded: Vec<u8>,
-}
-
-/// Decodes a value.
-pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Decoded> {
-    let mut text = Text::default();
-    let encoded = match kind {
-        Kind::Header => {
-            let (header, length) = Header::decode(bytes)?;
-            text.header("", &header);
-            text.put("length", length);
-            header.encode()
-        }
-        Kind::Config => {
-            let config = Config::decode(bytes)?;
-            text.hex("repository", &config.repository);
-            text.put("mode", if config.mode == LogMode::CreateIfAbsent { 0 } else { 1 });
-            config.encode()
-        }
-        Kind::KeySlot => {
-            let slot = KeySlot::decode(bytes)?;
-            text.key_slot(&slot);
-            slot.encode()
-        }
-        Kind::Wraps => {
-            let wraps = Wraps::decode(bytes)?;
-            text.hex("salt", &wraps.salt);
-            for (number, wrap) in wraps.wraps.iter().enumerate() {
-                text.put(&format!("wrap.{number}.slot"), wrap.slot);
-                text.hex(&format!("wrap.{number}.sealed_key"), &wrap.sealed_key);
-            }
-            wraps.encode()
-        }
-        Kind::Ring => {
-            let (ring, config) = KeyRing::decode([0; 16], bytes)?;
-            text.ring(&body::decode::<RingBody>("a key ring", bytes)?.value);
-            ring.encode(config)
-        }
-        Kind::LogEntry => {
-            let entry = LogEntry::decode(bytes)?;
-            text.log_entry(&entry);
-            entry.encode()
-        }
-        Kind::List => {
-            let hashes = decode_list(bytes)?;
-            text.put("hashes", join(&hashes));
-            encode_list(&hashes)
-        }
-        Kind::Snapshot => {
-            let body = SnapshotBody::decode(bytes)?;
-            text.snapshot(&body.value);
-            body.value.encode()
-        }
-        Kind::Entries => {
-            let entries = decode_entries(bytes)?;
-            entries.iter().enumerate().for_each(|(number, entry)| text.entry(number, entry));
-            encode_entries(&entries)
-        }
-        Kind::Refs => {
-            let refs = decode_refs(bytes)?;
-            text.put("refs", join_refs(&refs));
-            encode_refs(&refs)
-        }
-        Kind::Extents => {
-            let extents = decode_extents(bytes)?;
-            text.put("extents", join_extents(&extents));
-            encode_extents(&extents)
-        }
-    };
-    Ok(Decoded { fields: text.0, encoded })
-}
 
 /// Whether extents describe a file of so many bytes that holds so much data.
 pub fn extents_fit(extents: &[Extent], data_bytes: u64, file_bytes: u64) -> bool {
@@ -273,6 +183,17 @@ pub fn fold(entries: &[Vec<u8>], lists: &dyn Fn(&ObjectHash) -> Result<Vec<Objec
     })
 }
 
+/// Writes a checkpoint of the log as it is now, and names it in the log.
+pub fn write_checkpoint(repository: &Repository) -> Result<()> {
+    repository.0.try_store_checkpoint(&mut lock(&repository.0.log))
+}
+
+/// The checkpoint of the log that a checkpoint stands for; none where that may not be gone on with.
+pub fn refold(checkpoint: &[u8]) -> Result<Option<Vec<u8>>> {
+    let log = Log::from_checkpoint(CheckpointBody::decode(checkpoint)?);
+    Ok(log.to_checkpoint().map(|body| body.encode()))
+}
+
 /// How many places each id has in a table of the index.
 pub fn look_up(table: Vec<u8>, ids: &[ChunkId]) -> Result<Vec<usize>> {
     let table = Table::from_bytes(table)?;
@@ -304,6 +225,7 @@ pub enum Single {
     Slot,
     List,
     Snapshot,
+    Checkpoint,
 }
 
 impl Single {
@@ -312,6 +234,7 @@ impl Single {
             Single::Slot => ObjectType::Slot,
             Single::List => ObjectType::List,
             Single::Snapshot => ObjectType::Snapshot,
+            Single::Checkpoint => ObjectType::Checkpoint,
         }
     }
 }
@@ -410,10 +333,25 @@ impl Keys {
 
     /// Seals frames as a pack.
     pub fn seal_pack(&self, class: Class, frames: Vec<ForgedFrame>) -> Result<Vec<u8>> {
-        Ok(self.seal_frames(class, frames)?.1)
+        Ok(self.seal_frames(class, frames, &[])?.1)
     }
 
-    fn seal_frames(&self, class: Class, frames: Vec<ForgedFrame>) -> Result<(PackEntry, Vec<u8>)> {
+    /// Seals frames as a pack, with all frames of other packs behind them as they are.
+    pub fn seal_pack_with_copies(
+        &self,
+        class: Class,
+        frames: Vec<ForgedFrame>,
+        others: &[Vec<u8>],
+    ) -> Result<Vec<u8>> {
+        Ok(self.seal_frames(class, frames, others)?.1)
+    }
+
+    fn seal_frames(
+        &self,
+        class: Class,
+        frames: Vec<ForgedFrame>,
+        others: &[Vec<u8>],
+    ) -> Result<(PackEntry, Vec<u8>)> {
         let mut builder = PackBuilder::new(class.pack());
         for ForgedFrame { is_zstd, raw_bytes, bytes, chunks } in frames {
             builder.add(Frame {
@@ -422,6 +360,22 @@ impl Keys {
                 bytes,
                 chunks,
             });
+        }
+        for other in others {
+            let opened = crate::pack::open_pack(&self.0, class.pack(), other)?.entry;
+            for frame in opened.frames {
+                let header = match frame.header {
+                    0 => &opened.header,
+                    foreign => &opened.foreign[foreign as usize - 1],
+                };
+                let start = frame.offset as usize;
+                builder.add_copy(CopiedFrame {
+                    header: header.clone(),
+                    shape: frame.shape,
+                    sealed: other[start..start + frame.shape.stored_bytes as usize].to_vec(),
+                    chunks: frame.chunks,
+                });
+            }
         }
         let sealed = builder.seal(&self.0, &SystemEntropy, Verify::Nothing, &[0; 32])?;
         Ok((sealed.entry, sealed.payload.to_vec()))
@@ -432,10 +386,16 @@ impl Keys {
         let pack = crate::pack::open_pack(&self.0, class.pack(), bytes)?;
         let mut text = Text::default();
         text.put("hash", pack.entry.hash);
+        for (number, header) in pack.entry.foreign.iter().enumerate() {
+            text.hex(&format!("foreign.{number}"), &header.encode());
+        }
         let mut frames = Vec::new();
         for (number, frame) in pack.entry.frames.iter().enumerate() {
             let at = format!("frame.{number}");
             text.put(&format!("{at}.offset"), frame.offset);
+            if frame.header > 0 {
+                text.put(&format!("{at}.header"), frame.header);
+            }
             text.put(&format!("{at}.number"), frame.shape.number);
             text.put(&format!("{at}.raw_bytes"), frame.shape.raw_bytes);
             text.put(&format!("{at}.stored_bytes"), frame.shape.stored_bytes);
@@ -527,7 +487,7 @@ impl Keys {
         class: Class,
         frames: Vec<ForgedFrame>,
     ) -> Result<(Vec<u8>, Vec<u8>, Vec<Vec<u8>>, Vec<u8>)> {
-        let segment = crate::index::segment_of_packs(&[self.seal_frames(class, frames)?.0]);
+        let segment = crate::index::segment_of_packs(&[self.seal_frames(class, frames, &[])?.0]);
         let (object, table) = crate::index::seal_segment(&self.0, &segment, &SystemEntropy)?;
         let parts = segment.encode(filter_of(&segment, &table));
         Ok((object, table, parts.sections, parts.footer))

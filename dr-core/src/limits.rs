@@ -22,6 +22,8 @@ pub(crate) const SLOT_BYTES_MAX: usize = 64 << 10;
 pub(crate) const SEALED_SLOT_BYTES_MAX: u64 = 128 << 10;
 /// The largest list object or checkpoint, in bytes.
 pub(crate) const LIST_BYTES_MAX: usize = 64 << 20;
+/// The most hashes in a list object: with its encoding they stay below its largest length.
+pub(crate) const LIST_HASHES_MAX: usize = 1 << 20;
 /// The largest snapshot body, in bytes.
 pub(crate) const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
 /// The largest tree chunk, in bytes: a writer ends one at 256 KiB and an entry, which holds 1 MiB of attributes at most.
@@ -67,6 +69,7 @@ pub(crate) const KDF_PASSES_MIN: u32 = 3;
 pub(crate) const LABEL_BYTES_MAX: usize = 128;
 
 const _: () = assert!(PACK_FOOTER_BYTES_MAX as u64 <= PACK_BYTES_MAX);
+const _: () = assert!(LIST_HASHES_MAX * 33 < LIST_BYTES_MAX);
 const _: () = assert!(XATTR_BYTES_MAX <= XATTRS_BYTES_MAX);
 const _: () = assert!(XATTRS_BYTES_MAX * 4 <= TREE_CHUNK_BYTES_MAX as usize);
 const _: () = assert!(KEY_SLOTS_MAX * 80 + 32 < HEADER_AUX_BYTES_MAX);

@@ -166,6 +166,12 @@ pub trait Store: Debug + Send + Sync {
     /// `NotFound`, `PermissionDenied`, `Unavailable`.
     fn stat(&self, name: &Name) -> Result<ObjectMeta>;
 
+    /// Whether the driver itself vouches that of several who create a name exactly one succeeds. Whoever writes to other
+    /// stores probes them first.
+    fn create_is_proven(&self) -> bool {
+        false
+    }
+
     /// Removes what dead writers left behind: staging files, older than a day, of objects whose names `is_name` takes for
     /// its own. To be called by a writer that knows what the place is, never on merely opening it. Stores that leave
     /// nothing behind do nothing.

@@ -248,6 +248,10 @@ impl Store for LocalStore {
         Ok(walk::object_meta(name.clone(), &metadata))
     }
 
+    fn create_is_proven(&self) -> bool {
+        true
+    }
+
     fn endpoint(&self) -> String {
         self.driver.endpoint()
     }

@@ -64,6 +64,10 @@ impl Store for MemoryStore {
         self.0.stat(name)
     }
 
+    fn create_is_proven(&self) -> bool {
+        true
+    }
+
     fn endpoint(&self) -> String {
         self.0.endpoint()
     }

@@ -159,6 +159,10 @@ impl Store for MeteredStore {
         self.inner.sweep(is_name)
     }
 
+    fn create_is_proven(&self) -> bool {
+        self.inner.create_is_proven()
+    }
+
     fn endpoint(&self) -> String {
         self.inner.endpoint()
     }

@@ -110,6 +110,21 @@ pub fn open(location: &str, mode: OpenMode) -> Result<Arc<dyn Store>> {
 /// whether its bucket exists is seen at the first call. Buckets are never made. What is returned for it makes calls that
 /// fail for a while again, and keeps to the limits of the options.
 ///
+/// # Credentials
+/// They are variables, looked up by [`StoreOptions::with_variables`], and in the environment without it:
+/// - S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`; or those of a web identity or a container
+///   (`AWS_WEB_IDENTITY_TOKEN_FILE` and `AWS_ROLE_ARN`, `AWS_CONTAINER_CREDENTIALS_…`). Also `AWS_REGION`,
+///   `AWS_DEFAULT_REGION`, `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` and `AWS_CA_BUNDLE`.
+/// - Google: `GOOGLE_APPLICATION_CREDENTIALS` or `GOOGLE_SERVICE_ACCOUNT_KEY`.
+/// - Azure: `AZURE_STORAGE_ACCOUNT_NAME`, and `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_STORAGE_SAS_TOKEN`,
+///   `AZURE_STORAGE_TOKEN`, or `AZURE_CLIENT_ID`, `AZURE_TENANT_ID` and `AZURE_CLIENT_SECRET` or
+///   `AZURE_FEDERATED_TOKEN_FILE`. Also `AZURE_STORAGE_ENDPOINT`.
+/// - WebDAV: `DR_WEBDAV_USER`, `DR_WEBDAV_PASSWORD`.
+/// - SFTP: what `ssh` has, or `DR_SFTP_KEY_FILE`; `DR_SFTP_KNOWN_HOSTS` is `strict` (the default), `add` or `accept`.
+/// - B2: `B2_APPLICATION_KEY_ID`, `B2_APPLICATION_KEY`, `B2_BUCKET_ID`. Swift: `OS_STORAGE_URL`, `OS_AUTH_TOKEN`.
+/// - Drives, with `GDRIVE`, `ONEDRIVE` or `DROPBOX` before it: `…_ACCESS_TOKEN`, or `…_REFRESH_TOKEN`, `…_CLIENT_ID` and
+///   `…_CLIENT_SECRET`.
+///
 /// # Errors
 /// `InvalidInput` where the scheme is unknown or the rest is wrong, `NotFound` where the place must exist and does
 /// not, `PermissionDenied` where there are no credentials, and what the driver says.

@@ -114,9 +114,13 @@ impl Store for RetryStore {
                     && taken.kind() == StoreErrorKind::AlreadyExists =>
             {
                 // An earlier attempt may have made it. If it cannot be read back, the outcome is unknown, and
-                // that error is the answer.
-                let stored = self.get(name)?;
-                if holds(&payload, &stored) { Ok(()) } else { Err(taken) }
+                // that error is the answer; unless it was deleted since: a put never finds nothing.
+                match self.get(name) {
+                    Ok(stored) if holds(&payload, &stored) => Ok(()),
+                    Ok(_) => Err(taken),
+                    Err(gone) if gone.kind() == StoreErrorKind::NotFound => Err(taken),
+                    Err(unknown) => Err(unknown),
+                }
             }
             answer => answer,
         }
@@ -171,6 +175,10 @@ impl Store for RetryStore {
 
     fn sweep(&self, is_name: &dyn Fn(&str) -> bool) -> Result<u64> {
         self.inner.sweep(is_name)
+    }
+
+    fn create_is_proven(&self) -> bool {
+        self.inner.create_is_proven()
     }
 
     fn endpoint(&self) -> String {

@@ -1,14 +1,14 @@
-//! A small repository with mutated objects: open, check, list and restore give correct bytes or an error.
+//! A small repository in which garbage was collected, with mutated objects: open, check, list and restore give correct bytes or an error.
 #![no_main]
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use dr_core::internals::{Keys, Single, slot_name};
+use dr_core::internals::{Keys, Single, slot_name, write_checkpoint};
 use dr_core::{
     BackupOptions, CancelToken, CheckOptions, Context, CreateOptions, Credentials, LocalTree,
-    LocalTreeOptions, Repository, RepositoryOptions, RestoreOptions, SnapshotFilter,
+    LocalTreeOptions, MaxUnused, PruneOptions, Repository, RepositoryOptions, RestoreOptions, SnapshotFilter,
 };
 use dr_fuzz::Input;
 use dr_store::{MemoryStore, Name, PutMode, Store};
@@ -45,7 +45,8 @@ fn base() -> &'static Base {
         let folder = memory();
         let source = folder.path().join("source");
         let mut contents: HashMap<PathBuf, Vec<Vec<u8>>> = HashMap::new();
-        for round in 0..2u8 {
+        let mut snapshots = Vec::new();
+        for round in 0..3u8 {
             for (path, content) in [
                 ("a", b"alpha".repeat(100)),
                 ("d/b", vec![round; 300]),
@@ -60,8 +61,18 @@ fn base() -> &'static Base {
             let _ = std::os::unix::fs::symlink("a", source.join("link"));
             let tree = LocalTree::open(&[source.clone()], LocalTreeOptions::default()).expect("a tree");
             let report = with_context(|ctx| repository.backup(&tree, &BackupOptions::new().host("h"), ctx));
-            assert!(report.expect("a backup").is_complete());
+            let report = report.expect("a backup");
+            assert!(report.is_complete());
+            snapshots.extend(report.snapshot);
         }
+        // Packs that were rewritten, packs and segments that are condemned, and a checkpoint of it all.
+        repository.forget(&snapshots[..1]).expect("it is there");
+        let mut options = PruneOptions::new();
+        options.max_unused = MaxUnused::Bytes(0);
+        let pruned = with_context(|ctx| repository.prune(&options, ctx)).expect("a collection");
+        assert!(pruned.packs_repacked > 0 && pruned.objects_deleted > 0);
+        write_checkpoint(&repository).expect("memory takes it");
+        repository.protect(&snapshots[2..], true).expect("it is there");
         let mut objects = Vec::new();
         store
             .list("", None, &mut |meta| {
@@ -100,7 +111,7 @@ fn mutate(input: &mut Input<'_>, objects: &mut Vec<(Name, Vec<u8>)>) -> bool {
             3 => objects[chosen].1 = objects[other].1.clone(),
             4 => objects[chosen].1.extend_from_slice(&input.array::<8>()),
             5 => {
-                let slot = u64::from(input.u8() % 8);
+                let slot = u64::from(input.u8() % 16);
                 let name = slot_name(slot);
                 let bytes = objects[other].1.clone();
                 objects.retain(|(known, _)| *known != name);
@@ -108,7 +119,7 @@ fn mutate(input: &mut Input<'_>, objects: &mut Vec<(Name, Vec<u8>)>) -> bool {
             }
             _ => {
                 with_key = true;
-                let slot = u64::from(input.u8() % 4);
+                let slot = u64::from(input.u8() % 12);
                 let name = slot_name(slot);
                 if let Some((_, bytes)) = objects.iter_mut().find(|(known, _)| *known == name)
                     && let Ok(mut body) = base().keys.open(Single::Slot, slot, bytes)

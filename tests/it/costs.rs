@@ -105,7 +105,7 @@ impl Counted {
         let since = counts.since(&self.before);
         self.before = counts;
         let mut all: Values =
-            ["n", "i", "g", "a", "t", "r", "c", "l", "q", "j"].map(|name| (name.to_owned(), 0.0)).into();
+            ["n", "i", "u", "g", "a", "t", "r", "c", "l", "q", "j"].map(|name| (name.to_owned(), 0.0)).into();
         all.extend([("f".to_owned(), 1.0), ("k".to_owned(), 1.0)]);
         all.extend(values.iter().map(|(name, value)| ((*name).to_owned(), *value as f64)));
         let row = cells(&self.document, "Formulas", operation);
@@ -271,7 +271,8 @@ fn assume(operation: &str, values: &mut Values) {
     let part = (packs / 100.0).ceil();
     let is_read_whole = operation.starts_with("check") || operation == "open, nothing cached";
     let set = |values: &mut Values, name: &str, value: f64| _ = values.insert(name.to_owned(), value);
-    for (name, value) in [("f", 1.0), ("k", 1.0), ("c", 0.0), ("l", 1.0), ("i", 0.0), ("a", 0.0), ("q", part)]
+    for (name, value) in
+        [("f", 1.0), ("k", 1.0), ("c", 0.0), ("l", 1.0), ("i", 0.0), ("u", 0.0), ("a", 0.0), ("q", part)]
     {
         set(values, name, value);
     }
@@ -285,8 +286,8 @@ fn assume(operation: &str, values: &mut Values) {
     set(values, "g", segments);
     set(values, "a", f64::from(u8::from(written > 256.0)));
     if operation == "restore" {
-        let all = values["j"];
-        set(values, "i", all);
+        let all = 53.0 * values["j"];
+        set(values, "u", all);
     }
 }
 

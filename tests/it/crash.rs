@@ -14,17 +14,17 @@ use dr_tests::steps::{Dice, Workshop, backup, backup_as, check, options};
 use dr_tests::{Node, TestRepo, TreeSpec, key};
 
 /// What a run that was stopped left behind.
-struct Wreck {
-    store: SimStore,
+pub(crate) struct Wreck {
+    pub(crate) store: SimStore,
     /// Tells runs apart, so that each has randomness of its own.
-    seed: u64,
+    pub(crate) seed: u64,
     /// The snapshots whose commit the caller was told of.
-    acknowledged: Vec<SnapshotId>,
+    pub(crate) acknowledged: Vec<SnapshotId>,
 }
 
 /// Runs `work` on a copy of `start` once for every call that it makes, and stops the store there: before the call
 /// takes effect, and after. `verify` looks at what is left. Gives the number of calls visited.
-fn at_every_call(
+pub(crate) fn at_every_call(
     start: &SimStore,
     work: &(dyn Fn(&SimStore, u64, &RecordingObserver) -> dr_core::Result<()> + Sync),
     verify: &(dyn Fn(Wreck) + Sync),

@@ -178,6 +178,7 @@ fn sights() -> Vec<Property<Config>> {
 }
 
 /// Tries everything, and fails where a property does not hold.
+#[expect(clippy::print_stdout, reason = "how much was tried is a result too")]
 fn holds(name: &str, config: Config) {
     let began = Instant::now();
     let checker = config.checker().threads(threads()).spawn_dfs().join();
@@ -187,6 +188,7 @@ fn holds(name: &str, config: Config) {
 }
 
 /// Expects that a property does not hold, and prints the steps to where it does not.
+#[expect(clippy::print_stdout, reason = "how much was tried is a result too")]
 fn breaks(config: Config, property: &'static str) {
     let finish = HasDiscoveries::AnyOf([property].into());
     let checker = config.checker().threads(1).finish_when(finish).spawn_bfs().join();
@@ -267,7 +269,33 @@ fn nothing_is_lost_in_the_long_run() {
 }
 
 fn long() -> Vec<(&'static str, Config)> {
-    vec![("long", Config { collectors: &[&[Op::Repack, Op::Prune], &[Op::Compact, Op::Prune]], ..BASE })]
+    let faults = Budget { crashes: 1, unclear: 1, bad: 1, ..BUDGET };
+    vec![
+        ("three writers, two collectors", Config { collectors: &[&[Op::Prune], &[Op::Prune]], ..BASE }),
+        (
+            "three writers, two collectors of which one repacks and one compacts",
+            Config { collectors: &[&[Op::Repack, Op::Prune], &[Op::Compact]], ..BASE },
+        ),
+        (
+            "one writer, two collectors of which one compacts, a reader, and faults",
+            Config {
+                writers: &BACKUPS[1..2],
+                collectors: &[&[Op::Compact], &[Op::Prune]],
+                reader: true,
+                budget: faults,
+                ..BASE
+            },
+        ),
+        (
+            "two writers, two collectors of which one repacks and compacts, a reader",
+            Config {
+                writers: &BACKUPS[..2],
+                collectors: &[&[Op::Repack, Op::Compact, Op::Prune], &[Op::Prune]],
+                reader: true,
+                ..BASE
+            },
+        ),
+    ]
 }
 
 #[test]

@@ -92,6 +92,10 @@ impl Store for FlakyStore {
         self.call("stat", name.as_str(), || self.inner.stat(name))
     }
 
+    fn create_is_proven(&self) -> bool {
+        self.inner.create_is_proven()
+    }
+
     fn endpoint(&self) -> String {
         self.inner.endpoint()
     }

@@ -47,4 +47,10 @@ impl Entropy for TestEntropy {
         bytes.copy_from_slice(&super::noise_of(&material, bytes.len()));
         Ok(())
     }
+
+    fn hedge(&self) -> (u32, u64) {
+        let mut state = self.0.lock().unwrap();
+        state.1 += 1;
+        (0, state.1)
+    }
 }

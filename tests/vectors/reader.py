@@ -47,6 +47,8 @@ class Bytes:
     reference = lambda self: self.record(self.hash, self.uint)
     stream = lambda self: self.record(self.uint, self.u8, lambda: self.list(self.reference))
 
+    def snapshot_record(self):
+        return self.record(self.hash, self.bool, lambda: self.bytes() if self.uint() == 0 else self.stream())
     def map(self):
         if self.uint() == 0:
             return self.list(lambda: self.record(self.uint, self.uint)), None
@@ -117,6 +119,108 @@ def open_single(kek, kind, location, data):
     return text[4:4 + length]
 
 
+class State:
+    """What the log stands for (section 10). Lists of hashes in objects of their own are not read."""
+
+    def __init__(self):
+        self.genesis = self.ring = self.lossy = None
+        self.changed, self.snapshots, self.segments, self.replaced, self.condemned = 0, {}, {}, set(), {}
+        self.attempts, self.checkpoints = {}, []
+
+    def apply(self, slot, previous_ms, attempt, kind, c):
+        for state in self.snapshots.values():
+            if state["slot"] == slot - 1:
+                state["next_ms"] = previous_ms
+        self.attempts = {known: at for known, at in self.attempts.items() if at >= slot - 4096}
+        if attempt in self.attempts:
+            return
+        self.attempts[attempt] = slot
+        if kind in (0x8002, 0x8004, 0x8005, 0x8006):
+            self.changed = slot + 1
+        hashes = lambda: c.list(c.hash) if c.uint() == 0 else sys.exit("lists are not read")
+        ids = lambda: [self.snapshots[i] for i in c.list(c.hash) if i in self.snapshots]
+        if kind == 0x8001 and slot == 0:
+            self.genesis = c.record(c.hash, c.hash)
+            self.ring = 0, self.genesis[1]
+        elif kind == 0x8002:
+            record, names, inline, _, _, _ = c.record(
+                lambda: c.option(c.snapshot_record), lambda: c.list(c.hash), lambda: c.list(c.bytes), hashes, hashes,
+                lambda: c.list(c.hash))
+            for name, data in [(name, None) for name in names] + [(H(data), data) for data in inline]:
+                if self.is_new(name):
+                    self.segments[name] = data
+            if record and record[0] not in self.snapshots:
+                self.snapshots[record[0]] = dict(
+                    record=record, slot=slot, store_ms=previous_ms, next_ms=None, forgotten=None, protected=False,
+                    tags=None)
+        elif kind == 0x8003:
+            for state in ids():
+                if not state["protected"] and state["forgotten"] is None:
+                    state["forgotten"] = slot
+        elif kind == 0x8004:
+            for state in ids():
+                state["forgotten"] = None
+        elif kind == 0x8005:
+            packs, segments, collected, lossy = c.record(hashes, hashes, lambda: c.list(c.hash), c.bool)
+            self.lossy = slot if lossy else self.lossy
+            for name in packs + segments:
+                self.condemned.setdefault(name, slot)
+                self.segments.pop(name, None)
+                self.replaced.discard(name)
+            for identity in collected:
+                self.snapshots.pop(identity, None)
+        elif kind == 0x8006:
+            inputs, outputs, _ = c.record(lambda: c.list(c.hash), lambda: c.list(c.hash), hashes)
+            if all(name in self.segments for name in inputs):
+                before = list(self.segments.items())
+                place = min([at for at, (name, _) in enumerate(before) if name in inputs], default=len(before))
+                new = [(name, None) for name in outputs if self.is_new(name)]
+                self.segments = dict(i for i in before[:place] + new + before[place:] if i[0] not in inputs)
+                self.replaced |= {name for name, data in before if name in inputs and data is None}
+        elif kind in (7, 0x8007):
+            self.checkpoints.append(c.record(c.uint, c.hash))
+        elif kind == 0x8008:
+            generation, ring = c.record(c.uint, c.hash)
+            if generation > self.ring[0]:
+                self.ring = generation, ring
+        elif kind in (0x8009, 0x800a):
+            for state in ids():
+                state["protected"] = kind == 0x8009 and state["forgotten"] is None
+        elif kind == 0x800b:
+            states, tags = c.record(ids, lambda: c.list(c.text))
+            for state in states:
+                state["tags"] = tags
+        else:
+            assert kind < 0x8000, "a newer program wrote this"
+            return
+        c.end()
+
+    def is_new(self, name):
+        return not (name in self.segments or name in self.replaced or name in self.condemned)
+
+    @staticmethod
+    def from_checkpoint(c):
+        """Section 17: the last slot, its hash, and the state."""
+        state, option = State(), c.option
+        pair = lambda first, second: lambda: c.record(first, second)
+        through, head, _, state.changed = c.record(c.uint, c.hash, c.int, c.uint)
+        state.genesis, state.ring = option(pair(c.hash, c.hash)), option(pair(c.uint, c.hash))
+        names = "record", "slot", "store_ms", "next_ms", "forgotten", "protected", "tags"
+        snapshots = c.list(lambda: dict(zip(names, c.record(
+            c.snapshot_record, c.uint, c.int, lambda: option(c.int), lambda: option(c.uint), c.bool,
+            lambda: option(lambda: c.list(c.text))))))
+        state.snapshots = {snapshot["record"][0]: snapshot for snapshot in snapshots}
+        segments = c.list(lambda: (c.hash(), None) if c.uint() == 0 else (lambda data: (H(data), data))(c.bytes()))
+        state.segments = dict(segments)
+        state.replaced, state.condemned = set(c.list(c.hash)), dict(c.list(pair(c.hash, c.uint)))
+        state.lossy = option(c.uint)
+        attempts = c.list(lambda: c.record(c.uint, lambda: c.take(16), lambda: c.take(16)))
+        state.attempts = {(writer, nonce): slot for slot, writer, nonce in attempts}
+        lists, state.checkpoints = c.list(c.hash), c.list(pair(c.uint, c.hash))
+        assert not lists and not c.list(c.uint)
+        return through, head, state
+
+
 class Repository:
     def __init__(self, root, key):
         self.root, self.frames = Path(root), {}
@@ -177,34 +281,45 @@ class Repository:
     open = lambda self, kind, location, data: open_single(self.kek(Header(data)), kind, location, data)
 
     def read_log(self, config, ring):
-        """Section 10: commits only; no snapshot is forgotten, and nothing condemned, in what this reads."""
-        self.places, self.snapshot, previous, number = {}, None, bytes(32), 0
-        while True:
-            digits = f"{2**64 - 1 - number:016x}"
-            path = self.root / "log" / digits[:13] / digits[13:]
-            if not path.exists():
-                return number > 0
+        """Section 10. Checkpoints on the way must say what the slots before them say."""
+        state, previous, number = State(), bytes(32), 0
+        while (path := self.slot_path(number)).exists():
             raw = path.read_bytes()
             entry = body(self.open(5, number, raw), lambda c: c.record(
                 c.uint, c.hash, c.int, lambda: c.take(16), lambda: c.take(16), c.uint, c.bytes, c.u8, c.bytes))
             assert entry[0] == number and entry[1] == previous, "the chain is broken"
-            kind, payload = entry[5], Bytes(entry[6])
-            if kind == 0x8002:
-                self.apply_commit(payload)
-            elif kind != 0x8001 or payload.record(payload.hash, payload.hash) != (config, bytes.fromhex(ring)):
-                return False
-            payload.end()
+            _, _, previous_ms, writer, nonce, kind, payload = entry[:7]
+            if kind == 7:
+                self.check_checkpoint(payload[-32:])
+            state.apply(number, previous_ms, (writer, nonce), kind, Bytes(payload))
             previous, number = H(raw), number + 1
-    def apply_commit(self, c):
-        place = lambda: c.bytes() if c.uint() == 0 else c.stream()
-        record = c.option(lambda: c.record(c.hash, c.bool, place))
-        segments, inline = c.list(c.hash), c.list(c.bytes)
-        hashes = lambda: c.list(c.hash) if c.uint() == 0 else c.hash()
-        c.record(hashes, hashes, lambda: c.list(c.hash))
-        for segment in [(self.root / "index" / name.hex()).read_bytes() for name in segments] + inline:
-            self.read_segment(segment)
-        if record and not record[1]:
-            self.snapshot = record
+        if state.genesis != (config, bytes.fromhex(ring)) or state.ring[1] != bytes.fromhex(ring):
+            return False
+        listed = [s for s in state.snapshots.values() if s["forgotten"] is None and not s["record"][1]]
+        self.snapshot = max(listed, key=lambda s: s["slot"])["record"]
+        self.places = {}
+        for name, inline in state.segments.items():
+            self.read_segment(inline or (self.root / "index" / name.hex()).read_bytes(), state.condemned)
+        return True
+    def slot_path(self, number):
+        digits = f"{2**64 - 1 - number:016x}"
+        return self.root / "log" / digits[:13] / digits[13:]
+    def check_checkpoint(self, name):
+        """Section 17: the state in a checkpoint is that of the slots up to it. It may have been swept meanwhile."""
+        path = self.root / "ckpt" / name.hex()
+        if not path.exists():
+            return
+        data = path.read_bytes()
+        assert H(data) == name
+        through, head, said = body(self.open(7, 0, data), State.from_checkpoint)
+        folded = State()
+        for number in range(through + 1):
+            raw = self.slot_path(number).read_bytes()
+            entry = body(self.open(5, number, raw), lambda c: c.record(
+                c.uint, c.hash, c.int, lambda: c.take(16), lambda: c.take(16), c.uint, c.bytes, c.u8, c.bytes))
+            folded.apply(number, entry[2], (entry[3], entry[4]), entry[5], Bytes(entry[6]))
+        assert head == H(raw), "the checkpoint is of another log"
+        assert vars(said) == vars(folded), "the checkpoint says something else"
 
     def sealed_parts(self, data):
         """Header, keys, trailer and footer, as packs (section 8) and segments (section 9) have them."""
@@ -214,7 +329,7 @@ class Repository:
         trailer = Bytes(unseal(enc, 0xFFFFFFFF, data[-64:], digest))
         _, offset, length = trailer.fixed("Q"), trailer.fixed("Q"), trailer.fixed("I")
         return header, enc, digest, unseal(enc, 0xFFFFFFFE, data[offset:offset + length], digest)
-    def read_segment(self, data):
+    def read_segment(self, data, condemned):
         header, enc, digest, footer = self.sealed_parts(data)
         pack = lambda c: c.record(c.u8, c.hash, c.uint)
         _, packs, headers, filter_bytes, chunks, frames, _ = body(footer, lambda c: c.record(
@@ -231,7 +346,8 @@ class Repository:
         records = struct.iter_unpack("<IIIIIIB4x", pages[chunks * 44:])
         table = [(packs[r[0]], r[1], headers[r[2]], r[3:]) for r in records]
         for chunk, frame, offset, length in struct.iter_unpack("<32sIII", pages[:chunks * 44]):
-            self.places.setdefault(chunk, (table[frame], offset, length))
+            if table[frame][0][1] not in condemned:
+                self.places.setdefault(chunk, (table[frame], offset, length))
 
     def chunk(self, chunk_class, reference):
         """Sections 8 and 5: the frame, the chunk in it, its id."""

@@ -61,6 +61,7 @@ struct CheckDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<String>,
     read_data: bool,
+    log_mode: &'static str,
     head: u64,
     intact: bool,
     error_count: u64,
@@ -122,6 +123,7 @@ fn finish(
         repository,
         shard: args.shard.map(|shard| format!("{}/{}", shard.number(), shard.count())),
         read_data: args.read_data || args.shard.is_some() || args.read_data_subset.is_some(),
+        log_mode: if report.create_if_absent { "create_if_absent" } else { "siblings" },
         head: report.head,
         intact: report.is_intact(),
         error_count: report.error_count,
@@ -173,5 +175,8 @@ fn write_summary(to: &mut dyn Write, document: &CheckDocument<'_>, report: &Chec
         text::bytes(document.bytes_read),
         document.seconds,
     )?;
+    if document.log_mode == "siblings" {
+        writeln!(to, "the store does not decide between writers: prune only while nobody writes")?;
+    }
     if document.intact { writeln!(to, "no damage was found") } else { Ok(()) }
 }

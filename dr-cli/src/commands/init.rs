@@ -29,6 +29,10 @@ pub(crate) struct InitArgs {
     /// A label for the password or key; anybody who reads the store can read it
     #[arg(long, default_value = "")]
     label: String,
+    /// For a store that cannot decide between several writers (sftp, WebDAV, some servers): prune it only while nobody
+    /// writes, with --exclusive
+    #[arg(long)]
+    siblings: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -60,6 +64,7 @@ pub(crate) fn run(args: &InitArgs, session: &Session) -> Result<()> {
         Kdf::Strong => KdfStrength::Strong,
     };
     options.label.clone_from(&args.label);
+    options.siblings = args.siblings;
     let created = Repository::create(store.clone(), &credentials, &options, session.repository_options());
     let repository = created.inspect_err(|error| withdraw(new_key_file, &store, &credentials, error))?;
     let endpoint = store.endpoint();

@@ -180,7 +180,9 @@ fn append_commit(
     if snapshot.is_none() && unnamed.is_empty() && inline.is_empty() {
         return Ok(true);
     }
-    let (own, dedup) = (storer.own_packs(), storer.dedup_packs());
+    // Packs alone rest on nothing.
+    let dedup = if snapshot.is_some() { storer.dedup_packs() } else { Vec::new() };
+    let own = storer.own_packs();
     let event = Commit {
         snapshot,
         segments: unnamed,

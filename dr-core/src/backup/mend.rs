@@ -46,7 +46,7 @@ impl Repository {
         ctx: &Context<'_>,
     ) -> Result<Vec<SnapshotRepair>> {
         let repository = &self.0;
-        let (log, index) = repository.current()?;
+        let (log, index) = repository.current_whole()?;
         if write {
             repository.prepare_to_write(&log)?;
         }
@@ -55,6 +55,7 @@ impl Repository {
         let mut repairs = Vec::new();
         for snapshot in repository.read_snapshots(&log)?.readable {
             ctx.cancel.check()?;
+            snapshot.refuse_newer()?;
             let options =
                 BackupOptions { dry_run: !write, parent: super::Parent::Nothing, ..BackupOptions::new() };
             let index = index.clone().with_distrusted(gone.clone());
@@ -176,7 +177,7 @@ impl<'s> Mend<'s, '_> {
                     if let EntryKind::Directory(stream) = entry.kind.clone() {
                         let below = self.open(path, Some(entry), &stream);
                         stack.push(below);
-                    } else if self.parents.has_content(&entry, self.storer) {
+                    } else if self.parents.has_content(&entry, self.storer)? {
                         open.writer.push(entry, self.storer)?;
                     } else {
                         let why = Error::corrupt("a part of its content is lost");

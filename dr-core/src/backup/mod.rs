@@ -17,6 +17,7 @@ mod workers;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use mend::SnapshotRepair;
 pub use options::{BackupOptions, Parent, StreamInput};
@@ -39,6 +40,8 @@ use crate::tree::Stream;
 
 /// How often a backup is made again because packs that it needs were condemned meanwhile.
 const ATTEMPTS_MAX: usize = 3;
+/// How often a run that commits no partial snapshots names its packs in the log.
+const KEEP_PACKS_EVERY: Duration = Duration::from_secs(15 * 60);
 
 impl Repository {
     /// Backs a source up.
@@ -166,6 +169,20 @@ impl<'s, 'a> Run<'s, 'a> {
         self.commit(root, true, &scan.tally)?;
         self.last_partial = self.storer.repository.clock.now();
         Ok(())
+    }
+
+    /// Names the packs that are finished in the log, where the last time is long enough ago: a collector then leaves them
+    /// alone, and a run that is cut short need not store them again.
+    pub(super) fn keep_packs_if_due(&mut self) -> Result<()> {
+        let options = self.storer.options;
+        let now = self.storer.repository.clock.now();
+        let passed = now.as_nanoseconds() - self.last_partial.as_nanoseconds();
+        if options.dry_run || passed < KEEP_PACKS_EVERY.as_nanos() as i128 {
+            return Ok(());
+        }
+        self.last_partial = now;
+        // What was condemned meanwhile is dealt with by the commit of the snapshot.
+        commit_packs(self.storer, &mut self.segments)
     }
 
     fn commit(&mut self, root: Stream, partial: bool, tally: &Tally) -> Result<Option<Committed>> {

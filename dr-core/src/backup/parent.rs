@@ -49,7 +49,7 @@ impl<'a> Parents<'a> {
                 let mut bodies = None;
                 for state in states {
                     let alike = repository.read_snapshot(log, state, &mut bodies).ok().filter(is_alike);
-                    let Some(snapshot) = alike else { continue };
+                    let Some(snapshot) = alike.filter(|snapshot| !snapshot.newer) else { continue };
                     if !snapshot.partial || snapshots.is_empty() {
                         let is_whole = !snapshot.partial;
                         snapshots.push(snapshot);
@@ -67,21 +67,38 @@ impl<'a> Parents<'a> {
     }
 
     /// Whether everything that a file of a parent consists of is there, where that is in doubt.
-    pub(crate) fn has_content(&self, entry: &Entry, storer: &Storer<'_>) -> bool {
-        let EntryKind::File(content) = &entry.kind else { return true };
-        !self.must_look
-            || (self.has_stream(&content.stream, storer)
-                && match &content.sparse {
-                    Some(SparseMap::Stream(extents)) => self.has_stream(extents, storer),
-                    _ => true,
-                })
+    ///
+    /// # Errors
+    /// What the store answers, except that something is damaged.
+    pub(crate) fn has_content(&self, entry: &Entry, storer: &Storer<'_>) -> Result<bool> {
+        let EntryKind::File(content) = &entry.kind else { return Ok(true) };
+        if self.must_look && !self.has_stream(&content.stream, storer)? {
+            return Ok(false);
+        }
+        match &content.sparse {
+            Some(SparseMap::Stream(extents)) if self.must_look => self.has_stream(extents, storer),
+            _ => Ok(true),
+        }
     }
 
-    fn has_stream(&self, stream: &Stream, storer: &Storer<'_>) -> bool {
+    fn has_stream(&self, stream: &Stream, storer: &Storer<'_>) -> Result<bool> {
         let lists = NotingReader::new(&self.reader);
-        let has_chunks =
-            stream_chunks(stream, &lists).all(|chunk| chunk.is_ok_and(|chunk| storer.has_chunk(&chunk.id)));
-        has_chunks && lists.take().iter().all(|list| storer.has_chunk(&list.id))
+        for chunk in stream_chunks(stream, &lists) {
+            let is_there = match chunk {
+                Ok(chunk) => storer.has_chunk(&chunk.id)?,
+                Err(error) if error.is_damage() => false,
+                Err(error) => return Err(error),
+            };
+            if !is_there {
+                return Ok(false);
+            }
+        }
+        for list in lists.take() {
+            if !storer.has_chunk(&list.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads a directory of a parent.

@@ -53,19 +53,21 @@ impl Queue {
             if state.failed {
                 return None;
             }
-            if let Some(work) = take_leaf(&mut state) {
-                return Some(work);
-            }
-            if let Some(file) = state.files.pop_front() {
-                state.running += 1;
+            if let Some(work) = take(&mut state) {
                 self.changed.notify_all();
-                return Some(Work::File(file));
+                return Some(work);
             }
             if state.closed {
                 return None;
             }
             state = self.wait(state);
         }
+    }
+
+    /// The next piece of work, where there is one now.
+    pub(crate) fn next_now(&self) -> Option<Work> {
+        let mut state = lock(&self.state);
+        if state.failed { None } else { take(&mut state) }
     }
 
     /// A frame or segment to be done now by a thread that waits for something else.
@@ -175,6 +177,15 @@ impl Queue {
     fn wait<'a>(&self, state: std::sync::MutexGuard<'a, State>) -> std::sync::MutexGuard<'a, State> {
         self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+fn take(state: &mut State) -> Option<Work> {
+    if let Some(work) = take_leaf(state) {
+        return Some(work);
+    }
+    let file = state.files.pop_front()?;
+    state.running += 1;
+    Some(Work::File(file))
 }
 
 fn take_leaf(state: &mut State) -> Option<Work> {

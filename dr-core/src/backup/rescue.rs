@@ -2,16 +2,17 @@
 //! is still there of them is stored again under new names.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::commit::Segments;
 use super::storer::Storer;
 use crate::error::Result;
 use crate::format::envelope::PackClass;
-use crate::format::tree::decode_entries;
+use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
-use crate::index::Index;
+use crate::index::{Index, Part, Table};
 use crate::log::{Log, SegmentPlace};
-use crate::repository::{ChunkReader, ChunkWriter, NewSegment, load_table, read_segment};
+use crate::repository::{ChunkReader, ChunkWriter, NewSegment, is_damage, load_table, read_segment};
 use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
 
 /// Walks all of the snapshot, trees that were taken over too, and stores again every chunk that lies in condemned packs
@@ -25,17 +26,25 @@ pub(super) fn rescue(
     let repository = storer.repository;
     segments.write(storer)?;
     let (log, live) = repository.current()?;
-    let own = own_segments(storer, segments, &log)?;
-    let mut tables = live.tables().to_vec();
-    for place in &own {
-        tables.push(load_table(repository, place)?.into());
-    }
+    let condemned = log.fold.condemned();
+    let own = match own_tables(storer, segments, &log) {
+        Ok(own) => own,
+        // A segment of its own is deleted already, and with it what says where its chunks lie.
+        Err(error) if is_damage(&error) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut tables = live.parts().to_vec();
+    tables.extend(own.into_iter().map(Part::from));
+    // A segment that lists nothing but condemned packs no longer counts; what this backup began with still knows it.
+    let mut all = tables.clone();
+    all.extend(storer.index().parts().iter().cloned());
     let mut walk = Walk {
-        all: ChunkReader::new(repository, &log, Index::new(tables.clone(), Default::default())),
-        kept: Index::new(tables, log.fold.condemned().clone()),
+        all: ChunkReader::new(repository, &log, Index::new(all, Default::default())),
+        kept: Index::new(tables, condemned.clone()),
         own: storer.own_packs().into_iter().collect(),
         writer: ChunkWriter::new(repository, storer.ctx)?,
         seen: HashSet::new(),
+        rescued: HashSet::new(),
         dedup: HashSet::new(),
     };
     let walked = streams
@@ -44,17 +53,21 @@ pub(super) fn rescue(
         .and_then(|()| walk.directory(storer, root));
     match walked {
         Ok(()) => {}
-        Err(error) if crate::repository::is_damage(&error) => return Ok(false),
+        Err(error) if is_damage(&error) => return Ok(false),
         Err(error) => return Err(error),
     }
     let stored = walk.writer.take()?;
-    let condemned = log.fold.condemned();
+    // This snapshot needs no more of the condemned packs; a later file of the same run may.
+    storer.retain_claims(&|id| {
+        // What cannot be looked up now is stored again: that costs space, not data.
+        walk.rescued.contains(id) || walk.kept.pack_of(id).is_ok_and(|pack| pack.is_some())
+    });
     storer.replace_packs(stored, &|pack| condemned.contains_key(pack), walk.dedup);
     Ok(true)
 }
 
-/// The segments that this backup wrote; those that were condemned themselves are written again.
-fn own_segments(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Result<Vec<SegmentPlace>> {
+/// The segments that this backup wrote, as tables; those that were condemned themselves are written again.
+fn own_tables(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Result<Vec<Arc<Table>>> {
     let repository = storer.repository;
     for hash in &mut segments.objects[segments.named..] {
         if log.fold.condemned().contains_key(hash) {
@@ -69,7 +82,7 @@ fn own_segments(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Resu
         .inline
         .iter()
         .map(|bytes| SegmentPlace::Inline(ObjectHash::of_parts([bytes.as_slice()]), bytes.as_slice().into()));
-    Ok(objects.chain(inline).collect())
+    objects.chain(inline).map(|place| load_table(repository, &place).map(Arc::new)).collect()
 }
 
 struct Walk<'a> {
@@ -79,6 +92,7 @@ struct Walk<'a> {
     own: HashSet<ObjectHash>,
     writer: ChunkWriter<'a>,
     seen: HashSet<ChunkId>,
+    rescued: HashSet<ChunkId>,
     dedup: HashSet<ObjectHash>,
 }
 
@@ -88,7 +102,7 @@ impl Walk<'_> {
         while let Some(stream) = stack.pop() {
             storer.ctx.cancel.check()?;
             for chunk in self.references(PackClass::Tree, &stream)? {
-                for entry in decode_entries(&self.all.read_tree(&chunk)?)? {
+                for entry in decode_known_entries(&self.all.read_tree(&chunk)?)? {
                     match entry.kind {
                         EntryKind::Directory(stream) => stack.push(stream),
                         EntryKind::File(content) => {
@@ -129,12 +143,13 @@ impl Walk<'_> {
         if !self.seen.insert(chunk.id) {
             return Ok(false);
         }
-        match self.kept.pack_of(&chunk.id) {
+        match self.kept.pack_of(&chunk.id)? {
             Some(pack) if self.own.contains(&pack) => {}
             Some(pack) => _ = self.dedup.insert(pack),
             None => {
                 let bytes = self.all.read(class, chunk)?;
                 self.writer.add_chunk(class, chunk.id, &bytes)?;
+                self.rescued.insert(chunk.id);
             }
         }
         Ok(true)

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::file::{FileDone, FileJob, Place, is_racy, problem_of};
 use super::options::BackupOptions;
 use super::parent::{ParentDirectory, Parents};
-use super::storer::Storer;
+use super::storer::{Scratch, Storer};
+use super::workers;
 use crate::error::Result;
 use crate::format::snapshot::{Problem, ProblemKind, Totals};
 use crate::format::tree::check_entry;
@@ -80,6 +81,7 @@ impl<'s, 'a> Scan<'s, 'a> {
             crate::Error::new(crate::ErrorKind::Source, "the source cannot be listed").with_source(error)
         })?;
         self.open_directory(Vec::new(), root, items, looked, self.parents.root(), None);
+        let mut scratch = Scratch::new(self.storer.options)?;
         loop {
             self.storer.ctx.cancel.check()?;
             for done in self.storer.queue.take_done()? {
@@ -96,6 +98,7 @@ impl<'s, 'a> Scan<'s, 'a> {
                 continue;
             };
             self.step(top)?;
+            workers::work_alone(self.storer, &mut scratch);
             pause(self)?;
         }
     }
@@ -191,7 +194,9 @@ impl<'s, 'a> Scan<'s, 'a> {
     ) {
         let is_new = known.iter().all(Option::is_none);
         let is_same = |before: &&Entry| {
-            is_unchanged(before, &entry, self.storer.options) && self.parents.has_content(before, self.storer)
+            // Where the store does not answer, the file is read, and what stores it says so.
+            is_unchanged(before, &entry, self.storer.options)
+                && self.parents.has_content(before, self.storer).unwrap_or(false)
         };
         let before = known.iter().flatten().find(is_same);
         let place = self.reserve(id);

@@ -50,7 +50,7 @@ impl SegmentJob {
             let chunk = &self.bytes[start..start + length];
             let id = storer.id(PackClass::Data, chunk);
             refs.push(ChunkRef { id, bytes: *length as u32 });
-            let is_new = storer.claim(&id, chunk.len());
+            let is_new = storer.claim(&id, chunk.len())?;
             if !frame.is_empty() && (!is_new || start + length - frame_start > FRAME_TARGET_BYTES) {
                 storer.store_frame(
                     PackClass::Data,

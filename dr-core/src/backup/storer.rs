@@ -4,8 +4,6 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dr_store::{PutMode, StoreErrorKind};
-
 use super::options::BackupOptions;
 use super::queue::Queue;
 use super::window::{FrameJob, Window};
@@ -19,7 +17,7 @@ use crate::index::Index;
 use crate::limits::{FRAME_BYTES_MAX, TREE_CHUNK_BYTES_MAX};
 use crate::observer::{Context, Event, lock};
 use crate::pack::{PackBuilder, PackEntry, Verify};
-use crate::repository::Inner;
+use crate::repository::{Inner, put_once};
 use crate::tree::{ChunkRef, TreeSink};
 
 const SHARDS: usize = 64;
@@ -136,37 +134,42 @@ impl<'a> Storer<'a> {
     }
 
     /// Whether the caller is the first to bring a chunk, and must store it.
-    pub(crate) fn claim(&self, id: &ChunkId, bytes: usize) -> bool {
-        let mut claimed = lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]);
-        if claimed.contains(id) {
-            return false;
+    ///
+    /// # Errors
+    /// What the store answers where the index is read page by page.
+    pub(crate) fn claim(&self, id: &ChunkId, bytes: usize) -> Result<bool> {
+        let claims = &self.claims[usize::from(id.as_bytes()[0]) % SHARDS];
+        if lock(claims).contains(id) {
+            return Ok(false);
         }
-        if let Some(pack) = self.index.pack_of(id) {
-            drop(claimed);
+        // Nothing is held here: it may take a page from the store.
+        if let Some(pack) = self.index.pack_of(id)? {
             lock(&self.dedup_packs).insert(pack);
-            return false;
+            return Ok(false);
         }
-        claimed.insert(*id);
+        if !lock(claims).insert(*id) {
+            return Ok(false);
+        }
         Counts::add(&self.counts.new_chunks, 1);
         Counts::add(&self.counts.new_bytes, bytes as u64);
-        true
+        Ok(true)
     }
 
     /// Whether a chunk is stored already; then the snapshot rests on it.
-    pub(crate) fn has_chunk(&self, id: &ChunkId) -> bool {
-        match self.index.pack_of(id) {
+    pub(crate) fn has_chunk(&self, id: &ChunkId) -> Result<bool> {
+        match self.index.pack_of(id)? {
             Some(pack) => {
                 lock(&self.dedup_packs).insert(pack);
-                true
+                Ok(true)
             }
-            None => lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]).contains(id),
+            None => Ok(lock(&self.claims[usize::from(id.as_bytes()[0]) % SHARDS]).contains(id)),
         }
     }
 
     /// Stores a small file's chunk through the window.
     pub(crate) fn store_small(&self, name: &[u8], chunk: &[u8]) -> Result<ChunkRef> {
         let id = self.id(PackClass::Data, chunk);
-        if self.claim(&id, chunk.len()) && !self.options.dry_run {
+        if self.claim(&id, chunk.len())? && !self.options.dry_run {
             let frames = lock(&self.window).add(id, name, chunk);
             if !frames.is_empty() {
                 self.queue.push_frames(frames);
@@ -215,10 +218,7 @@ impl<'a> Storer<'a> {
         let ids = self.repository.domain.id_key(class);
         let sealed = pack.seal(&self.repository.ring, &*self.repository.entropy, verify, ids)?;
         let name = names::pack(class, &sealed.entry.hash);
-        match self.repository.store.put(&name, sealed.payload, PutMode::Create) {
-            Err(error) if error.kind() != StoreErrorKind::AlreadyExists => return Err(Error::from(error)),
-            _ => {}
-        }
+        put_once(&*self.repository.store, &name, sealed.payload)?;
         Counts::add(&self.counts.stored_bytes, sealed.entry.bytes);
         self.ctx.observer.event(&Event::PackStored { pack: sealed.entry.hash, bytes: sealed.entry.bytes });
         let mut finished = lock(&self.finished);
@@ -260,6 +260,19 @@ impl<'a> Storer<'a> {
         names
     }
 
+    /// Gives up the claims of chunks that are not stored any more: whoever brings them next must store them. No worker may
+    /// be running, and nothing may be gathered.
+    pub(crate) fn retain_claims(&self, is_stored: &dyn Fn(&ChunkId) -> bool) {
+        for shard in &self.claims {
+            lock(shard).retain(|id| is_stored(id));
+        }
+    }
+
+    /// The index as it was when the backup began.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Takes packs in that something else stored, and puts what the snapshot rests on in the place of what it rested on.
     pub(crate) fn replace_packs(
         &self,
@@ -289,7 +302,7 @@ impl TreeSink for Storer<'_> {
             return Err(Error::new(ErrorKind::Internal, "a tree chunk is larger than the format allows"));
         }
         let id = self.id(PackClass::Tree, bytes);
-        if self.claim(&id, bytes.len()) && !self.options.dry_run {
+        if self.claim(&id, bytes.len())? && !self.options.dry_run {
             let mut trees = lock(&self.trees);
             trees.add_in_order(id, bytes);
             if trees.bytes() >= FRAME_TARGET_BYTES {

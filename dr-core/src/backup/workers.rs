@@ -1,15 +1,17 @@
-//! The threads of a backup. They are made here and nowhere else.
+//! The threads of a backup. They are made here and nowhere else. A backup of one thread has none: whoever walks the source
+//! does the work too, so that the same calls in the same order make the same objects.
 
 use super::file::FileDone;
 use super::queue::{Queue, Work};
 use super::storer::{Scratch, Storer};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Runs `coordinate` with worker threads beside it, and ends them whatever it returns.
+/// Runs `coordinate` with worker threads beside it where there are to be several, and ends them whatever it returns.
 pub(crate) fn with_workers<T>(storer: &Storer<'_>, coordinate: impl FnOnce() -> Result<T>) -> Result<T> {
     std::thread::scope(|scope| {
         let _guard = EndOnPanic(&storer.queue);
-        for _ in 0..storer.ctx.parallelism.max(1) {
+        let threads = if is_alone(storer) { 0 } else { storer.ctx.parallelism };
+        for _ in 0..threads {
             std::thread::Builder::new()
                 .name("dr-backup".to_owned())
                 .spawn_scoped(scope, || work(storer))
@@ -31,6 +33,21 @@ pub(crate) fn with_workers<T>(storer: &Storer<'_>, coordinate: impl FnOnce() -> 
             }
         }
     })
+}
+
+/// Whether the calling thread does all the work.
+fn is_alone(storer: &Storer<'_>) -> bool {
+    storer.ctx.parallelism <= 1
+}
+
+/// Does what is to be done on the calling thread, where no other does.
+pub(crate) fn work_alone(storer: &Storer<'_>, scratch: &mut Scratch) {
+    while is_alone(storer)
+        && let Some(work) = storer.queue.next_now()
+    {
+        let result = storer.ctx.cancel.check().and_then(|()| run(storer, work, scratch));
+        storer.queue.finished(result);
+    }
 }
 
 /// Ends the backup when a worker panics: the coordinator would wait for it forever.

@@ -11,18 +11,19 @@ pub use report::{CheckOptions, CheckReport, Finding};
 pub use scrub::scrub;
 pub use subset::Subset;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use findings::Findings;
 
 use crate::error::Result;
+use crate::format::config::LogMode;
 use crate::format::envelope::PackClass;
 use crate::id::ObjectHash;
 use crate::observer::Context;
 use crate::repository::Repository;
 
 /// The packs that are in the store: class and length by name.
-type StoredPacks = HashMap<ObjectHash, (PackClass, u64)>;
+type StoredPacks = BTreeMap<ObjectHash, (PackClass, u64)>;
 
 /// How often a check is made again because the repository changed under it.
 const RERUNS_MAX: usize = 3;
@@ -75,6 +76,7 @@ impl Repository {
         report.packs = index.packs().len() as u64;
         report.chunks = index.chunks();
         report.bytes_read = bytes_read;
+        report.create_if_absent = repository.config.mode == LogMode::CreateIfAbsent;
         report.head = log.fold.next.saturating_sub(1);
         Ok((report, log.fold.changed))
     }

@@ -38,6 +38,9 @@ pub struct CheckReport {
     pub packs: u64,
     /// Chunks that the index lists.
     pub chunks: u64,
+    /// Whether the store decides between several writers. Where not, garbage is collected only on the promise that nobody
+    /// else is writing.
+    pub create_if_absent: bool,
     /// The newest slot of the log that was looked at.
     pub head: u64,
     /// Packs that are missing or damaged.

@@ -1,8 +1,10 @@
 //! Checks what refers to what.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use dr_store::StoreErrorKind;
 
 use super::StoredPacks;
 use super::findings::Findings;
@@ -32,7 +34,7 @@ pub(super) fn check_log(repository: &Inner, findings: &Findings) -> Result<Log> 
         Err(error) if error.is_retryable() => return Err(error),
         Err(error) => findings.failure(names::config(), &error),
     }
-    let mut log = Log::default();
+    let mut log = Log::of_mode(repository.config.mode);
     log.synchronise(&Sync { store: &*repository.store, ring: &repository.ring })?;
     if let Some(slot) = seen.first_difference(&log) {
         findings.error(names::slot(slot), "the slot of the log is not what it was when it was read before");
@@ -42,6 +44,13 @@ pub(super) fn check_log(repository: &Inner, findings: &Findings) -> Result<Log> 
 }
 
 fn note_damage(log: &Log, findings: &Findings) {
+    for (slot, _, snapshot) in &log.fold.broken {
+        let what = snapshot.map_or("a commit".to_owned(), |id| format!("snapshot {id}"));
+        findings.error(
+            log.name_of(*slot),
+            format_args!("{what} rests on what somebody collected while it was written: it is void"),
+        );
+    }
     for damaged in log.damage() {
         findings.error(
             names::slot(damaged.slot),
@@ -92,7 +101,7 @@ pub(super) fn check_packs(
     log: &Log,
     findings: &Findings,
 ) -> Result<StoredPacks> {
-    let mut stored = HashMap::new();
+    let mut stored = StoredPacks::new();
     for class in PackClass::ALL {
         repository.store.list(class.folder(), None, &mut |meta| {
             match names::parse_hash(&meta.name).filter(|hash| names::pack(class, hash) == meta.name) {
@@ -162,7 +171,11 @@ pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) 
                 findings.failure(&meta.name, &error);
                 continue;
             }
-            let bytes = repository.store.get(&meta.name)?;
+            let bytes = match repository.store.get(&meta.name) {
+                // What a collector deletes meanwhile is missed by nobody; what is needed is missed below.
+                Err(gone) if gone.kind() == StoreErrorKind::NotFound => continue,
+                read => read?,
+            };
             let is_intact = ObjectHash::of_parts([&bytes[..]]) == hash;
             match (is_intact, needed.remove(&hash)) {
                 (false, true) => findings.error(&meta.name, "the object does not hash to its name"),
@@ -346,6 +359,7 @@ impl Walk<'_> {
     fn reference(&self, class: PackClass, chunk: &ChunkRef) -> Result<()> {
         let mut known = None;
         for location in self.reader.index.lookup(&chunk.id) {
+            let location = location?;
             let is_right = location.bytes == chunk.bytes && location.pack.class == class;
             if is_right && self.stored.contains_key(&location.pack.hash) {
                 return Ok(());

@@ -1,6 +1,6 @@
 //! Which packs a check reads.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::entropy::Entropy;
 use crate::error::Result;
@@ -22,10 +22,10 @@ pub enum Subset {
 
 /// Chooses packs.
 pub(super) fn choose(
-    stored: &HashMap<ObjectHash, (PackClass, u64)>,
+    stored: &BTreeMap<ObjectHash, (PackClass, u64)>,
     subset: Option<Subset>,
     entropy: &dyn Entropy,
-) -> Result<HashMap<ObjectHash, (PackClass, u64)>> {
+) -> Result<BTreeMap<ObjectHash, (PackClass, u64)>> {
     let limit = match subset {
         None => return Ok(stored.clone()),
         Some(Subset::Shard(shard)) => {
@@ -43,7 +43,7 @@ pub(super) fn choose(
     entropy.fill(&mut key)?;
     let mut order: Vec<(&ObjectHash, &(PackClass, u64))> = stored.iter().collect();
     order.sort_by_cached_key(|(pack, _)| *blake3::keyed_hash(&key, pack.as_bytes()).as_bytes());
-    let mut chosen = HashMap::new();
+    let mut chosen = BTreeMap::new();
     let mut bytes = 0;
     for (pack, found) in order {
         if bytes >= limit {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn parts_are_as_large_as_was_asked_and_shards_make_the_whole() {
-        let stored: HashMap<ObjectHash, (PackClass, u64)> = (0..1000u32)
+        let stored: BTreeMap<ObjectHash, (PackClass, u64)> = (0..1000u32)
             .map(|number| (ObjectHash::of_parts([&number.to_le_bytes()[..]]), (PackClass::Data, 10)))
             .collect();
         let count = |subset| choose(&stored, subset, &SystemEntropy).unwrap().len();

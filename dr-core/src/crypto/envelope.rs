@@ -112,7 +112,7 @@ pub(crate) fn seal_object(
     entropy: &dyn Entropy,
 ) -> Result<Vec<u8>> {
     let randomness: [u8; 32] = random(entropy)?;
-    header.salt = hedged_salt(&randomness, |hasher| {
+    header.salt = hedged_salt(&randomness, entropy, |hasher| {
         hasher.update(&location.to_le_bytes()).update(body);
     });
     let mut object = header.encode();
@@ -164,13 +164,16 @@ pub(crate) fn open_object(
 }
 
 /// A salt from fresh randomness, this process, a counter, and what is to be sealed.
-pub(crate) fn hedged_salt(randomness: &[u8; 32], content: impl FnOnce(&mut blake3::Hasher)) -> [u8; 32] {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
+pub(crate) fn hedged_salt(
+    randomness: &[u8; 32],
+    entropy: &dyn Entropy,
+    content: impl FnOnce(&mut blake3::Hasher),
+) -> [u8; 32] {
+    let (process, count) = entropy.hedge();
     let mut hasher = blake3::Hasher::new_derive_key("dr 2026 v1 hedged salt");
     hasher.update(randomness);
-    hasher.update(&std::process::id().to_le_bytes());
-    hasher.update(&COUNTER.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    hasher.update(&process.to_le_bytes());
+    hasher.update(&count.to_le_bytes());
     content(&mut hasher);
     *hasher.finalize().as_bytes()
 }

@@ -25,6 +25,7 @@ pub(crate) struct Extension {
 #[derive(Debug)]
 pub(crate) struct Body<T> {
     pub(crate) value: T,
+    pub(crate) extensions: Vec<Extension>,
     /// An extension is critical and unknown: the repository may be read but not written.
     pub(crate) read_only: bool,
 }
@@ -49,7 +50,8 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> R
         return Err(FormatError::Unsupported { what, version: u32::from(schema) });
     }
     let (value, extensions): (T, Vec<Extension>) = decode_plain(what, rest)?;
-    Ok(Body { value, read_only: extensions.iter().any(|extension| extension.tag & CRITICAL != 0) })
+    let read_only = extensions.iter().any(|extension| extension.tag & CRITICAL != 0);
+    Ok(Body { value, extensions, read_only })
 }
 
 /// Encodes a value in bincode: little-endian, variable-length integers.

@@ -1,9 +1,11 @@
 //! `ckpt/…`: the log folded up to a slot. Only ever a copy of what the slots say.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::body;
-use super::log::SnapshotRecord;
+use super::log::{HashList, SnapshotRecord};
 use super::{FormatError, invalid};
 use crate::id::ObjectHash;
 use crate::limits::LIST_BYTES_MAX;
@@ -24,6 +26,10 @@ pub(crate) struct CheckpointBody {
     pub(crate) ring: Option<(u64, ObjectHash)>,
     /// The snapshots that are not collected, in the order they were committed.
     pub(crate) snapshots: Vec<CheckpointSnapshot>,
+    /// For each snapshot that was collected of late: the slot that did it, and the one that had forgotten it.
+    pub(crate) collected: Vec<(u64, u64)>,
+    /// The packs of the newest commits without a snapshot, by slot.
+    pub(crate) pending: Vec<(u64, HashList)>,
     /// The live segments in order.
     pub(crate) segments: Vec<CheckpointSegment>,
     /// Segments that were replaced and are not condemned, ascending.
@@ -86,7 +92,14 @@ impl CheckpointBody {
             && checkpoint.condemned.is_sorted_by(|a, b| a.0 < b.0);
         let is_past = checkpoint.snapshots.iter().all(|snapshot| snapshot.slot <= checkpoint.through)
             && checkpoint.attempts.iter().all(|attempt| attempt.0 <= checkpoint.through)
-            && checkpoint.changed <= checkpoint.through.saturating_add(1);
-        if is_sorted && is_past { Ok(checkpoint) } else { Err(invalid(WHAT, "its parts are not in order")) }
+            && checkpoint.through < u64::MAX
+            && checkpoint.changed <= checkpoint.through + 1;
+        if !is_sorted || !is_past {
+            return Err(invalid(WHAT, "its parts are not in order"));
+        }
+        let (mut ids, mut attempts) = (HashSet::new(), HashSet::new());
+        let is_unique = checkpoint.snapshots.iter().all(|snapshot| ids.insert(snapshot.record.id))
+            && checkpoint.attempts.iter().all(|(_, writer, nonce)| attempts.insert((writer, nonce)));
+        if is_unique { Ok(checkpoint) } else { Err(invalid(WHAT, "it names a snapshot or an attempt twice")) }
     }
 }

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::body::{self, CRITICAL};
+use super::body::{self, CRITICAL, Extension};
 use super::{FormatError, invalid};
 use crate::id::{ObjectHash, SnapshotId};
 use crate::limits::{LIST_BYTES_MAX, SLOT_BYTES_MAX};
 use crate::tree::Stream;
 
 const WHAT: &str = "a slot of the log";
+/// The extension of an entry that holds what its writer saw in the slot before.
+const HEADS: u16 = 1;
 
 /// An entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) struct LogEntry {
     /// Random, one an attempt, so that a writer recognises its own entry.
     pub(crate) nonce: [u8; 16],
     pub(crate) event: Event,
+    /// In a log whose slots may hold several entries: the hashes of those in the slot before that the writer saw.
+    pub(crate) heads: Vec<ObjectHash>,
     /// A critical part is unknown: the repository may be read but not written.
     pub(crate) read_only: bool,
 }
@@ -162,7 +166,13 @@ struct StoredEntry {
 impl LogEntry {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let (kind, payload) = self.event.encode();
-        body::encode(&StoredEntry {
+        let mut extensions = Vec::new();
+        if !self.heads.is_empty() {
+            let mut bytes = Vec::new();
+            body::encode_plain(&self.heads, &mut bytes);
+            extensions.push(Extension { tag: HEADS, bytes });
+        }
+        let stored = StoredEntry {
             slot: self.slot,
             previous: self.previous,
             previous_ms: self.previous_ms,
@@ -172,7 +182,8 @@ impl LogEntry {
             payload,
             signature_suite: 0,
             signature: Vec::new(),
-        })
+        };
+        body::encode_with(&stored, &extensions)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<LogEntry, FormatError> {
@@ -180,6 +191,10 @@ impl LogEntry {
             return Err(FormatError::TooLarge { what: WHAT });
         }
         let body = body::decode::<StoredEntry>(WHAT, bytes)?;
+        let heads = match body.extensions.iter().find(|extension| extension.tag == HEADS) {
+            Some(extension) => body::decode_plain(WHAT, &extension.bytes)?,
+            None => Vec::new(),
+        };
         let stored = body.value;
         let event = Event::decode(stored.kind, &stored.payload)?;
         let unknown = matches!(event, Event::Unknown { kind } if kind & CRITICAL != 0);
@@ -190,6 +205,7 @@ impl LogEntry {
             writer: stored.writer,
             nonce: stored.nonce,
             event,
+            heads,
             read_only: body.read_only || unknown,
         })
     }

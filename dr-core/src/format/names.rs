@@ -54,13 +54,33 @@ pub(crate) fn parse_slot(name: &Name) -> Option<u64> {
     Some(!number)
 }
 
+/// An entry of slot `n` in a log whose slots may hold several: the slot's name, a hyphen, and the attempt's nonce.
+pub(crate) fn sibling(slot_number: u64, nonce: &[u8; 16]) -> Name {
+    let digits: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+    name(format!("{}-{digits}", slot(slot_number)))
+}
+
+/// The slot that such an entry stands in.
+pub(crate) fn parse_sibling(name: &Name) -> Option<u64> {
+    let (slot, nonce) = name.as_str().split_once('-')?;
+    let is_hex = nonce.len() == 32 && nonce.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    parse_slot(&Name::new(slot).ok()?).filter(|_| is_hex)
+}
+
+/// The lowest slot of a folder below `log/`: thirteen digits of the inverted slot number are the slot's number without its
+/// low twelve bits, inverted.
+pub(crate) fn first_slot_of(folder: &str) -> Option<u64> {
+    let number = u64::from_str_radix(folder, 16).ok().filter(|_| folder.len() == 13)?;
+    Some(!(number << 12 | 0xfff))
+}
+
 /// Whether an object of a repository can have this name.
 pub(crate) fn is_own(name: &str) -> bool {
     let Ok(parsed) = Name::new(name) else { return false };
     let folder = name.split('/').next().unwrap_or_default();
     match folder {
         CONFIG => name == CONFIG,
-        LOG => parse_slot(&parsed).is_some(),
+        LOG => parse_slot(&parsed).or_else(|| parse_sibling(&parsed)).is_some(),
         KEYS | RING | INDEX | LIST | CHECKPOINT | "data" | "tree" => parse_hash(&parsed).is_some(),
         _ => false,
     }
@@ -90,6 +110,11 @@ mod tests {
             is_own("config") && is_own(slot(7).as_str()) && is_own(&format!("data/00/{}", "0".repeat(64)))
         );
         assert!(!is_own("thesis.txt") && !is_own("data/report") && !is_own("docs/config"));
+        let entry = sibling(4096, &[0xab; 16]);
+        assert_eq!(entry.as_str(), format!("log/ffffffffffffe/fff-{}", "ab".repeat(16)));
+        assert_eq!((parse_sibling(&entry), parse_slot(&entry)), (Some(4096), None));
+        assert_eq!(parse_sibling(&slot(7)), None);
+        assert_eq!((first_slot_of("fffffffffffff"), first_slot_of("ffffffffffffe")), (Some(0), Some(4096)));
         assert!(slot(1) < slot(0));
         for bad in ["log/a/fff", "log/fffffffffffff/ff", "log/fffffffffffff/+ff", "log/fffffffffffff"] {
             assert_eq!(parse_slot(&Name::new(bad.to_owned()).unwrap_or_else(|_| config())), None);

@@ -74,7 +74,7 @@ pub(crate) struct SegmentFooter {
     pub(crate) chunks: u32,
     pub(crate) frames: u32,
     /// The first eight bytes of the first id of each chunk page.
-    page_firsts: Vec<[u8; 8]>,
+    pub(crate) page_firsts: Vec<[u8; 8]>,
 }
 
 impl SegmentFooter {
@@ -84,6 +84,13 @@ impl SegmentFooter {
             return Err(FormatError::TooLarge { what: WHAT });
         }
         Ok(footer)
+    }
+
+    /// The packs and the headers that the records speak of.
+    pub(crate) fn packs_and_headers(&self) -> Result<(Vec<SegmentPack>, Vec<Header>), FormatError> {
+        let packs = self.packs.iter().map(decode_pack).collect::<Result<_, _>>()?;
+        let headers = self.headers.iter().map(|header| decode_header(header)).collect::<Result<_, _>>()?;
+        Ok((packs, headers))
     }
 
     /// The unsealed lengths of all sections, in order.
@@ -164,9 +171,7 @@ impl Segment {
         footer: &SegmentFooter,
         sections: &[Vec<u8>],
     ) -> Result<Segment, FormatError> {
-        let packs = footer.packs.iter().map(decode_pack).collect::<Result<Vec<_>, _>>()?;
-        let headers =
-            footer.headers.iter().map(|header| decode_header(header)).collect::<Result<Vec<_>, _>>()?;
+        let (packs, headers) = footer.packs_and_headers()?;
         let mut frames = Vec::with_capacity(footer.frames as usize);
         for record in sections.iter().flat_map(|page| page.chunks_exact(FRAME_RECORD_BYTES)) {
             frames.push(FrameRecord::decode(record)?.check(packs.as_slice(), headers.len())?);
@@ -216,7 +221,11 @@ impl ChunkRecord {
     }
 
     pub(crate) fn check(self, frames: &[FrameRecord]) -> Result<ChunkRecord, FormatError> {
-        let frame = frames.get(self.frame as usize).ok_or(invalid(WHAT, "a chunk names no frame"))?;
+        self.check_in(frames.get(self.frame as usize).ok_or(invalid(WHAT, "a chunk names no frame"))?)
+    }
+
+    /// Checks that the chunk lies within its frame.
+    pub(crate) fn check_in(self, frame: &FrameRecord) -> Result<ChunkRecord, FormatError> {
         let end = self.offset.checked_add(self.bytes);
         if self.bytes > CHUNK_BYTES_MAX || end.is_none_or(|end| end > frame.shape.raw_bytes) {
             return Err(invalid(WHAT, "a chunk lies outside its frame"));

@@ -52,10 +52,23 @@ fn note<'a>(names: &mut Vec<(u32, &'a str)>, number: u32, name: Option<&'a str>)
 
 /// Decodes a run of entries, and checks every one.
 pub(crate) fn decode_entries(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
+    decode_entries_body(bytes).map(|(entries, _)| entries)
+}
+
+/// Decodes entries for who writes or collects by them: an extension that must be understood is refused.
+pub(crate) fn decode_known_entries(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
+    match decode_entries_body(bytes)? {
+        (entries, false) => Ok(entries),
+        (_, true) => Err(FormatError::Unsupported { what: WHAT, version: 1 }),
+    }
+}
+
+fn decode_entries_body(bytes: &[u8]) -> Result<(Vec<Entry>, bool), FormatError> {
     if bytes.len() > TREE_CHUNK_BYTES_MAX as usize {
         return Err(FormatError::TooLarge { what: WHAT });
     }
-    let stored: StoredEntries = body::decode(WHAT, bytes)?.value;
+    let body = body::decode::<StoredEntries>(WHAT, bytes)?;
+    let (stored, read_only) = (body.value, body.read_only);
     let users: Vec<Named> = share(stored.users);
     let groups: Vec<Named> = share(stored.groups);
     if !users.is_sorted_by_key(|(number, _)| *number) || !groups.is_sorted_by_key(|(number, _)| *number) {
@@ -73,7 +86,7 @@ pub(crate) fn decode_entries(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
     if !entries.is_sorted_by(|a, b| a.name < b.name) {
         return Err(invalid(WHAT, "its names are not sorted"));
     }
-    Ok(entries)
+    Ok((entries, read_only))
 }
 
 fn share(names: Vec<(u32, String)>) -> Vec<Named> {
@@ -211,7 +224,23 @@ pub(crate) fn encode_refs(refs: &[ChunkRef]) -> Vec<u8> {
 
 /// Decodes a run of references.
 pub(crate) fn decode_refs(bytes: &[u8]) -> Result<Vec<ChunkRef>, FormatError> {
-    let refs: Vec<ChunkRef> = body::decode("a list of chunks", bytes)?.value;
+    decode_refs_body(bytes).map(|(refs, _)| refs)
+}
+
+/// Refuses a list with an extension that must be understood by who writes or collects by it.
+pub(crate) fn check_known_refs(bytes: &[u8]) -> Result<(), FormatError> {
+    match decode_refs_body(bytes)? {
+        (_, false) => Ok(()),
+        (_, true) => Err(FormatError::Unsupported { what: "a list of chunks", version: 1 }),
+    }
+}
+
+fn decode_refs_body(bytes: &[u8]) -> Result<(Vec<ChunkRef>, bool), FormatError> {
+    let body = body::decode::<Vec<ChunkRef>>("a list of chunks", bytes)?;
+    let refs = body.value;
     check_refs(&refs)?;
-    if refs.is_empty() { Err(invalid("a list of chunks", "it is empty")) } else { Ok(refs) }
+    if refs.is_empty() {
+        return Err(invalid("a list of chunks", "it is empty"));
+    }
+    Ok((refs, body.read_only))
 }

@@ -1,18 +1,23 @@
 //! The index: which chunk lies in which frame of which pack.
 //!
 //! Segments come from the store sealed; each becomes a table of fixed-width records in the cache directory, searched in
-//! place. The tables are only ever copies.
+//! place. The tables are only ever copies. Of a large segment that is not there yet, single pages are read.
 
 mod mapped;
+mod paged;
+mod pages;
 mod segment;
 mod table;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+pub(crate) use paged::{PagedTable, STEP_BYTES, SegmentSource};
+pub(crate) use pages::Pages;
 pub(crate) use segment::{open_segment, open_table, seal_segment, segment_of_packs};
 pub(crate) use table::Table;
 
+use crate::error::Result;
 use crate::format::envelope::Header;
 use crate::format::pack::FrameShape;
 use crate::format::segment::SegmentPack;
@@ -40,10 +45,96 @@ pub(crate) struct Location {
 /// Packs and segments that may be deleted, and the slots of the log that condemned them.
 pub(crate) type Condemned = HashMap<ObjectHash, u64>;
 
+/// A segment that can be searched.
+#[derive(Debug, Clone)]
+pub(crate) enum Part {
+    /// All of it is on this machine.
+    Whole(Arc<Table>),
+    /// Its pages are read from the store when a lookup needs them.
+    Paged(Arc<PagedTable>),
+}
+
+impl From<Arc<Table>> for Part {
+    fn from(table: Arc<Table>) -> Part {
+        Part::Whole(table)
+    }
+}
+
+impl From<Table> for Part {
+    fn from(table: Table) -> Part {
+        Part::Whole(Arc::new(table))
+    }
+}
+
+impl From<PagedTable> for Part {
+    fn from(table: PagedTable) -> Part {
+        Part::Paged(Arc::new(table))
+    }
+}
+
+impl Part {
+    /// The whole table, where all of it is on this machine.
+    fn whole(&self) -> Option<&Arc<Table>> {
+        match self {
+            Part::Whole(table) => Some(table),
+            Part::Paged(table) => table.whole(),
+        }
+    }
+
+    /// The same part, all of which is on this machine.
+    pub(crate) fn into_whole(self) -> Result<Part> {
+        match self {
+            Part::Paged(table) => table.load_whole().map(Part::Whole),
+            whole => Ok(whole),
+        }
+    }
+
+    /// The same part, as much of it as is on this machine; none where lookups found that some of it is damaged.
+    pub(crate) fn renewed(&self) -> Option<Part> {
+        match self.whole() {
+            Some(table) => Some(Part::Whole(table.clone())),
+            None => self.gap().is_none().then(|| self.clone()),
+        }
+    }
+
+    fn gap(&self) -> Option<&str> {
+        match self {
+            Part::Whole(_) => None,
+            Part::Paged(table) => table.gap(),
+        }
+    }
+
+    fn packs(&self) -> &[SegmentPack] {
+        match self {
+            Part::Whole(table) => table.packs(),
+            Part::Paged(table) => table.packs(),
+        }
+    }
+
+    fn chunks(&self) -> usize {
+        match self {
+            Part::Whole(table) => table.chunks(),
+            Part::Paged(table) => table.chunks(),
+        }
+    }
+
+    fn lookup(&self, id: &ChunkId) -> Vec<Result<Location>> {
+        match self {
+            Part::Whole(table) => table.lookup(id).map(Ok).collect(),
+            Part::Paged(table) => match table.lookup(id) {
+                Ok(found) => found.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            },
+        }
+    }
+}
+
 /// All live segments, earliest commit first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
-    tables: Vec<Arc<Table>>,
+    parts: Vec<Part>,
+    /// The same, where all of every segment is on this machine; none otherwise.
+    tables: Option<Vec<Arc<Table>>>,
     condemned: Arc<Condemned>,
     /// Packs that are known to be damaged: what lies in them is stored again.
     distrusted: Arc<HashSet<ObjectHash>>,
@@ -51,8 +142,10 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn new(tables: Vec<Arc<Table>>, condemned: Arc<Condemned>) -> Index {
-        Index { tables, condemned, distrusted: Arc::default(), is_whole: true }
+    pub(crate) fn new(parts: impl IntoIterator<Item = impl Into<Part>>, condemned: Arc<Condemned>) -> Index {
+        let parts: Vec<Part> = parts.into_iter().map(Into::into).collect();
+        let tables = parts.iter().map(|part| part.whole().cloned()).collect();
+        Index { parts, tables, condemned, distrusted: Arc::default(), is_whole: true }
     }
 
     /// The same index, of which a segment could not be read.
@@ -67,9 +160,15 @@ impl Index {
         self
     }
 
-    /// Whether every live segment could be read. Where one could not, chunks may seem to be missing that are there.
+    /// Whether every live segment could be read, as far as lookups needed it. Where one could not, chunks may seem to be
+    /// missing that are there.
     pub(crate) fn is_whole(&self) -> bool {
-        self.is_whole
+        self.is_whole && self.gap().is_none()
+    }
+
+    /// What a lookup could not read.
+    pub(crate) fn gap(&self) -> Option<&str> {
+        self.parts.iter().find_map(Part::gap)
     }
 
     /// Packs and segments that may be deleted.
@@ -77,38 +176,73 @@ impl Index {
         &self.condemned
     }
 
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Whether all of every segment is on this machine, so that `tables` gives them all.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.tables.is_some()
+    }
+
+    /// The tables of all segments, for whoever looks at every record; none unless all of every segment is on this machine.
     pub(crate) fn tables(&self) -> &[Arc<Table>] {
-        &self.tables
+        self.tables.as_deref().unwrap_or_default()
     }
 
     /// Every place where the chunk lies, in the order in which they should be tried. Packs that may be deleted are left
-    /// out.
-    pub(crate) fn lookup<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Location> + 'a {
-        self.tables
-            .iter()
-            .flat_map(move |table| table.lookup(id))
-            .filter(|location| self.condemned.is_empty() || !self.condemned.contains_key(&location.pack.hash))
+    /// out. A store that does not answer is an error, never a chunk that is not there.
+    pub(crate) fn lookup<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Result<Location>> + 'a {
+        self.parts.iter().flat_map(move |part| part.lookup(id)).filter(|found| {
+            let is_gone = |location: &Location| self.condemned.contains_key(&location.pack.hash);
+            self.condemned.is_empty() || !found.as_ref().is_ok_and(is_gone)
+        })
+    }
+
+    /// The first place of a chunk that fits.
+    pub(crate) fn find(&self, id: &ChunkId, fits: impl Fn(&Location) -> bool) -> Result<Option<Location>> {
+        self.lookup(id).find(|found| found.as_ref().map_or(true, &fits)).transpose()
+    }
+
+    /// Every place where the chunk lies: after those of `lookup`, also in packs that may be deleted. They may still be there,
+    /// and what is read is verified.
+    pub(crate) fn lookup_all<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Result<Location>> + 'a {
+        let is_gone = |found: &Result<Location>| {
+            found.as_ref().is_ok_and(|location| self.condemned.contains_key(&location.pack.hash))
+        };
+        let parts = self.parts.iter().filter(|_| !self.condemned.is_empty());
+        self.lookup(id).chain(parts.flat_map(move |part| part.lookup(id)).filter(is_gone))
     }
 
     /// The pack that holds the chunk, if any: what a backup asks before it stores one.
-    pub(crate) fn pack_of(&self, id: &ChunkId) -> Option<ObjectHash> {
-        self.tables.iter().flat_map(|table| table.packs_of(id)).find(|pack| {
+    pub(crate) fn pack_of(&self, id: &ChunkId) -> Result<Option<ObjectHash>> {
+        let is_good = |pack: &ObjectHash| {
             (self.condemned.is_empty() || !self.condemned.contains_key(pack))
                 && (self.distrusted.is_empty() || !self.distrusted.contains(pack))
-        })
+        };
+        for part in &self.parts {
+            let found = match part {
+                Part::Whole(table) => table.packs_of(id).find(is_good),
+                Part::Paged(table) => table.lookup(id)?.into_iter().map(|it| it.pack.hash).find(is_good),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// How many chunks the segments list, copies counted each time.
     pub(crate) fn chunks(&self) -> u64 {
-        self.tables.iter().map(|table| table.chunks() as u64).sum()
+        self.parts.iter().map(|part| part.chunks() as u64).sum()
     }
 
     /// Every pack that is listed and may not be deleted, once.
     pub(crate) fn packs(&self) -> Vec<SegmentPack> {
         let mut seen = HashSet::new();
-        self.tables
+        self.parts
             .iter()
-            .flat_map(|table| table.packs().iter().cloned())
+            .flat_map(|part| part.packs().iter().cloned())
             .filter(|pack| !self.condemned.contains_key(&pack.hash) && seen.insert(pack.hash))
             .collect()
     }

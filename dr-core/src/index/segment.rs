@@ -14,6 +14,9 @@ use crate::format::segment::{
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::pack::PackEntry;
 
+/// What stands before a filter's fingerprints.
+pub(super) const FILTER_HEAD_BYTES: usize = 20;
+
 /// The segment that describes some packs.
 pub(crate) fn segment_of_packs(packs: &[PackEntry]) -> Segment {
     let mut segment = Segment::default();
@@ -52,7 +55,7 @@ pub(crate) fn seal_segment(
     let parts = segment.encode(filter);
     let mut header = ring.header(ObjectType::Segment);
     let randomness: [u8; 32] = random(entropy)?;
-    header.salt = hedged_salt(&randomness, |hasher| {
+    header.salt = hedged_salt(&randomness, entropy, |hasher| {
         hasher.update(&table);
     });
     let mut object = header.encode();
@@ -85,6 +88,47 @@ pub(crate) fn seal_segment(
     Ok((object, table))
 }
 
+pub(super) fn short() -> Error {
+    Error::corrupt("the index segment is cut short")
+}
+
+/// The key of a sealed segment, and where its sections begin.
+pub(super) fn open_head(
+    keks: impl FnOnce(&Header) -> Result<Kek>,
+    head: &[u8],
+) -> Result<(ObjectKey, usize)> {
+    let (header, header_bytes) = Header::decode(head)?;
+    if header.object != ObjectType::Segment {
+        return Err(Error::corrupt("the object is no index segment"));
+    }
+    let key = ObjectKey::derive(&keks(&header)?, &head[..header_bytes]);
+    let start = header_bytes + COMMIT_BYTES;
+    if !key.is_committed(head.get(header_bytes..start).ok_or_else(short)?) {
+        return Err(Error::corrupt("the index segment's key commitment does not match"));
+    }
+    Ok((key, start))
+}
+
+/// Opens a section, the footer or the trailer.
+pub(super) fn open_part(key: &ObjectKey, number: u32, sealed: &[u8]) -> Result<Vec<u8>> {
+    let mut text = sealed.to_vec();
+    let opened = key.open(number, key.header_hash(), &mut text);
+    let altered = || Error::corrupt("a part of the index segment does not authenticate");
+    let length = opened.ok_or_else(altered)?.len();
+    text.truncate(length);
+    Ok(text)
+}
+
+/// Checks that no lookup reaches outside of a filter; an empty one stands for none.
+pub(super) fn check_filter(filter: &[u8]) -> Result<()> {
+    let sound =
+        filter.split_at_checked(FILTER_HEAD_BYTES).and_then(|(head, rest)| is_sound(head, rest.len()));
+    if filter.is_empty() || sound == Some(true) {
+        return Ok(());
+    }
+    Err(Error::corrupt("the index segment's filter is not sound"))
+}
+
 /// The parts of a sealed segment, to be opened one by one: together they take as much memory as the segment.
 struct Sections<'o> {
     object: &'o [u8],
@@ -95,28 +139,21 @@ struct Sections<'o> {
 
 impl<'o> Sections<'o> {
     fn read(keks: impl FnOnce(&Header) -> Result<Kek>, object: &'o [u8]) -> Result<Sections<'o>> {
-        let short = || Error::corrupt("the index segment is cut short");
         if object.len() as u64 > SEGMENT_BYTES_MAX {
             return Err(Error::corrupt("the index segment is larger than the format allows"));
         }
-        let (header, header_bytes) = Header::decode(object)?;
-        if header.object != ObjectType::Segment {
-            return Err(Error::corrupt("the object is no index segment"));
-        }
-        let key = ObjectKey::derive(&keks(&header)?, &object[..header_bytes]);
-        let start = header_bytes + COMMIT_BYTES;
-        if !key.is_committed(object.get(header_bytes..start).ok_or_else(short)?) {
-            return Err(Error::corrupt("the index segment's key commitment does not match"));
-        }
+        let (key, start) = open_head(keks, object)?;
+        let open =
+            |number: u32, range: Range<usize>| open_part(&key, number, object.get(range).ok_or_else(short)?);
         let trailer_start =
             object.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= start).ok_or_else(short)?;
         let trailer = Trailer::decode(
-            &open_part(&key, object, TRAILER_NUMBER, trailer_start..object.len())?,
+            &open(TRAILER_NUMBER, trailer_start..object.len())?,
             start as u64,
             object.len() as u64,
         )?;
-        let footer = trailer.footer_offset as usize..trailer_start;
-        let footer = SegmentFooter::decode(&open_part(&key, object, FOOTER_NUMBER, footer)?)?;
+        let footer =
+            SegmentFooter::decode(&open(FOOTER_NUMBER, trailer.footer_offset as usize..trailer_start)?)?;
         let mut end = start;
         let places: Vec<Range<usize>> = footer
             .section_bytes()
@@ -134,30 +171,9 @@ impl<'o> Sections<'o> {
     }
 
     fn open(&self, number: usize) -> Result<Vec<u8>> {
-        open_part(&self.key, self.object, number as u32, self.places[number].clone())
+        let sealed = self.object.get(self.places[number].clone()).ok_or_else(short)?;
+        open_part(&self.key, number as u32, sealed)
     }
-
-    fn filter(&self) -> Result<Vec<u8>> {
-        let filter = self.open(0)?;
-        if !filter.is_empty() {
-            let sound = filter.split_at_checked(20).and_then(|(head, rest)| is_sound(head, rest.len()));
-            if sound != Some(true) {
-                return Err(Error::corrupt("the index segment's filter is not sound"));
-            }
-        }
-        Ok(filter)
-    }
-}
-
-fn open_part(key: &ObjectKey, object: &[u8], number: u32, range: Range<usize>) -> Result<Vec<u8>> {
-    let mut sealed =
-        object.get(range).ok_or_else(|| Error::corrupt("the index segment is cut short"))?.to_vec();
-    let length = key
-        .open(number, key.header_hash(), &mut sealed)
-        .ok_or_else(|| Error::corrupt("a part of the index segment does not authenticate"))?
-        .len();
-    sealed.truncate(length);
-    Ok(sealed)
 }
 
 /// Opens a sealed segment; gives it, and its layout as a table for the cache.
@@ -166,10 +182,12 @@ pub(crate) fn open_segment(
     object: &[u8],
 ) -> Result<(Segment, Vec<u8>)> {
     let sections = Sections::read(keks, object)?;
-    let opened =
+    let mut opened =
         (0..sections.places.len()).map(|number| sections.open(number)).collect::<Result<Vec<_>>>()?;
     let segment = Segment::decode(&sections.footer, &opened)?;
-    let table = encode_table(&segment, &sections.filter()?);
+    let filter = std::mem::take(&mut opened[0]);
+    check_filter(&filter)?;
+    let table = encode_table(&segment, &filter);
     Ok((segment, table))
 }
 
@@ -178,13 +196,14 @@ pub(crate) fn open_table(keks: impl FnOnce(&Header) -> Result<Kek>, object: &[u8
     let sections = Sections::read(keks, object)?;
     let footer = &sections.footer;
     let chunk_pages = (footer.chunks as usize).div_ceil(PAGE_RECORDS);
+    let filter = sections.open(0)?;
+    check_filter(&filter)?;
     // The records of frames are few, and those of chunks are checked against them.
-    let mut pages = vec![sections.filter()?];
-    for number in 1 + chunk_pages..sections.places.len() {
-        pages.push(sections.open(number)?);
-    }
-    let segment = Segment::decode_frames(footer, &pages[1..])?;
-    let mut table = TableWriter::new(footer.chunks as usize, &segment, &pages[0]);
+    let frames = (1 + chunk_pages..sections.places.len())
+        .map(|number| sections.open(number))
+        .collect::<Result<Vec<_>>>()?;
+    let segment = Segment::decode_frames(footer, &frames)?;
+    let mut table = TableWriter::new(footer.chunks as usize, &segment, &filter);
     for number in 1..=chunk_pages {
         for record in sections.open(number)?.chunks_exact(CHUNK_RECORD_BYTES) {
             let record = ChunkRecord::decode(record)?.check(&segment.frames)?;

@@ -83,7 +83,8 @@ pub(crate) fn build_filter(chunks: &[ChunkRecord]) -> Vec<u8> {
     bytes
 }
 
-fn key(id: &ChunkId) -> u64 {
+/// The first eight bytes of an id: what filters hold and pages are found by.
+pub(crate) fn key(id: &ChunkId) -> u64 {
     first_number(id.as_bytes())
 }
 
@@ -335,11 +336,7 @@ impl Table {
 
     fn may_hold(&self, id: &ChunkId) -> bool {
         let Some(place) = &self.filter else { return true };
-        BinaryFuse8Ref::from_dma(
-            &self.bytes[place.descriptor.clone()],
-            &self.bytes[place.fingerprints.clone()],
-        )
-        .contains(&key(id))
+        passes(&self.bytes[place.descriptor.clone()], &self.bytes[place.fingerprints.clone()], id)
     }
 
     fn candidates(&self, id: &ChunkId) -> Range<usize> {
@@ -361,6 +358,11 @@ impl Table {
         let record = self.bytes[self.frames.clone()].get(start..start + FRAME_RECORD_BYTES)?;
         FrameRecord::decode(record).ok()
     }
+}
+
+/// Whether a sound filter lets an id pass.
+pub(crate) fn passes(descriptor: &[u8], fingerprints: &[u8], id: &ChunkId) -> bool {
+    BinaryFuse8Ref::from_dma(descriptor, fingerprints).contains(&key(id))
 }
 
 /// Checks that no lookup in the filter can reach outside of its fingerprints: the descriptor's five numbers are the seed,

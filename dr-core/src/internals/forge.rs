@@ -9,13 +9,20 @@ pub struct Forger<'r> {
     keys: Keys,
     compressor: Compressor,
     frames: [Vec<ForgedFrame>; 2],
+    invented: u32,
 }
 
 impl<'r> Forger<'r> {
     /// A writer to an open repository.
     pub fn new(repository: &'r Repository) -> Result<Forger<'r>> {
         let compressor = Compressor::new(Compression::Fast)?;
-        Ok(Forger { repository, keys: Keys::of(repository), compressor, frames: [Vec::new(), Vec::new()] })
+        let frames = [Vec::new(), Vec::new()];
+        Ok(Forger { repository, keys: Keys::of(repository), compressor, frames, invented: 0 })
+    }
+
+    /// Lists so many chunks beside those that are stored, in packs that are not there.
+    pub fn invent_chunks(&mut self, chunks: u32) {
+        self.invented += chunks;
     }
 
     /// Stores a chunk as a frame of its own.
@@ -44,20 +51,21 @@ impl<'r> Forger<'r> {
 
     /// Writes the packs and their segment, and commits a snapshot whose entries of `/` are `root`.
     pub fn commit(self, root: Stream) -> Result<SnapshotId> {
-        let Forger { repository, keys, frames: [data, tree], .. } = self;
+        let Forger { repository, keys, frames: [data, tree], invented, .. } = self;
         let inner = &repository.0;
         let (mut packs, mut own) = (Vec::new(), Vec::new());
         for (class, frames) in [(Class::Data, data), (Class::Tree, tree)] {
             if frames.is_empty() {
                 continue;
             }
-            let (entry, bytes) = keys.seal_frames(class, frames)?;
+            let (entry, bytes) = keys.seal_frames(class, frames, &[])?;
             inner.store.put(&names::pack(class.pack(), &entry.hash), bytes.into(), PutMode::Create)?;
             own.push(entry.hash);
             packs.push(entry);
         }
         own.sort_unstable();
-        let segment = crate::index::segment_of_packs(&packs);
+        let mut segment = crate::index::segment_of_packs(&packs);
+        invent(&mut segment, invented);
         let (segment, _) = crate::index::seal_segment(&keys.0, &segment, &SystemEntropy)?;
         let segment = crate::repository::put_hashed(&*inner.store, names::INDEX, segment)?;
         append_snapshot(repository, &keys, root, vec![segment], HashList::Inline(own))
@@ -90,7 +98,7 @@ pub(super) fn append_snapshot(
     }
     .encode();
     let id = crate::repository::snapshot_id(inner, &body);
-    let record = crate::format::log::SnapshotRecord {
+    let record = SnapshotRecord {
         id,
         partial: false,
         body: SnapshotPlace::Inline(keys.seal(Single::Snapshot, 0, &body)?),
@@ -108,4 +116,40 @@ pub(super) fn append_snapshot(
         Ok(Event::Commit(commit.clone()))
     })?;
     Ok(id)
+}
+
+/// Adds chunks that nobody has to a segment, 64 to a frame, 30,000 frames to a pack.
+fn invent(segment: &mut Segment, chunks: u32) {
+    use crate::format::pack::FrameShape;
+    use crate::format::segment::{ChunkRecord, FrameRecord, SegmentPack};
+    const STORED_BYTES: u32 = 1000;
+    for number in 0..chunks {
+        let id = *blake3::hash(&number.to_le_bytes()).as_bytes();
+        let (frame, place) = (number / 64, number % 64);
+        if frame % 30_000 == 0 && place == 0 {
+            let (class, hash) = (PackClass::Data, ObjectHash::from_bytes(id));
+            segment.packs.push(SegmentPack { class, hash, bytes: 32 << 20 });
+        }
+        if place == 0 {
+            segment.frames.push(FrameRecord {
+                pack: segment.packs.len() as u32 - 1,
+                offset: 98 + frame % 30_000 * STORED_BYTES,
+                header: 0,
+                shape: FrameShape {
+                    number: frame % 30_000,
+                    raw_bytes: 1 << 20,
+                    stored_bytes: STORED_BYTES,
+                    codec: Codec::Zstd,
+                },
+            });
+        }
+        let record = ChunkRecord {
+            id: ChunkId::from_bytes(id),
+            frame: segment.frames.len() as u32 - 1,
+            offset: place * 1000,
+            bytes: 1000,
+        };
+        segment.chunks.push(record);
+    }
+    segment.chunks.sort_by_key(|record| record.id);
 }

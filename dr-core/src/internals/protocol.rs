@@ -47,6 +47,7 @@ pub enum Refusal {
     DedupCondemned,
     ReusedCollected,
     InputNotLive,
+    OutputNotNew,
     PlanOutdated,
     NotForgotten,
     SegmentLive,
@@ -60,6 +61,7 @@ impl From<Refused> for Refusal {
             Refused::DedupCondemned(_) => Refusal::DedupCondemned,
             Refused::ReusedCollected(_) => Refusal::ReusedCollected,
             Refused::InputNotLive(_) => Refusal::InputNotLive,
+            Refused::OutputNotNew(_) => Refusal::OutputNotNew,
             Refused::PlanOutdated => Refusal::PlanOutdated,
             Refused::NotForgotten(_) => Refusal::NotForgotten,
             Refused::SegmentLive(_) => Refusal::SegmentLive,
@@ -82,6 +84,7 @@ impl State {
             writer: attempt.0,
             nonce: attempt.1,
             event: logged(event),
+            heads: Vec::new(),
             read_only: false,
         };
         self.0.apply(&entry, &mut |_| Ok(Vec::new()))

@@ -175,7 +175,7 @@ impl<'r> Trees<'r> {
             bytes: content.to_vec(),
             chunks: vec![(id, bytes)],
         };
-        let (entry, sealed) = self.keys.seal_frames(Class::Data, vec![frame])?;
+        let (entry, sealed) = self.keys.seal_frames(Class::Data, vec![frame], &[])?;
         let name = names::pack(PackClass::Data, &entry.hash);
         self.repository.0.store.put(&name, sealed.into(), PutMode::Create)?;
         self.packs.push(entry);
@@ -243,12 +243,12 @@ pub struct OpenIndex(Index);
 impl OpenIndex {
     /// Loads the index.
     pub fn load(repository: &Repository) -> Result<OpenIndex> {
-        Ok(OpenIndex(repository.0.current()?.1))
+        Ok(OpenIndex(repository.0.current_whole()?.1))
     }
 
     /// Whether a chunk is found, by the way that a backup asks.
     pub fn holds(&self, id: &ChunkId) -> bool {
-        self.0.pack_of(id).is_some()
+        self.0.pack_of(id).is_ok_and(|pack| pack.is_some())
     }
 
     /// How many segments there are.

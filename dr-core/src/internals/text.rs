@@ -90,6 +90,55 @@ impl Text {
         }
     }
 
+    fn record(&mut self, at: &str, record: &SnapshotRecord) {
+        self.put(&format!("{at}.snapshot"), record.id);
+        self.put(&format!("{at}.partial"), record.partial);
+        match &record.body {
+            SnapshotPlace::Inline(sealed) => self.hex(&format!("{at}.body"), sealed),
+            SnapshotPlace::Stream(stream) => self.stream(&format!("{at}.body"), stream),
+        }
+    }
+
+    pub(super) fn checkpoint(&mut self, checkpoint: &CheckpointBody) {
+        let CheckpointBody { through, head, head_ms, changed, .. } = checkpoint;
+        self.put("through", format!("{through} {head} {head_ms}"));
+        self.put("changed", changed);
+        let or_none = |found: Option<String>| found.unwrap_or_else(|| "none".to_owned());
+        self.put("genesis", or_none(checkpoint.genesis.map(|(config, ring)| format!("{config} {ring}"))));
+        self.put("ring", or_none(checkpoint.ring.map(|(number, ring)| format!("{number} {ring}"))));
+        for (number, state) in checkpoint.snapshots.iter().enumerate() {
+            let at = format!("snapshot.{number}");
+            self.record(&at, &state.record);
+            self.put(&format!("{at}.slot"), state.slot);
+            self.put(&format!("{at}.store_ms"), state.store_ms);
+            self.put(&format!("{at}.next_ms"), or_none(state.next_ms.map(|time| time.to_string())));
+            self.put(&format!("{at}.forgotten"), or_none(state.forgotten.map(|slot| slot.to_string())));
+            self.put(&format!("{at}.protected"), state.protected);
+            if let Some(tags) = &state.tags {
+                self.put(&format!("{at}.tags"), join(tags));
+            }
+        }
+        for (number, segment) in checkpoint.segments.iter().enumerate() {
+            match segment {
+                CheckpointSegment::Object(hash) => self.put(&format!("segment.{number}"), hash),
+                CheckpointSegment::Inline(bytes) => self.hex(&format!("segment.{number}.inline"), bytes),
+            }
+        }
+        self.put("superseded", join(&checkpoint.superseded));
+        for (name, slot) in &checkpoint.condemned {
+            self.put("condemned", format!("{name} {slot}"));
+        }
+        self.put("lossy", or_none(checkpoint.lossy.map(|slot| slot.to_string())));
+        for (slot, writer, nonce) in &checkpoint.attempts {
+            self.put("attempt", format!("{slot} {} {}", hex(writer), hex(nonce)));
+        }
+        self.put("lists", join(&checkpoint.lists));
+        for (through, object) in &checkpoint.checkpoints {
+            self.put("checkpoint", format!("{through} {object}"));
+        }
+        self.put("void", join(&checkpoint.void));
+    }
+
     pub(super) fn log_entry(&mut self, entry: &LogEntry) {
         self.put("slot", entry.slot);
         self.put("previous", entry.previous);
@@ -101,12 +150,7 @@ impl Text {
             Event::Genesis(event) => self.put("genesis", format!("{} {}", event.config, event.ring)),
             Event::Commit(commit) => {
                 if let Some(record) = &commit.snapshot {
-                    self.put("commit.snapshot", record.id);
-                    self.put("commit.partial", record.partial);
-                    match &record.body {
-                        SnapshotPlace::Inline(sealed) => self.hex("commit.body", sealed),
-                        SnapshotPlace::Stream(stream) => self.stream("commit.body", stream),
-                    }
+                    self.record("commit", record);
                 }
                 self.put("commit.segments", join(&commit.segments));
                 self.put(

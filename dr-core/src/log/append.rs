@@ -3,6 +3,7 @@
 use dr_store::{PutMode, Store, StoreErrorKind};
 
 use super::read::{Log, Sync};
+use super::siblings::append_sibling;
 use crate::crypto::{KeyRing, seal_object};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +29,9 @@ pub(crate) fn append(
     validate: &mut dyn FnMut(&Log) -> Result<Event>,
 ) -> Result<()> {
     let sync = Sync { store, ring };
+    if log.siblings.is_some() {
+        return append_sibling(log, &sync, entropy, writer, validate);
+    }
     let nonce: [u8; 16] = random(entropy)?;
     let mut unclear = 0;
     for _ in 0..ATTEMPTS_MAX {
@@ -48,6 +52,7 @@ pub(crate) fn append(
             writer,
             nonce,
             event,
+            heads: Vec::new(),
             read_only: false,
         };
         let body = entry.encode();
@@ -65,13 +70,15 @@ pub(crate) fn append(
                 Ok(found) if ObjectHash::of_parts([&found[..]]) == hash => {}
                 Ok(_) => continue,
                 Err(missing)
-                    if missing.kind() == StoreErrorKind::NotFound
-                        && unclear < UNCLEAR_MAX
-                        && error.is_retryable() =>
+                    if unclear < UNCLEAR_MAX
+                        && (missing.is_retryable()
+                            || missing.kind() == StoreErrorKind::NotFound && error.is_retryable()) =>
                 {
                     unclear += 1;
                     continue;
                 }
+                // Whose the slot is stays unknown: that is what the caller must hear, not that it is taken.
+                Err(unknown) if unknown.is_retryable() => return Err(Error::from(unknown)),
                 Err(_) => return Err(Error::from(error)),
             }
         }

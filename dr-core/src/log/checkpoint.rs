@@ -11,7 +11,8 @@ impl Log {
     /// The checkpoint of this state; none where the log is damaged or empty: what is missing must not be papered over.
     pub(crate) fn to_checkpoint(&self) -> Option<CheckpointBody> {
         let through = self.fold.next.checked_sub(1)?;
-        let is_sound = self.damage().next().is_none() && self.fold.check_writable().is_ok();
+        let is_sound =
+            self.siblings.is_none() && self.damage().next().is_none() && self.fold.check_writable().is_ok();
         if !is_sound || self.hash_of(through) != Some(self.head) {
             return None;
         }
@@ -29,6 +30,8 @@ impl Log {
             genesis: fold.genesis,
             ring: fold.ring,
             snapshots: fold.uncollected_snapshots().map(snapshot_to_checkpoint).collect(),
+            collected: fold.collected.clone(),
+            pending: fold.pending.iter().map(|(slot, packs)| (*slot, packs.clone())).collect(),
             segments: fold.segments().iter().map(segment_to_checkpoint).collect(),
             superseded,
             condemned,
@@ -55,6 +58,8 @@ impl Log {
             superseded: body.superseded.into_iter().collect(),
             condemned: Arc::new(body.condemned.into_iter().collect()),
             lossy: body.lossy,
+            collected: body.collected,
+            pending: body.pending.into_iter().collect(),
             lists: body.lists,
             ..Fold::default()
         };
@@ -68,7 +73,7 @@ impl Log {
                 protected: snapshot.protected,
                 tags: snapshot.tags,
             };
-            fold.by_slot.insert(state.slot, state.record.id);
+            fold.by_slot.insert((state.slot, state.record.id));
             fold.snapshots.insert(state.record.id, state);
         }
         for segment in body.segments {
@@ -78,8 +83,9 @@ impl Log {
                     SegmentPlace::Inline(ObjectHash::of_parts([bytes.as_slice()]), bytes.into())
                 }
             };
-            fold.live.insert(*place.hash());
-            fold.segments.push(place);
+            if fold.live.insert(*place.hash()) {
+                fold.segments.push(place);
+            }
         }
         for (slot, writer, nonce) in body.attempts {
             fold.attempts.insert((writer, nonce), slot);
@@ -108,3 +114,6 @@ fn segment_to_checkpoint(place: &SegmentPlace) -> CheckpointSegment {
         SegmentPlace::Inline(_, bytes) => CheckpointSegment::Inline(bytes.to_vec()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Folds the log's entries into the state they stand for. Pure: no I/O, no clock; the same entries always give the same
 //! state. The rules that a new entry must obey are here too.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -53,6 +53,10 @@ type Attempt = ([u8; 16], [u8; 16]);
 /// An entry that stands twice in the log counts once where the two are no further apart than this. A repeated put can
 /// only reach a slot that was free when its writer made it.
 pub(super) const ATTEMPTS_KEPT: u64 = 4096;
+/// Collections this many slots back are remembered.
+const COLLECTIONS_KEPT: u64 = 65_536;
+/// So many of the newest commits without a snapshot are remembered.
+const PENDING_MAX: usize = 1024;
 
 /// Why an entry must not be appended to, or has no effect on, a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub(crate) enum Refusal {
     ReusedCollected(Vec<SnapshotId>),
     /// An input of a compaction is not live.
     InputNotLive(Vec<ObjectHash>),
+    /// An output of a compaction is condemned, or counted before: what its inputs list would be lost.
+    OutputNotNew(Vec<ObjectHash>),
     /// What may be deleted was worked out on a state that is no longer the newest.
     PlanOutdated,
     /// A snapshot that is to be collected is not forgotten.
@@ -85,7 +91,11 @@ pub(crate) struct Fold {
     pub(crate) changed: u64,
     /// The snapshots that are not collected.
     pub(super) snapshots: HashMap<SnapshotId, SnapshotState>,
-    pub(super) by_slot: BTreeMap<u64, SnapshotId>,
+    pub(super) by_slot: BTreeSet<(u64, SnapshotId)>,
+    /// For each snapshot that was collected of late: the slot that did it, and the one that had forgotten it.
+    pub(crate) collected: Vec<(u64, u64)>,
+    /// The packs of the newest commits without a snapshot: those of runs that go on, or were cut short.
+    pub(crate) pending: BTreeMap<u64, HashList>,
     pub(super) segments: Vec<SegmentPlace>,
     /// The hashes of `segments`.
     pub(super) live: HashSet<ObjectHash>,
@@ -104,6 +114,10 @@ pub(crate) struct Fold {
     pub(super) lists: Vec<ObjectHash>,
     /// Entries that a newer program wrote and that must be understood to write or collect.
     pub(super) newer: bool,
+    /// Commits are validated here too, as their writers could not do it on the state that they follow: see `siblings`.
+    pub(super) validates_commits: bool,
+    /// Commits that broke a rule and are void: slot and nonce, and the snapshot.
+    pub(crate) broken: Vec<(u64, [u8; 16], Option<SnapshotId>)>,
 }
 
 impl Fold {
@@ -113,12 +127,20 @@ impl Fold {
         let names = match &entry.event {
             Event::Condemn(condemn) => resolve([&condemn.packs, &condemn.segments], lists)?,
             Event::Reindex(reindex) => resolve([&reindex.own_packs], lists)?,
+            Event::Commit(commit) if self.validates_commits => resolve([&commit.own_packs], lists)?,
             _ => Vec::new(),
         };
-        if let Some(before) = entry.slot.checked_sub(1).and_then(|before| self.by_slot.get(&before))
-            && let Some(state) = self.snapshots.get_mut(before)
-        {
-            state.next_ms = Some(entry.previous_ms);
+        let dedup = match &entry.event {
+            Event::Commit(commit) if self.validates_commits => resolve([&commit.dedup_packs], lists)?,
+            _ => Vec::new(),
+        };
+        if let Some(before) = entry.slot.checked_sub(1) {
+            let first = (before, SnapshotId::from_bytes([0; 32]));
+            for (_, id) in self.by_slot.range(first..).take_while(|(slot, _)| *slot == before) {
+                if let Some(state) = self.snapshots.get_mut(id) {
+                    state.next_ms = Some(entry.previous_ms);
+                }
+            }
         }
         self.next = entry.slot.saturating_add(1);
         self.newer |= entry.read_only;
@@ -130,7 +152,8 @@ impl Fold {
             &entry.event,
             Event::Commit(_) | Event::Condemn(_) | Event::Reindex(_) | Event::Unforget(_)
         ) {
-            self.changed = self.next;
+            // Several entries of one slot are several changes.
+            self.changed = self.next.max(self.changed + 1);
         }
         match &entry.event {
             Event::Genesis(genesis) if entry.slot == 0 => {
@@ -138,7 +161,7 @@ impl Fold {
                 self.ring = Some((0, genesis.ring));
             }
             Event::Genesis(_) | Event::Unknown { .. } => {}
-            Event::Commit(commit) => self.apply_commit(entry, commit),
+            Event::Commit(commit) => self.apply_commit(entry, commit, (&names, &dedup)),
             Event::Forget(event) => self.each(&event.snapshots, |state| {
                 if !state.protected {
                     state.forgotten.get_or_insert(entry.slot);
@@ -155,7 +178,9 @@ impl Fold {
             Event::Condemn(condemn) => self.apply_condemn(entry, condemn, names),
             Event::Reindex(reindex) => self.apply_reindex(reindex, &names),
             Event::Checkpoint(checkpoint) => {
-                self.checkpoints.push((checkpoint.through, checkpoint.object));
+                if checkpoint.through < entry.slot {
+                    self.checkpoints.push((checkpoint.through, checkpoint.object));
+                }
             }
             Event::Keys(keys) => {
                 if self.ring.is_none_or(|(generation, _)| keys.generation > generation) {
@@ -168,17 +193,18 @@ impl Fold {
 
     /// Notes who wrote a slot; false where the same attempt stands in an earlier slot already.
     fn note_attempt(&mut self, attempt: Attempt, slot: u64) -> bool {
-        if *self.attempts.entry(attempt).or_insert(slot) != slot {
-            return false;
-        }
-        self.attempts_by_slot.insert(slot, attempt);
+        // First, so that slots which say nothing do not make a difference to how far back a repetition is known.
         while let Some((oldest, attempt)) = self.attempts_by_slot.first_key_value() {
-            if oldest + ATTEMPTS_KEPT > slot {
+            if oldest.saturating_add(ATTEMPTS_KEPT) >= slot {
                 break;
             }
             self.attempts.remove(attempt);
             self.attempts_by_slot.pop_first();
         }
+        if *self.attempts.entry(attempt).or_insert(slot) != slot {
+            return false;
+        }
+        self.attempts_by_slot.insert(slot, attempt);
         true
     }
 
@@ -190,7 +216,19 @@ impl Fold {
         }
     }
 
-    fn apply_commit(&mut self, entry: &LogEntry, commit: &Commit) {
+    /// Takes a commit in, with its own packs and those it found chunks in, where commits are validated here.
+    fn apply_commit(
+        &mut self,
+        entry: &LogEntry,
+        commit: &Commit,
+        (own, dedup): (&[ObjectHash], &[ObjectHash]),
+    ) {
+        let own = [own, &commit.segments].concat();
+        if self.validates_commits && self.check_commit(&own, dedup, &commit.reused).is_err() {
+            let snapshot = commit.snapshot.as_ref().map(|record| record.id);
+            self.broken.push((entry.slot, entry.nonce, snapshot));
+            return;
+        }
         self.note_lists([&commit.own_packs, &commit.dedup_packs]);
         for hash in &commit.segments {
             self.add_segment(SegmentPlace::Object(*hash));
@@ -199,7 +237,13 @@ impl Fold {
             let hash = ObjectHash::of_parts([bytes.as_slice()]);
             self.add_segment(SegmentPlace::Inline(hash, bytes.as_slice().into()));
         }
-        let Some(record) = &commit.snapshot else { return };
+        let Some(record) = &commit.snapshot else {
+            self.pending.insert(entry.slot, commit.own_packs.clone());
+            if self.pending.len() > PENDING_MAX {
+                self.pending.pop_first();
+            }
+            return;
+        };
         if self.snapshots.contains_key(&record.id) {
             return;
         }
@@ -212,7 +256,7 @@ impl Fold {
             protected: false,
             tags: None,
         };
-        self.by_slot.insert(entry.slot, record.id);
+        self.by_slot.insert((entry.slot, record.id));
         self.snapshots.insert(record.id, state);
     }
 
@@ -244,10 +288,17 @@ impl Fold {
         self.live.retain(|segment| !condemned.contains_key(segment));
         self.superseded.retain(|segment| !condemned.contains_key(segment));
         for snapshot in &condemn.snapshots {
+            // Whoever collects what is not forgotten broke the rules, and is not followed.
+            let Some(forgotten) = self.snapshots.get(snapshot).and_then(|state| state.forgotten) else {
+                continue;
+            };
             if let Some(state) = self.snapshots.remove(snapshot) {
-                self.by_slot.remove(&state.slot);
+                self.by_slot.remove(&(state.slot, state.record.id));
+                self.collected.push((entry.slot, forgotten));
             }
         }
+        let oldest = entry.slot.saturating_sub(COLLECTIONS_KEPT);
+        self.collected.retain(|(slot, _)| *slot >= oldest);
     }
 
     /// A compaction counts only where it is valid; else it changes nothing.
@@ -259,10 +310,14 @@ impl Fold {
         let inputs: HashSet<&ObjectHash> = reindex.inputs.iter().collect();
         let first = self.segments.iter().position(|segment| inputs.contains(segment.hash()));
         let place = first.unwrap_or(self.segments.len());
-        let outputs: Vec<ObjectHash> =
-            reindex.outputs.iter().filter(|hash| self.is_new(hash)).copied().collect();
-        self.live.extend(&outputs);
-        let outputs = outputs.into_iter().map(SegmentPlace::Object);
+        let mut outputs = Vec::new();
+        for hash in &reindex.outputs {
+            // One after the other: what is named twice counts once.
+            if self.is_new(hash) {
+                self.live.insert(*hash);
+                outputs.push(SegmentPlace::Object(*hash));
+            }
+        }
         // The outputs stand where their first input stood, so that the earliest commit is still tried first.
         self.segments.splice(place..place, outputs);
         for segment in self.segments.extract_if(.., |segment| inputs.contains(segment.hash())) {
@@ -279,6 +334,11 @@ impl Fold {
                 self.lists.push(*object);
             }
         }
+    }
+
+    /// Whether a commit broke a rule.
+    pub(crate) fn is_broken(&self, slot: u64, nonce: &[u8; 16]) -> bool {
+        self.broken.iter().any(|(broken, attempt, _)| (broken, attempt) == (&slot, nonce))
     }
 
     /// Whether any slot could be read.
@@ -336,7 +396,11 @@ impl Fold {
             return Err(Refusal::InputNotLive(missing));
         }
         self.check_commit(own, &[], &[])?;
-        self.check_commit(&reindex.outputs, &[], &[])
+        self.check_commit(&reindex.outputs, &[], &[])?;
+        // What counts already, or was replaced, cannot take anything's place.
+        let is_used = |hash: &&ObjectHash| !self.is_new(hash);
+        let used: Vec<ObjectHash> = reindex.outputs.iter().filter(is_used).copied().collect();
+        if used.is_empty() { Ok(()) } else { Err(Refusal::OutputNotNew(used)) }
     }
 
     /// Whether what was worked out at the state `changed` may be deleted by the next entry: nothing that could need it
@@ -380,7 +444,7 @@ impl Fold {
 
     /// The snapshots whose chunks must stay: all that are not collected, forgotten ones too.
     pub(crate) fn uncollected_snapshots(&self) -> impl Iterator<Item = &SnapshotState> {
-        self.by_slot.values().filter_map(|id| self.snapshots.get(id))
+        self.by_slot.iter().filter_map(|(_, id)| self.snapshots.get(id))
     }
 
     /// The live index segments, earliest commit first.

@@ -5,9 +5,10 @@ mod append;
 mod checkpoint;
 mod fold;
 mod read;
+mod siblings;
 
 pub(crate) use append::append;
 #[cfg(feature = "internals")]
 pub(crate) use fold::Fold;
 pub(crate) use fold::{Refusal, SegmentPlace, SnapshotState};
-pub(crate) use read::{Log, Sync, open_checkpoint, read_list};
+pub(crate) use read::{Log, Sync, open_checkpoint, read_entry, read_list, slot_times};

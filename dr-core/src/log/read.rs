@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use dr_store::{ObjectMeta, Store, StoreErrorKind};
+use dr_store::{Name, ObjectMeta, Store, StoreErrorKind};
 
 use super::fold::Fold;
 use crate::crypto::{KeyRing, open_object};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checkpoint::CheckpointBody;
+use crate::format::config::LogMode;
 use crate::format::envelope::ObjectType;
 use crate::format::log::{LogEntry, decode_list};
 use crate::format::names;
@@ -40,6 +41,8 @@ pub(crate) struct Log {
     pub(crate) is_own: bool,
     /// The hashes of the newest slots' raw bytes, for comparing with what was seen before.
     hashes: BTreeMap<u64, ObjectHash>,
+    /// Where slots may hold several entries: the hash of each by name.
+    pub(super) siblings: Option<BTreeMap<u64, BTreeMap<Name, ObjectHash>>>,
     /// A slot that did not decode, and waits for its successor to say whether it was written so.
     suspect: Option<DamagedSlot>,
 }
@@ -59,12 +62,27 @@ impl Default for Log {
             damaged: Vec::new(),
             is_own: true,
             hashes: BTreeMap::new(),
+            siblings: None,
             suspect: None,
         }
     }
 }
 
 impl Log {
+    /// An empty log of a repository of that mode.
+    pub(crate) fn of_mode(mode: LogMode) -> Log {
+        match mode {
+            LogMode::CreateIfAbsent => Log::default(),
+            LogMode::Siblings => Log::of_siblings(),
+        }
+    }
+
+    /// The name of a slot, or of the first entry in it.
+    pub(crate) fn name_of(&self, slot: u64) -> Name {
+        let first = self.siblings.as_ref().and_then(|known| known.get(&slot)?.first_key_value());
+        first.map_or_else(|| names::slot(slot), |(name, _)| name.clone())
+    }
+
     /// The hash of a slot's raw bytes, where it could be read.
     pub(crate) fn hash_of(&self, slot: u64) -> Option<ObjectHash> {
         self.hashes.get(&slot).copied()
@@ -93,8 +111,16 @@ impl Log {
     /// Reads the newest slot again: a store that was put back in time no longer has it.
     pub(crate) fn confirm_head(&self, sync: &Sync<'_>) -> Result<()> {
         let Some(slot) = self.fold.next.checked_sub(1) else { return Ok(()) };
-        let Some(seen) = self.hash_of(slot) else { return Ok(()) };
-        let name = names::slot(slot);
+        let (name, seen) = match &self.siblings {
+            None => match self.hash_of(slot) {
+                Some(seen) => (names::slot(slot), seen),
+                None => return Ok(()),
+            },
+            Some(siblings) => match siblings.get(&slot).and_then(BTreeMap::first_key_value) {
+                Some((name, seen)) => (name.clone(), *seen),
+                None => return Ok(()),
+            },
+        };
         let is_there = match sync.store.get(&name) {
             Ok(bytes) => ObjectHash::of_parts([&bytes[..]]) == seen,
             Err(error) if error.kind() == StoreErrorKind::NotFound => false,
@@ -111,13 +137,22 @@ impl Log {
         .with_remedy("the store was put back in time, or is damaged: open the repository again to see which"))
     }
 
+    /// Whether a slot was read that holds these bytes.
+    pub(crate) fn has(&self, slot: u64, hash: &ObjectHash) -> bool {
+        self.hash_of(slot) == Some(*hash) || self.has_sibling(slot, hash)
+    }
+
     /// The first slot that `other` has otherwise, or not at all.
     pub(crate) fn first_difference(&self, other: &Log) -> Option<u64> {
         let known_from = other.first_hashed().unwrap_or(u64::MAX);
         let differs = |(slot, hash): &(&u64, &ObjectHash)| {
             other.hashes.get(slot) != Some(hash) && (**slot >= known_from || **slot >= other.fold.next)
         };
-        self.hashes.iter().filter(differs).map(|(slot, _)| *slot).min()
+        let differing = self.hashes.iter().filter(differs).map(|(slot, _)| *slot).min();
+        let is_lost = |(slot, entries): &(&u64, &BTreeMap<Name, ObjectHash>)| {
+            entries.values().any(|hash| !other.has_sibling(**slot, hash))
+        };
+        differing.or_else(|| self.siblings.iter().flatten().find(is_lost).map(|(slot, _)| *slot))
     }
 
     /// Damage that was not confirmed as written so: nothing may be appended before it is repaired.
@@ -145,6 +180,9 @@ impl Log {
 
     /// Reads everything that was appended since the last call.
     pub(crate) fn synchronise(&mut self, sync: &Sync<'_>) -> Result<()> {
+        if self.siblings.is_some() {
+            return self.synchronise_siblings(sync);
+        }
         let listed = list_slots(sync.store, self.fold.next)?;
         self.read_listed(sync, &listed)
     }
@@ -249,9 +287,13 @@ impl Log {
     }
 }
 
-fn open_slot(ring: &KeyRing, slot: u64, bytes: &[u8]) -> Result<LogEntry> {
+pub(super) fn open_slot(ring: &KeyRing, slot: u64, bytes: &[u8]) -> Result<LogEntry> {
     let body = open_object(|header| ring.kek(header), ObjectType::Slot, slot, bytes)?;
-    let entry = LogEntry::decode(&body)?;
+    // Who has the keys wrote this on purpose: if it says nothing to this program, it may to another.
+    let entry = LogEntry::decode(&body).map_err(|error| {
+        Error::new(ErrorKind::UnsupportedFormat, "an entry of the log does not decode")
+            .with_source(error.to_string())
+    })?;
     if entry.slot != slot {
         return Err(Error::corrupt("the entry belongs to another slot"));
     }
@@ -273,6 +315,12 @@ pub(crate) fn open_checkpoint(sync: &Sync<'_>, bytes: &[u8]) -> Result<Log> {
     }
 }
 
+/// Reads one slot again.
+pub(crate) fn read_entry(sync: &Sync<'_>, slot: u64) -> Result<LogEntry> {
+    let name = names::slot(slot);
+    open_slot(sync.ring, slot, &sync.store.get(&name)?).map_err(|error| error.with_object(name))
+}
+
 /// Reads a list object.
 pub(crate) fn read_list(sync: &Sync<'_>, list: &ObjectHash) -> Result<Vec<ObjectHash>> {
     let name = names::hashed(names::LIST, list);
@@ -289,16 +337,18 @@ pub(crate) fn read_list(sync: &Sync<'_>, list: &ObjectHash) -> Result<Vec<Object
     decode_list(&body).map_err(|error| Error::from(error).with_object(&name))
 }
 
+/// When the slots from `from` on were written, by the store's clock, in milliseconds since 1970.
+pub(crate) fn slot_times(store: &dyn Store, from: u64) -> Result<BTreeMap<u64, i64>> {
+    Ok(list_slots(store, from)?.into_iter().map(|(slot, meta)| (slot, meta.modified_ms)).collect())
+}
+
 /// The slots from `from` on that exist. Listing the folders finds the newest without listing the others.
 fn list_slots(store: &dyn Store, from: u64) -> Result<BTreeMap<u64, ObjectMeta>> {
     let first_folder = from >> 12;
     let mut slots = BTreeMap::new();
     for folder in store.list_folder(names::LOG)?.folders {
-        let Some(number) = u64::from_str_radix(&folder, 16).ok().filter(|_| folder.len() == 13) else {
-            continue;
-        };
-        // Thirteen digits of the inverted slot number are the slot's number without its low twelve bits, inverted.
-        if (!(number << 12 | 0xfff)) >> 12 < first_folder {
+        let Some(first) = names::first_slot_of(&folder) else { continue };
+        if first >> 12 < first_folder {
             continue;
         }
         for meta in store.list_folder(&format!("{}/{folder}", names::LOG))?.objects {

@@ -120,7 +120,7 @@ impl PackBuilder {
     ) -> Result<SealedPack> {
         let mut header = ring.header(self.class.object());
         let mut randomness: [u8; 32] = random(entropy)?;
-        header.salt = crate::crypto::hedged_salt(&randomness, |hasher| {
+        header.salt = crate::crypto::hedged_salt(&randomness, entropy, |hasher| {
             for frame in &self.frames {
                 hasher.update(blake3::hash(&frame.bytes).as_bytes());
                 hasher.update(&frame.raw_bytes.to_le_bytes());

@@ -164,8 +164,10 @@ mod tests {
     use super::*;
     use crate::chunker::DEFAULT_PARAMS;
     use crate::entropy::SystemEntropy;
+    use crate::format::pack::Codec;
     use crate::frame::{Compression, Compressor, Frame};
-    use crate::pack::{PackBuilder, Verify};
+    use crate::limits::PACK_FOREIGN_HEADERS_MAX;
+    use crate::pack::{CopiedFrame, PackBuilder, Verify};
 
     fn sample(ring: &KeyRing) -> (Vec<u8>, Vec<Vec<u8>>) {
         let ids = ring.domain().unwrap().data_ids;
@@ -217,17 +219,82 @@ mod tests {
         }
     }
 
+    /// Copies all frames of some packs into a new one, behind a frame of its own.
+    fn copied(ring: &KeyRing, packs: &[Vec<u8>]) -> Vec<u8> {
+        let ids = ring.domain().unwrap().data_ids;
+        let mut builder = PackBuilder::new(PackClass::Data);
+        let id = ChunkId::from_bytes(*blake3::keyed_hash(ids.bytes(), b"own").as_bytes());
+        builder.add(Frame { codec: Codec::Raw, raw_bytes: 3, bytes: b"own".to_vec(), chunks: vec![(id, 3)] });
+        for pack in packs {
+            let opened = open_pack(ring, PackClass::Data, pack).unwrap().entry;
+            for frame in opened.frames {
+                let header = match frame.header {
+                    0 => opened.header.clone(),
+                    foreign => opened.foreign[foreign as usize - 1].clone(),
+                };
+                let start = frame.offset as usize;
+                let sealed = pack[start..start + frame.shape.stored_bytes as usize].to_vec();
+                let copy = CopiedFrame { header, shape: frame.shape, sealed, chunks: frame.chunks };
+                assert!(builder.has_room_for(&copy));
+                builder.add_copy(copy);
+            }
+        }
+        builder.seal(ring, &SystemEntropy, Verify::Frames, ids.bytes()).unwrap().payload.to_vec()
+    }
+
+    #[test]
+    fn frames_of_other_packs_are_read_as_before_and_every_flipped_bit_is_noticed() {
+        let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
+        let (first, raws) = sample(&ring);
+        let (second, _) = sample(&ring);
+        // Copied once, and copied again from the copy: both times under the header of the pack that sealed them.
+        let once = copied(&ring, &[first.clone(), second.clone()]);
+        let twice = copied(&ring, &[once.clone(), first.clone()]);
+        let opened = open_pack(&ring, PackClass::Data, &twice).unwrap().entry;
+        let header_of = |pack: &[u8]| Header::decode(pack).unwrap().0;
+        assert_eq!(opened.foreign, [header_of(&once), header_of(&first), header_of(&second)]);
+        let headers: Vec<u32> = opened.frames.iter().map(|frame| frame.header).collect();
+        assert_eq!(headers, [0, 1, 2, 2, 2, 3, 3, 3, 2, 2, 2]);
+        let read = |bytes: &[u8]| -> Result<Vec<Vec<u8>>> {
+            let pack = open_pack(&ring, PackClass::Data, bytes)?;
+            (0..pack.entry.frames.len()).map(|number| pack.frame(bytes, number)).collect()
+        };
+        let own = vec![vec![b"own".to_vec()]; 2].concat();
+        assert_eq!(read(&twice).unwrap(), [own, raws.clone(), raws.clone(), raws].concat());
+        for bit in (0..200 * 8)
+            .chain((200 * 8..(twice.len() - 4096) * 8).step_by(997))
+            .chain(((twice.len() - 4096) * 8..twice.len() * 8).step_by(3))
+        {
+            let mut flipped = twice.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_pack_takes_no_frame_beyond_its_limits() {
+        let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
+        let mut builder = PackBuilder::new(PackClass::Data);
+        let copy = |salt: u32| {
+            let mut header = ring.header(PackClass::Data.object());
+            header.salt[..4].copy_from_slice(&salt.to_le_bytes());
+            let shape = FrameShape { number: 0, raw_bytes: 0, stored_bytes: 16, codec: Codec::Raw };
+            CopiedFrame { header, shape, sealed: vec![0; 16], chunks: Vec::new() }
+        };
+        for salt in 0..PACK_FOREIGN_HEADERS_MAX as u32 {
+            assert!(builder.has_room_for(&copy(salt)));
+            builder.add_copy(copy(salt));
+        }
+        assert!(builder.has_room_for(&copy(0)));
+        assert!(!builder.has_room_for(&copy(u32::MAX)));
+    }
+
     #[test]
     fn a_fault_of_memory_is_noticed_before_anything_is_stored() {
         let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
         let mut builder = PackBuilder::new(PackClass::Data);
         let wrong = (ChunkId::from_bytes([1; 32]), 3);
-        builder.add(Frame {
-            codec: crate::format::pack::Codec::Raw,
-            raw_bytes: 3,
-            bytes: b"abc".to_vec(),
-            chunks: vec![wrong],
-        });
+        builder.add(Frame { codec: Codec::Raw, raw_bytes: 3, bytes: b"abc".to_vec(), chunks: vec![wrong] });
         let ids = ring.domain().unwrap().data_ids;
         let error = builder.seal(&ring, &SystemEntropy, Verify::Frames, ids.bytes()).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Internal);

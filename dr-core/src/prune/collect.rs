@@ -1,23 +1,28 @@
 //! Condemns what nothing needs, on exactly the state of the log that this was worked out on, and deletes what is condemned.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use dr_store::StoreErrorKind;
 use rayon::prelude::*;
 
 use super::options::{PruneOptions, PruneReport};
-use super::survey::{Stored, Survey, is_over, survey};
+use super::snapshots::is_over;
+use super::survey::{Stored, Survey, survey};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::log::{Condemn, Event};
+use crate::format::config::LogMode;
+use crate::format::log::{Condemn, Event, HashList};
 use crate::format::names;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Location;
-use crate::log::{Log, Refusal};
+use crate::limits::LIST_HASHES_MAX;
+use crate::log::{Log, Refusal, Sync, read_entry, read_list};
 use crate::observer::Context;
 use crate::repository::{Inner, cut_chunk, fetch_frame};
 
 /// How often another writer may be faster before a collection gives up.
 const ATTEMPTS_MAX: usize = 100;
+/// Packs that one entry condemns at most: its list must be readable.
+const CONDEMNED_MAX: usize = LIST_HASHES_MAX / 2;
 /// Objects that are deleted at the same time, unless the caller wants one thread.
 const DELETES: usize = 16;
 
@@ -26,6 +31,7 @@ const DELETES: usize = 16;
 pub(super) fn condemn(
     repository: &Inner,
     mut found: Survey,
+    now_ms: i64,
     options: &PruneOptions,
     verified: &HashSet<ObjectHash>,
     report: &mut PruneReport,
@@ -35,7 +41,7 @@ pub(super) fn condemn(
     for _ in 0..ATTEMPTS_MAX {
         ctx.cancel.check()?;
         let useless = Useless::of(&found, &distrusted);
-        if useless.is_empty(&found) {
+        if useless.is_empty() {
             return Ok(found);
         }
         // A copy is given up only when the one that stays was read.
@@ -50,7 +56,10 @@ pub(super) fn condemn(
                 found.log = log;
                 return Ok(found);
             }
-            None => found = survey(repository, options, ctx, &|_| HashSet::new())?,
+            None => match advance(repository, &found, &useless)? {
+                Some(log) => found.log = log,
+                None => found = survey(repository, now_ms, options, ctx, &|_| HashSet::new())?,
+            },
         }
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other writers were faster all the time")
@@ -81,6 +90,8 @@ impl Useless {
             .iter()
             .partition(|hash| found.stored.get(*hash).is_some_and(|it| it.class.is_none()));
         packs.extend(left_packs);
+        // What is left over goes with the next run.
+        packs.truncate(CONDEMNED_MAX);
         let gone: HashSet<&ObjectHash> = packs.iter().collect();
         let condemned = found.log.fold.condemned();
         let is_gone = |pack: &ObjectHash| gone.contains(pack) || condemned.contains_key(pack);
@@ -94,11 +105,12 @@ impl Useless {
         segments.extend(found.log.fold.superseded());
         segments.extend(left_segments);
         segments.sort_unstable();
+        segments.truncate(CONDEMNED_MAX);
         Useless { packs, segments, dead }
     }
 
-    fn is_empty(&self, found: &Survey) -> bool {
-        self.packs.is_empty() && self.segments.is_empty() && found.collected.is_empty()
+    fn is_empty(&self) -> bool {
+        self.packs.is_empty() && self.segments.is_empty()
     }
 
     fn count(&self, found: &Survey, report: &mut PruneReport) {
@@ -114,7 +126,6 @@ impl Useless {
             report.packs_dead += 1;
             report.bytes_dead += size(hash);
         }
-        report.collected.extend(&found.collected);
     }
 }
 
@@ -123,19 +134,17 @@ fn append_condemn(repository: &Inner, found: &Survey, useless: &Useless) -> Resu
     let event = Condemn {
         packs: repository.put_list(&useless.packs)?,
         segments: repository.put_list(&useless.segments)?,
-        snapshots: found.collected.clone(),
+        snapshots: Vec::new(),
         lossy: false,
     };
     let mut refusal = None;
     let changed = found.log.fold.changed;
     let appended = repository.append(&mut |log| {
         repository.check_writable(log)?;
-        log.fold.check_condemn(changed, &found.collected, &useless.segments, &useless.dead).map_err(
-            |refused| {
-                refusal = Some(refused);
-                Error::new(ErrorKind::Internal, "what may be deleted was worked out on an older state")
-            },
-        )?;
+        log.fold.check_condemn(changed, &[], &useless.segments, &useless.dead).map_err(|refused| {
+            refusal = Some(refused);
+            Error::new(ErrorKind::Internal, "what may be deleted was worked out on an older state")
+        })?;
         Ok(Event::Condemn(event.clone()))
     });
     match refusal {
@@ -143,6 +152,46 @@ fn append_condemn(repository: &Inner, found: &Survey, useless: &Useless) -> Resu
         _ => appended.map(Some),
     }
 }
+
+/// Where the log went on since the survey, decides whether what it found still holds: commits that rest on nothing that is to
+/// go change nothing of it. Gives the newest state then.
+fn advance(repository: &Inner, found: &Survey, useless: &Useless) -> Result<Option<Log>> {
+    let log = repository.synchronise()?;
+    if repository.config.mode != LogMode::CreateIfAbsent {
+        return Ok(None);
+    }
+    let sync = Sync { store: &*repository.store, ring: &repository.ring };
+    let packs: HashSet<&ObjectHash> = useless.packs.iter().collect();
+    let segments: HashSet<&ObjectHash> = useless.segments.iter().collect();
+    for slot in found.log.fold.next..log.fold.next {
+        match read_entry(&sync, slot)?.event {
+            Event::Commit(commit) => {
+                for list in [&commit.own_packs, &commit.dedup_packs] {
+                    let names = match list {
+                        HashList::Inline(names) => names.clone(),
+                        HashList::List(list) => read_list(&sync, list)?,
+                    };
+                    if names.iter().any(|name| packs.contains(name)) {
+                        return Ok(None);
+                    }
+                }
+                if commit.segments.iter().any(|segment| segments.contains(segment)) {
+                    return Ok(None);
+                }
+            }
+            Event::Forget(_)
+            | Event::Protect(_)
+            | Event::Unprotect(_)
+            | Event::Tag(_)
+            | Event::Checkpoint(_) => {}
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(log))
+}
+
+/// A pack that is given up, a chunk in it, and the copy that stays.
+type GivenUp = (ObjectHash, ChunkId, Location);
 
 /// Reads the copies that stay of chunks whose other copies are given up with `packs`. Gives the packs that must stay because
 /// that failed.
@@ -154,8 +203,8 @@ fn verify_survivors(
     ctx: Context<'_>,
 ) -> Result<HashSet<ObjectHash>> {
     let condemned: HashSet<&ObjectHash> = packs.iter().collect();
-    // By frame, so that each is fetched once.
-    let mut frames: HashMap<(ObjectHash, u32), Vec<(ObjectHash, ChunkId, Location)>> = HashMap::new();
+    // By frame, so that each is fetched once; in order, so that a run can be replayed.
+    let mut frames: BTreeMap<(ObjectHash, u32), Vec<GivenUp>> = BTreeMap::new();
     let mut bad = HashSet::new();
     for (pack, chunk, survivor) in &found.given_up {
         if !condemned.contains(pack) {
@@ -201,13 +250,17 @@ pub(super) fn delete(
     report.objects_waiting = 0;
     let mut due = Vec::new();
     let mut over: HashMap<u64, bool> = HashMap::new();
-    for (hash, found) in stored {
-        let Some(slot) = log.fold.condemned().get(hash) else { continue };
-        let is_due = match over.get(slot) {
+    let mut condemned: Vec<(&ObjectHash, &Stored, u64)> = stored
+        .iter()
+        .filter_map(|(hash, found)| Some((hash, found, *log.fold.condemned().get(hash)?)))
+        .collect();
+    condemned.sort_unstable_by_key(|(hash, ..)| *hash);
+    for (hash, found, slot) in condemned {
+        let is_due = match over.get(&slot) {
             Some(known) => *known,
             None => {
-                let known = is_over(repository, *slot, options.grace, now_ms)?;
-                over.insert(*slot, known);
+                let known = is_over(repository, slot, options.grace, now_ms)?;
+                over.insert(slot, known);
                 known
             }
         };
@@ -217,7 +270,6 @@ pub(super) fn delete(
             report.objects_waiting += 1;
         }
     }
-    due.sort_unstable_by_key(|(hash, _)| *hash);
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads(if ctx.parallelism == 1 { 1 } else { DELETES })
         .build()

@@ -11,7 +11,7 @@ use crate::format::segment::{ChunkRecord, FrameRecord, Segment};
 use crate::id::ObjectHash;
 use crate::log::{Log, SegmentPlace};
 use crate::observer::Context;
-use crate::repository::{Inner, NewSegment, read_segment};
+use crate::repository::{Inner, NewSegment, is_damage, read_segment};
 
 /// Segments of fewer chunks are merged with others when there are many.
 const SMALL_CHUNKS: usize = 128 << 10;
@@ -24,7 +24,7 @@ const INPUTS_MAX: usize = 512;
 
 /// Merges segments, and condemns those that were replaced.
 pub(super) fn compact(repository: &Inner, report: &mut PruneReport, ctx: Context<'_>) -> Result<Log> {
-    let (log, index) = repository.current()?;
+    let (log, index) = repository.current_whole()?;
     if !index.is_whole() {
         return Ok(log);
     }
@@ -72,7 +72,12 @@ fn merge(
     for place in inputs {
         ctx.cancel.check()?;
         // From the store, not from the cache: what is lost here is lost to everybody.
-        merged.add(&read_segment(repository, place)?.0, &log)?;
+        match read_segment(repository, place) {
+            Ok((segment, _)) => merged.add(&segment, &log)?,
+            // Another collector was faster.
+            Err(error) if is_damage(&error) && !is_live(&repository.synchronise()?, place) => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
     let mut segment = merged.segment;
     // Stable: of several copies the earliest stays the first.
@@ -82,7 +87,11 @@ fn merge(
         Vec::new()
     } else {
         match repository.put_segment(&segment, false)? {
-            NewSegment::Object(hash) => vec![hash],
+            NewSegment::Object(hash) => {
+                // A store that lost it would have lost the way to every pack that it lists.
+                read_segment(repository, &SegmentPlace::Object(hash))?;
+                vec![hash]
+            }
             NewSegment::Inline(_) => {
                 return Err(Error::new(ErrorKind::Internal, "a merged segment has no name"));
             }
@@ -94,16 +103,21 @@ fn merge(
         repository.check_writable(log)?;
         if log.fold.check_reindex(&reindex, &[]).is_err() {
             is_refused = true;
-            return Err(Error::new(ErrorKind::Internal, "a segment was replaced meanwhile"));
+            return Err(Error::new(ErrorKind::Internal, "a segment was replaced or condemned meanwhile"));
         }
         Ok(Event::Reindex(reindex.clone()))
     });
-    // Another collector was faster: the output is a leftover, and the next run merges what there is then.
+    // Another collector was faster, or took the output for a leftover: that is what it is now, and the next run merges what
+    // there is then.
     if !is_refused {
         appended?;
         report.segments_merged += inputs.len() as u64;
     }
     Ok(())
+}
+
+fn is_live(log: &Log, place: &SegmentPlace) -> bool {
+    log.fold.segments().iter().any(|live| live.hash() == place.hash())
 }
 
 /// A segment that is put together from others.

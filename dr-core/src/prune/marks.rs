@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::envelope::PackClass;
 use crate::format::segment::ChunkRecord;
-use crate::format::tree::decode_entries;
+use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Table};
 use crate::observer::Context;
@@ -117,7 +117,7 @@ impl<'a> Marks<'a> {
         while let Some(stream) = stack.pop() {
             ctx.cancel.check()?;
             for chunk in self.mark_stream(PackClass::Tree, &stream)? {
-                for entry in decode_entries(&self.reader.read_tree(&chunk)?)? {
+                for entry in decode_known_entries(&self.reader.read_tree(&chunk)?)? {
                     match entry.kind {
                         EntryKind::Directory(stream) => stack.push(stream),
                         EntryKind::File(content) => {
@@ -152,15 +152,22 @@ impl<'a> Marks<'a> {
         Ok(new)
     }
 
-    /// Chooses one copy of every chunk that has several: the one in the pack of which most is needed, so that a pack that
-    /// was rewritten wins over those that it was made of. Gives the copies that are given up, as the pack given up and the
-    /// chunk.
+    /// Chooses one copy of every chunk that has several: the one in the pack of which most is needed, and of such packs the
+    /// one that was committed last, so that a pack that was rewritten wins over those that it was made of. Gives the copies
+    /// that are given up, as the pack given up and the chunk.
     pub(super) fn choose_copies(&mut self) -> Vec<(ObjectHash, ChunkId)> {
         if self.copied.is_empty() {
             return Vec::new();
         }
-        let uses: HashMap<ObjectHash, u64> =
-            self.uses().into_iter().map(|pack| (pack.hash, needed_share(&pack))).collect();
+        let mut ranks: HashMap<ObjectHash, (u64, usize)> =
+            self.uses().into_iter().map(|pack| (pack.hash, (needed_share(&pack), 0))).collect();
+        for (number, table) in self.tables().iter().enumerate() {
+            for pack in table.packs() {
+                if let Some((_, last)) = ranks.get_mut(&pack.hash) {
+                    *last = number;
+                }
+            }
+        }
         let mut given_up = Vec::new();
         for chunk in std::mem::take(&mut self.copied) {
             let tables = self.tables();
@@ -169,8 +176,9 @@ impl<'a> Marks<'a> {
                 .filter(|(table, ordinal, ..)| self.is_marked(*table, *ordinal))
                 .map(|(table, ordinal, _, pack)| (table, ordinal, tables[table].packs()[pack as usize].hash))
                 .collect();
-            let rank =
-                |(_, _, pack): &(usize, usize, ObjectHash)| (uses.get(pack).copied().unwrap_or(0), *pack);
+            let rank = |(_, _, pack): &(usize, usize, ObjectHash)| {
+                (ranks.get(pack).copied().unwrap_or_default(), *pack)
+            };
             let Some(best) = places.iter().copied().max_by_key(rank) else { continue };
             // A pack that two segments list keeps both records.
             for place in places.iter().filter(|place| place.2 != best.2) {
@@ -191,7 +199,7 @@ impl<'a> Marks<'a> {
     /// What is needed of each pack that is not condemned, in order of their names.
     pub(super) fn uses(&self) -> Vec<PackUse> {
         let mut packs: HashMap<ObjectHash, PackUse> = HashMap::new();
-        // A pack that several segments list is counted once.
+        // The bytes of a pack that several segments list are counted once.
         let mut counted: HashMap<ObjectHash, usize> = HashMap::new();
         for (number, table) in self.tables().iter().enumerate() {
             // For each frame: its needed raw bytes and chunks.
@@ -209,13 +217,13 @@ impl<'a> Marks<'a> {
                 let Some(frame) = table.frame(place as u32) else { continue };
                 let Some(pack) = table.packs().get(frame.pack as usize) else { continue };
                 let is_elsewhere = *counted.entry(pack.hash).or_insert(number) != number;
-                if self.condemned[number][frame.pack as usize] || is_elsewhere {
+                if self.condemned[number][frame.pack as usize] {
                     continue;
                 }
                 let stored = u64::from(frame.shape.stored_bytes);
                 let total = u64::from(frame.shape.raw_bytes);
-                let live =
-                    if total == 0 { stored * u64::from(chunks > 0) } else { stored * raw.min(total) / total };
+                let share = (stored * raw.min(total)).checked_div(total);
+                let live = share.unwrap_or(stored * u64::from(chunks > 0));
                 let pack = packs.entry(pack.hash).or_insert_with(|| PackUse {
                     hash: pack.hash,
                     class: pack.class,
@@ -224,9 +232,11 @@ impl<'a> Marks<'a> {
                     dead_bytes: 0,
                     live_chunks: 0,
                 });
-                pack.live_bytes += live;
-                pack.dead_bytes += stored - live;
                 pack.live_chunks += chunks;
+                if !is_elsewhere {
+                    pack.live_bytes += live;
+                    pack.dead_bytes += stored - live;
+                }
             }
             // A pack without frames is listed too.
             for (pack, gone) in table.packs().iter().zip(&self.condemned[number]) {
@@ -256,7 +266,7 @@ fn needed_share(pack: &PackUse) -> u64 {
 /// Marks what all snapshots need, and says how many records that are.
 #[cfg(feature = "internals")]
 pub(crate) fn mark_all(repository: &crate::repository::Inner, ctx: Context<'_>) -> Result<u64> {
-    let (log, index) = repository.current()?;
+    let (log, index) = repository.current_whole()?;
     let reader = ChunkReader::new(repository, &log, index.clone());
     let mut marks = Marks::new(&reader);
     let mut bodies = Some(ChunkReader::new(repository, &log, index));
@@ -268,7 +278,7 @@ pub(crate) fn mark_all(repository: &crate::repository::Inner, ctx: Context<'_>) 
 
 /// Refuses to go on with tables that are not what was written.
 pub(super) fn check_tables(index: &Index) -> Result<()> {
-    if index.is_whole() && index.tables().iter().all(|table| table.is_intact()) {
+    if index.is_whole() && index.is_loaded() && index.tables().iter().all(|table| table.is_intact()) {
         return Ok(());
     }
     Err(Error::corrupt("the index is damaged: nothing may be deleted by it")

@@ -8,6 +8,7 @@ mod marks;
 mod options;
 mod plan;
 mod repack;
+mod snapshots;
 mod survey;
 
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ pub(crate) use marks::mark_all;
 pub use options::{MaxUnused, PruneOptions, PruneReport, Shard};
 
 use plan::plan;
+pub(crate) use snapshots::store_time;
 use survey::survey;
 
 use crate::error::Result;
@@ -33,9 +35,14 @@ impl Repository {
         let repository = &self.0;
         let ctx = *ctx;
         let mut report = PruneReport::default();
-        repository.prepare_to_collect(options.dry_run)?;
+        repository.prepare_to_collect(options)?;
         let chosen = |uses: &[marks::PackUse]| plan(uses, options).repack.into_iter().collect();
-        let mut found = survey(repository, options, ctx, &chosen)?;
+        let now_ms = store_time(repository, options.dry_run)?;
+        if !options.dry_run && options.shard.is_none() {
+            snapshots::sweep_probes(repository, now_ms, options);
+            snapshots::collect(repository, now_ms, options, &mut report, ctx)?;
+        }
+        let mut found = survey(repository, now_ms, options, ctx, &chosen)?;
         let planned = plan(&found.uses, options);
         if options.dry_run {
             report.collected.clone_from(&found.collected);
@@ -53,26 +60,18 @@ impl Repository {
         let source = repack::Source::of(&mut found, &planned.repack);
         if options.shard.is_none() {
             // First what makes room: what follows needs some.
-            found = collect::condemn(repository, found, options, &HashSet::new(), &mut report, ctx)?;
-            collect::delete(repository, &found.log, found.now_ms, &found.stored, options, &mut report, ctx)?;
+            found = collect::condemn(repository, found, now_ms, options, &HashSet::new(), &mut report, ctx)?;
+            collect::delete(repository, &found.log, now_ms, &found.stored, options, &mut report, ctx)?;
         }
         if !planned.repack.is_empty() {
             let verified = repack::repack(repository, source, &mut report, ctx)?;
             if options.shard.is_none() {
-                found = survey(repository, options, ctx, &|_| HashSet::new())?;
+                found = survey(repository, now_ms, options, ctx, &|_| HashSet::new())?;
                 let dead = (report.packs_dead, report.bytes_dead);
-                found = collect::condemn(repository, found, options, &verified, &mut report, ctx)?;
+                found = collect::condemn(repository, found, now_ms, options, &verified, &mut report, ctx)?;
                 // Those were counted as rewritten already.
                 (report.packs_dead, report.bytes_dead) = dead;
-                collect::delete(
-                    repository,
-                    &found.log,
-                    found.now_ms,
-                    &found.stored,
-                    options,
-                    &mut report,
-                    ctx,
-                )?;
+                collect::delete(repository, &found.log, now_ms, &found.stored, options, &mut report, ctx)?;
             }
         }
         if options.shard.is_none() {
@@ -82,7 +81,7 @@ impl Repository {
             found
                 .stored
                 .retain(|hash, it| it.class.is_none() && !found.log.fold.condemned().contains_key(hash));
-            collect::delete(repository, &log, found.now_ms, &found.stored, options, &mut report, ctx)?;
+            collect::delete(repository, &log, now_ms, &found.stored, options, &mut report, ctx)?;
             report.objects_waiting += waiting;
         }
         repository.sweep_checkpoints(&found.log)?;

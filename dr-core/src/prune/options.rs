@@ -51,7 +51,7 @@ impl Shard {
     /// Whether a pack is this shard's: the names' first 16 bits are shared out evenly.
     pub(crate) fn holds(self, pack: &ObjectHash) -> bool {
         let [first, second, ..] = *pack.as_bytes();
-        let place = u64::from(u16::from_be_bytes([first, second])) * u64::from(self.count) >> 16;
+        let place = (u64::from(u16::from_be_bytes([first, second])) * u64::from(self.count)) >> 16;
         place + 1 == u64::from(self.number)
     }
 }

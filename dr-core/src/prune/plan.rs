@@ -1,5 +1,7 @@
 //! Decides what becomes of each pack. Pure: it sees only what is needed of them.
 
+use std::collections::HashSet;
+
 use super::marks::PackUse;
 use super::options::{MaxUnused, PruneOptions};
 use crate::format::envelope::PackClass;
@@ -54,6 +56,7 @@ pub(super) fn plan(packs: &[PackUse], options: &PruneOptions) -> Plan {
         plan.repack_bytes += pack.bytes;
         plan.unused_bytes -= pack.dead_bytes;
     }
+    let mut chosen: HashSet<ObjectHash> = plan.repack.iter().copied().collect();
     for class in PackClass::ALL {
         let is_small =
             |pack: &&&PackUse| pack.class == class && pack.bytes < SMALL_PACK_BYTES && is_ours(pack);
@@ -62,7 +65,7 @@ pub(super) fn plan(packs: &[PackUse], options: &PruneOptions) -> Plan {
             continue;
         }
         for pack in small {
-            if !plan.repack.contains(&pack.hash) && plan.repack_bytes + pack.bytes <= budget {
+            if plan.repack_bytes + pack.bytes <= budget && chosen.insert(pack.hash) {
                 plan.repack.push(pack.hash);
                 plan.repack_bytes += pack.bytes;
                 plan.unused_bytes -= pack.dead_bytes;

@@ -1,25 +1,20 @@
 //! Looks at the whole repository on one state of the log: what is needed, what is there, what nothing needs.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
-
-use dr_store::{Bytes, PutMode, StoreErrorKind};
 
 use super::marks::{Marks, PackUse, check_tables};
 use super::options::PruneOptions;
-use crate::entropy::random;
+use super::snapshots::{collectable, is_over};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::PackClass;
-use crate::format::log::SnapshotPlace;
+use crate::format::log::{HashList, SnapshotPlace};
 use crate::format::names;
 use crate::id::{ChunkId, ObjectHash, SnapshotId};
 use crate::index::Location;
-use crate::log::{Log, SegmentPlace};
+use crate::log::{Log, SegmentPlace, Sync, read_list};
 use crate::observer::Context;
 use crate::repository::{ChunkReader, Inner, is_damage};
 
-/// How many snapshots one entry collects: 32 bytes each must fit into a slot.
-const COLLECTED_MAX: usize = 1024;
 /// How often the survey is made again because the log changed under it.
 const ATTEMPTS_MAX: usize = 20;
 
@@ -35,8 +30,6 @@ pub(super) struct Stored {
 /// What was found on one state of the log.
 pub(super) struct Survey {
     pub(super) log: Log,
-    /// The time by the store's clock.
-    pub(super) now_ms: i64,
     /// What is needed of each listed pack.
     pub(super) uses: Vec<PackUse>,
     /// Copies of chunks that are given up: the pack, the chunk, and the copy that stays.
@@ -56,15 +49,23 @@ pub(super) struct Survey {
 /// Surveys the repository. `detail` chooses the packs of which the needed chunks are wanted.
 pub(super) fn survey(
     repository: &Inner,
+    now_ms: i64,
     options: &PruneOptions,
     ctx: Context<'_>,
     detail: &dyn Fn(&[PackUse]) -> HashSet<ObjectHash>,
 ) -> Result<Survey> {
     for _ in 0..ATTEMPTS_MAX {
-        let (log, index) = repository.current()?;
+        let (log, index) = repository.current_whole()?;
         repository.check_writable(&log)?;
-        let surveyed =
-            survey_once(repository, &log, ChunkReader::new(repository, &log, index), options, ctx, detail);
+        let surveyed = survey_once(
+            repository,
+            &log,
+            ChunkReader::new(repository, &log, index),
+            now_ms,
+            options,
+            ctx,
+            detail,
+        );
         match surveyed {
             // Something that was looked for may have been moved meanwhile.
             Err(error) if is_damage(&error) && repository.synchronise()?.fold.changed != log.fold.changed => {
@@ -84,14 +85,17 @@ fn survey_once(
     repository: &Inner,
     log: &Log,
     reader: ChunkReader<'_>,
+    now_ms: i64,
     options: &PruneOptions,
     ctx: Context<'_>,
     detail: &dyn Fn(&[PackUse]) -> HashSet<ObjectHash>,
 ) -> Result<Survey> {
     check_tables(&reader.index)?;
     let stored = list_stored(repository)?;
-    let now_ms = store_time(repository, log, options)?;
-    let collected = collectable(repository, log, now_ms, options)?;
+    // A run that appends nothing of the kind looks at what would be left.
+    let is_dry = options.dry_run || options.shard.is_some();
+    let collected = if is_dry { collectable(repository, log, now_ms, options)? } else { Vec::new() };
+    let young = pending_packs(repository, log, now_ms, options)?;
     let mut marks = Marks::new(&reader);
     let mut bodies = Some(ChunkReader::new(repository, log, reader.index.clone()));
     for state in log.fold.uncollected_snapshots() {
@@ -103,11 +107,12 @@ fn survey_once(
             marks.mark_stream(PackClass::Tree, stream).map_err(named)?;
         }
         let snapshot = repository.read_snapshot(log, state, &mut bodies)?;
+        snapshot.refuse_newer()?;
         marks.mark_snapshot(&snapshot, ctx).map_err(named)?;
     }
     let given_up = marks.choose_copies();
     let given_up = given_up.into_iter().map(|(pack, chunk)| (pack, chunk, marks.survivor(&chunk))).collect();
-    let uses = marks.uses();
+    let mut uses = marks.uses();
     if let Some(missing) = uses.iter().find(|pack| pack.live_chunks > 0 && !stored.contains_key(&pack.hash)) {
         return Err(Error::corrupt("a pack that snapshots need is missing")
             .with_object(names::pack(missing.class, &missing.hash)));
@@ -121,58 +126,31 @@ fn survey_once(
         .map(|(place, table)| (place.clone(), table.packs().iter().map(|pack| pack.hash).collect()))
         .collect();
     let leftovers = leftovers(log, &uses, &stored, now_ms, options);
-    Ok(Survey { log: log.clone(), now_ms, uses, given_up, collected, stored, segments, leftovers, needed })
+    uses.retain(|pack| pack.live_chunks > 0 || !young.contains(&pack.hash));
+    Ok(Survey { log: log.clone(), uses, given_up, collected, stored, segments, leftovers, needed })
 }
 
-/// The forgotten snapshots whose hold is over. Only the store says when a slot was written: what entries say of one another
-/// could be forged by whoever forgot.
-fn collectable(
+/// The packs of commits without a snapshot that are young: of runs that go on, or were cut short and will be taken up.
+fn pending_packs(
     repository: &Inner,
     log: &Log,
     now_ms: i64,
     options: &PruneOptions,
-) -> Result<Vec<SnapshotId>> {
-    let mut due = Vec::new();
-    for state in log.fold.uncollected_snapshots() {
-        let Some(slot) = state.forgotten else { continue };
-        if is_over(repository, slot, options.hold, now_ms)? {
-            due.push(state.record.id);
-        }
-        if due.len() >= COLLECTED_MAX {
+) -> Result<HashSet<ObjectHash>> {
+    let mut young = HashSet::new();
+    for (slot, packs) in log.fold.pending.iter().rev() {
+        if is_over(repository, *slot, options.leftover_age, now_ms)? {
             break;
         }
+        match packs {
+            HashList::Inline(packs) => young.extend(packs),
+            HashList::List(list) => {
+                let sync = Sync { store: &*repository.store, ring: &repository.ring };
+                young.extend(read_list(&sync, list)?);
+            }
+        }
     }
-    Ok(due)
-}
-
-/// Whether so long a time has passed since a slot was written.
-pub(super) fn is_over(repository: &Inner, slot: u64, time: Duration, now_ms: i64) -> Result<bool> {
-    if time.is_zero() {
-        return Ok(true);
-    }
-    let time_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    let written_ms = repository.store.stat(&names::slot(slot))?.modified_ms;
-    Ok(now_ms.saturating_sub(written_ms) >= time_ms)
-}
-
-/// The time by the store's clock: that of an object that is written for it. A dry run writes nothing, and takes the newest
-/// slot's.
-fn store_time(repository: &Inner, log: &Log, options: &PruneOptions) -> Result<i64> {
-    if options.dry_run {
-        return Ok(log.head_ms);
-    }
-    let nonce: [u8; 16] = random(&*repository.entropy)?;
-    let name = names::probe(&nonce);
-    match repository.store.put(&name, Bytes::new().into(), PutMode::Create) {
-        Ok(()) => {}
-        // A full disk must not keep anybody from making room; what is old is only taken to be younger.
-        Err(error) if error.kind() == StoreErrorKind::StorageFull => return Ok(log.head_ms),
-        Err(error) => return Err(error.into()),
-    }
-    let now_ms = repository.store.stat(&name)?.modified_ms;
-    // It may stay where deleting is refused: nothing under that prefix means anything.
-    let _ = repository.store.delete(&name);
-    Ok(now_ms.max(log.head_ms))
+    Ok(young)
 }
 
 fn list_stored(repository: &Inner) -> Result<HashMap<ObjectHash, Stored>> {

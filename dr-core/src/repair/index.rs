@@ -11,7 +11,7 @@ use crate::index::segment_of_packs;
 use crate::limits::PACK_BYTES_MAX;
 use crate::observer::{Context, Event as Observed};
 use crate::pack::{PackEntry, open_pack_tail};
-use crate::repository::{Inner, NewSegment, Repository, check_bytes, is_damage, read_segment};
+use crate::repository::{Inner, NewSegment, Repository, check_bytes, cut_short, is_damage, read_segment};
 
 /// Segments are written when they list this many chunks.
 const SEGMENT_CHUNKS: usize = 1 << 20;
@@ -52,7 +52,7 @@ impl Repository {
             let name = names::pack(class, &pack);
             let tail = check_bytes(&name, bytes, PACK_BYTES_MAX).and_then(|()| {
                 open_pack_tail(&repository.ring, class, pack, bytes, &|range| {
-                    Ok(repository.store.get_range(&name, range)?)
+                    repository.store.get_range(&name, range).map_err(cut_short)
                 })
             });
             match tail {

@@ -24,7 +24,7 @@ impl Repository {
     pub fn repair_packs(&self, packs: &[ObjectHash], ctx: &Context<'_>) -> Result<PackRepair> {
         let repository = &self.0;
         for _ in 0..ATTEMPTS_MAX {
-            let (log, index) = repository.current()?;
+            let (log, index) = repository.current_whole()?;
             repository.check_writable(&log)?;
             if !index.is_whole() {
                 return Err(Error::corrupt("a part of the index is damaged")
@@ -37,10 +37,11 @@ impl Repository {
                 return Ok(PackRepair::default());
             }
             let mut writer = ChunkWriter::new(repository, *ctx)?;
+            let condemned = log.fold.condemned().len();
             let mut report = save(repository, &index, &packs, &mut writer, *ctx)?;
             writer.commit()?;
             report.packs.sort_unstable();
-            if condemn(repository, &report, &writer.written)?.is_some() {
+            if condemn(repository, &report, &writer.written, condemned)?.is_some() {
                 let mut left = repository.distrusted();
                 left.retain(|pack| !packs.contains(pack));
                 repository.remember_distrusted(&left);
@@ -95,19 +96,36 @@ fn save(
     }
     report.chunks_saved = saved.len() as u64;
     missing.retain(|id, _| !saved.contains(id));
-    // A copy elsewhere counts only if it can be read.
-    let is_elsewhere = |id: &ChunkId| {
-        index.lookup(id).filter(|location| !packs.contains(&location.pack.hash)).any(|location| {
-            fetch_frame(repository, &location)
-                .is_ok_and(|raw| cut_chunk(repository, &location, id, &raw).is_ok())
-        })
+    // A copy elsewhere counts only if it can be read; a store that does not answer says nothing of it.
+    let is_elsewhere = |id: &ChunkId| -> Result<bool> {
+        for location in index.lookup(id) {
+            let location = location?;
+            if packs.contains(&location.pack.hash) {
+                continue;
+            }
+            match fetch_frame(repository, &location) {
+                Ok(raw) if cut_chunk(repository, &location, id, &raw).is_ok() => return Ok(true),
+                Err(error) if !is_damage(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(false)
     };
-    report.chunks_lost = missing.into_keys().filter(|id| !is_elsewhere(id)).collect();
+    for id in missing.into_keys() {
+        if !is_elsewhere(&id)? {
+            report.chunks_lost.push(id);
+        }
+    }
     Ok(report)
 }
 
-/// Condemns the packs; `None` where what was saved of them is condemned itself.
-fn condemn(repository: &Inner, report: &PackRepair, written: &[ObjectHash]) -> Result<Option<Log>> {
+/// Condemns the packs; `None` where others condemned something since `condemned` names were: perhaps what was saved of them.
+fn condemn(
+    repository: &Inner,
+    report: &PackRepair,
+    written: &[ObjectHash],
+    condemned: usize,
+) -> Result<Option<Log>> {
     let event = Condemn {
         packs: repository.put_list(&report.packs)?,
         segments: Default::default(),
@@ -117,7 +135,8 @@ fn condemn(repository: &Inner, report: &PackRepair, written: &[ObjectHash]) -> R
     let mut is_refused = false;
     let appended = repository.append(&mut |log| {
         repository.check_writable(log)?;
-        if log.fold.check_commit(written, &[], &[]).is_err() {
+        // The copies elsewhere, and what was saved, must still stay.
+        if log.fold.condemned().len() != condemned || log.fold.check_commit(written, &[], &[]).is_err() {
             is_refused = true;
             return Err(Error::new(ErrorKind::Internal, "what was saved is condemned"));
         }

@@ -1,17 +1,16 @@
 //! What every writer of the log needs: index segments and lists in the store, then one entry.
 
-use dr_store::PutMode;
-
 use super::{Inner, put_hashed};
 use crate::crypto::seal_object;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::ObjectType;
 use crate::format::log::{Event, HashList, encode_list};
 use crate::format::names;
 use crate::format::segment::Segment;
 use crate::id::ObjectHash;
 use crate::index::seal_segment;
-use crate::log::{Log, append};
+use crate::limits::LIST_HASHES_MAX;
+use crate::log::{Log, Sync, append};
 use crate::observer::lock;
 
 /// Sealed segments up to this length may stand in the log's entry itself.
@@ -39,8 +38,7 @@ impl Inner {
         if may_inline && sealed.len() <= INLINE_SEGMENT_BYTES_MAX {
             return Ok(NewSegment::Inline(sealed));
         }
-        self.store.put(&names::hashed(names::INDEX, &hash), sealed.into(), PutMode::Create)?;
-        Ok(NewSegment::Object(hash))
+        put_hashed(&*self.store, names::INDEX, sealed).map(NewSegment::Object)
     }
 
     /// Hashes as an entry names them: themselves, or a list object, which is durable before the entry. They are sorted
@@ -52,6 +50,12 @@ impl Inner {
         if hashes.len() <= INLINE_HASHES_MAX {
             return Ok(HashList::Inline(hashes));
         }
+        if hashes.len() > LIST_HASHES_MAX {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "a list of packs is longer than the format allows",
+            ));
+        }
         let header = self.ring.header(ObjectType::List);
         let kek = self.ring.kek(&header)?;
         let sealed = seal_object(&kek, header, 0, &encode_list(&hashes), &*self.entropy)?;
@@ -60,7 +64,10 @@ impl Inner {
 
     /// Appends the entry that `validate` gives for the newest state of the log. Gives the state behind it.
     pub(crate) fn append(&self, validate: &mut dyn FnMut(&Log) -> Result<Event>) -> Result<Log> {
+        self.probe_if_due()?;
         let mut log = lock(&self.log);
+        // Above a gap nothing could be read: a store that was put back in time is noticed before it is written to.
+        log.confirm_head(&Sync { store: &*self.store, ring: &self.ring })?;
         append(&mut log, &*self.store, &self.ring, &*self.entropy, self.writer, validate)?;
         self.store_checkpoint(&mut log);
         if let Some(seen) = &self.seen {

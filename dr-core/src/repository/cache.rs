@@ -2,21 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Inner;
-use super::bounded::get_bounded;
+use dr_store::Bytes;
+
 use super::state::write_private;
-use crate::error::{Error, Result};
-use crate::format::names;
+use crate::error::Result;
 use crate::id::ObjectHash;
-use crate::index::{Table, open_segment, open_table};
-use crate::limits::{LIST_BYTES_MAX, SEGMENT_BYTES_MAX};
-use crate::log::SegmentPlace;
+use crate::index::Table;
+use crate::limits::LIST_BYTES_MAX;
 
 /// The checkpoint's file.
 const CHECKPOINT: &str = "checkpoint";
 
 /// This repository's part of the cache directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Cache {
     directory: PathBuf,
 }
@@ -30,9 +28,32 @@ impl Cache {
         self.directory.join("index").join(segment.to_string())
     }
 
+    /// The table of a segment, where there is one.
+    pub(super) fn table(&self, segment: &ObjectHash) -> Result<Table> {
+        Table::open(&self.table_path(segment))
+    }
+
     /// Keeps a table. A cache that cannot be written is no reason to fail.
     pub(crate) fn keep_table(&self, segment: &ObjectHash, table: &[u8]) {
-        let _ = write_private(&self.table_path(segment), table);
+        if write_private(&self.table_path(segment), table).is_ok() {
+            let _ = std::fs::remove_dir_all(self.blocks_path(segment));
+        }
+    }
+
+    fn blocks_path(&self, segment: &ObjectHash) -> PathBuf {
+        self.directory.join("blocks").join(segment.to_string())
+    }
+
+    /// Sealed bytes of a segment, as long as they must be. Whoever opens them sees whether they are what was kept.
+    pub(super) fn block(&self, segment: &ObjectHash, number: u64, bytes: u64) -> Option<Bytes> {
+        let path = self.blocks_path(segment).join(number.to_string());
+        let is_sound = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == bytes);
+        if is_sound { std::fs::read(path).ok().map(Bytes::from) } else { None }
+    }
+
+    /// Keeps sealed bytes of a segment. A cache that cannot be written is no reason to fail.
+    pub(super) fn keep_block(&self, segment: &ObjectHash, number: u64, sealed: &[u8]) {
+        let _ = write_private(&self.blocks_path(segment).join(number.to_string()), sealed);
     }
 
     /// The checkpoint of the log, sealed.
@@ -52,59 +73,5 @@ impl Cache {
         self.keep_table(segment, table);
         let kept = Table::open(&self.table_path(segment)).ok()?;
         kept.is_copy_of(table).then_some(kept)
-    }
-}
-
-/// The table of a live segment: from the cache, or made of the segment in the store or in the log.
-pub(crate) fn load_table(repository: &Inner, place: &SegmentPlace) -> Result<Table> {
-    if let Some(cache) = &repository.cache
-        && let Ok(table) = Table::open(&cache.table_path(place.hash()))
-    {
-        return Ok(table);
-    }
-    let table = read_table(repository, place)?;
-    if let Some(cache) = &repository.cache {
-        cache.keep_table(place.hash(), &table);
-        if let Ok(table) = Table::open(&cache.table_path(place.hash())) {
-            return Ok(table);
-        }
-    }
-    Table::from_bytes(table)
-}
-
-/// Reads and verifies a live segment, never from the cache.
-pub(crate) fn read_segment(
-    repository: &Inner,
-    place: &SegmentPlace,
-) -> Result<(crate::format::segment::Segment, Vec<u8>)> {
-    read_with(repository, place, |bytes| open_segment(|header| repository.ring.kek(header), bytes))
-}
-
-/// The table of a live segment, made of the segment in the store or in the log.
-pub(crate) fn read_table(repository: &Inner, place: &SegmentPlace) -> Result<Vec<u8>> {
-    read_with(repository, place, |bytes| open_table(|header| repository.ring.kek(header), bytes))
-}
-
-fn read_with<T>(
-    repository: &Inner,
-    place: &SegmentPlace,
-    open: impl FnOnce(&[u8]) -> Result<T>,
-) -> Result<T> {
-    match place {
-        SegmentPlace::Inline(hash, bytes) => {
-            open(bytes).map_err(|error| error.with_object(format!("segment {hash} in the log")))
-        }
-        SegmentPlace::Object(hash) => {
-            let name = names::hashed(names::INDEX, hash);
-            let bytes = get_bounded(&*repository.store, &name, SEGMENT_BYTES_MAX)?;
-            if ObjectHash::of_parts([&bytes[..]]) != *hash {
-                return Err(Error::corrupt("the index segment does not hash to its name").with_object(&name));
-            }
-            open(&bytes).map_err(|error: Error| {
-                error
-                    .with_object(&name)
-                    .with_remedy("this part of the index is damaged: restore the object from another copy")
-            })
-        }
     }
 }

@@ -5,6 +5,7 @@ use dr_store::{Store, StoreErrorKind};
 use super::{Cache, Inner, put_hashed};
 use crate::crypto::{KeyRing, seal_object};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::LogMode;
 use crate::format::envelope::ObjectType;
 use crate::format::log::{Checkpoint, Event};
 use crate::format::names;
@@ -23,8 +24,18 @@ const TRIED_MAX: usize = 3;
 const KEPT: usize = 2;
 
 /// Reads the log: from the checkpoint on this machine, else from one in the store, else from its beginning.
-pub(super) fn read_log(store: &dyn Store, ring: &KeyRing, cache: Option<&Cache>) -> Result<Log> {
+pub(super) fn read_log(
+    store: &dyn Store,
+    ring: &KeyRing,
+    mode: LogMode,
+    cache: Option<&Cache>,
+) -> Result<Log> {
     let sync = Sync { store, ring };
+    if mode != LogMode::CreateIfAbsent {
+        let mut log = Log::of_mode(mode);
+        log.synchronise(&sync)?;
+        return Ok(log);
+    }
     if let Some(bytes) = cache.and_then(Cache::checkpoint)
         && let Some(mut log) = usable(open_checkpoint(&sync, &bytes))?
     {
@@ -62,7 +73,7 @@ fn usable(opened: Result<Log>) -> Result<Option<Log>> {
 impl Inner {
     /// Keeps a checkpoint on this machine, where there is much behind the last. `read_from` is where reading began.
     pub(super) fn cache_checkpoint(&self, log: &Log, read_from: u64) {
-        let is_due = log.is_own && log.fold.next >= read_from + CACHED_EVERY;
+        let is_due = log.is_own && log.fold.next >= read_from.saturating_add(CACHED_EVERY);
         if let (Some(cache), true) = (&self.cache, is_due)
             && let Some(body) = log.to_checkpoint()
             && let Ok(sealed) = self.seal_checkpoint(&body.encode())
@@ -74,12 +85,18 @@ impl Inner {
     /// Writes a checkpoint to the store, where there is much behind the last. Housekeeping: what goes wrong is told to nobody.
     pub(super) fn store_checkpoint(&self, log: &mut Log) {
         let last = log.fold.checkpoints.iter().map(|(through, _)| *through).max().unwrap_or(0);
-        if log.is_own && log.fold.next >= last + STORED_EVERY {
+        let behind = log.fold.next.saturating_sub(last);
+        if !log.is_own && behind >= 2 * STORED_EVERY {
+            // Whoever wrote the last one is gone: this machine reads everything once, and goes on in its place.
+            let _ = self.refold(log);
+        }
+        if log.is_own && behind >= STORED_EVERY {
             let _ = self.try_store_checkpoint(log);
         }
     }
 
-    fn try_store_checkpoint(&self, log: &mut Log) -> Result<()> {
+    /// Writes a checkpoint to the store, and names it in the log.
+    pub(crate) fn try_store_checkpoint(&self, log: &mut Log) -> Result<()> {
         let Some(body) = log.to_checkpoint() else { return Ok(()) };
         let through = body.through;
         let encoded = body.encode();
@@ -100,13 +117,14 @@ impl Inner {
     /// Reads the log from its beginning, where what is known of it rests on another machine's checkpoint: nobody deletes by
     /// what another one says the log says.
     pub(crate) fn fold_from_genesis(&self) -> Result<()> {
-        if lock(&self.log).is_own {
-            return Ok(());
-        }
-        let sync = Sync { store: &*self.store, ring: &self.ring };
-        let mut whole = Log::default();
-        whole.synchronise(&sync)?;
         let mut log = lock(&self.log);
+        if log.is_own { Ok(()) } else { self.refold(&mut log) }
+    }
+
+    fn refold(&self, log: &mut Log) -> Result<()> {
+        let sync = Sync { store: &*self.store, ring: &self.ring };
+        let mut whole = Log::of_mode(self.config.mode);
+        whole.synchronise(&sync)?;
         if log.first_difference(&whole).is_some() || whole.fold.next < log.fold.next {
             return Err(Error::new(
                 ErrorKind::RolledBack,

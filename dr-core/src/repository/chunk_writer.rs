@@ -1,9 +1,7 @@
 //! Writes chunks that are in the repository already into new packs: whole frames as they are, without opening them, and
 //! single chunks framed anew.
 
-use dr_store::{PutMode, StoreErrorKind};
-
-use super::{Inner, NewSegment};
+use super::{Inner, NewSegment, put_once};
 use crate::error::{Error, Result};
 use crate::format::envelope::{Header, PackClass};
 use crate::format::log::{Commit, Event};
@@ -12,7 +10,7 @@ use crate::format::pack::FrameShape;
 use crate::frame::{Compression, Compressor, FRAME_TARGET_BYTES, Frame};
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::segment_of_packs;
-use crate::limits::PACK_CHUNKS_MAX;
+use crate::limits::{FRAME_BYTES_MAX, PACK_CHUNKS_MAX};
 use crate::log::Log;
 use crate::observer::{Context, Event as Observed};
 use crate::pack::{CopiedFrame, PackBuilder, PackEntry, Verify};
@@ -58,6 +56,9 @@ impl<'a> ChunkWriter<'a> {
 
     /// Adds a chunk whose id was verified.
     pub(crate) fn add_chunk(&mut self, class: PackClass, id: ChunkId, chunk: &[u8]) -> Result<()> {
+        if self.frames[class as usize].raw.len() + chunk.len() > FRAME_BYTES_MAX as usize {
+            self.close_frame(class)?;
+        }
         let frame = &mut self.frames[class as usize];
         frame.raw.extend_from_slice(chunk);
         frame.chunks.push((id, chunk.len() as u32));
@@ -108,10 +109,7 @@ impl<'a> ChunkWriter<'a> {
         let ids = repository.domain.id_key(class);
         let sealed = pack.seal(&repository.ring, &*repository.entropy, Verify::Frames, ids)?;
         let name = names::pack(class, &sealed.entry.hash);
-        match repository.store.put(&name, sealed.payload, PutMode::Create) {
-            Err(error) if error.kind() != StoreErrorKind::AlreadyExists => return Err(Error::from(error)),
-            _ => {}
-        }
+        put_once(&*repository.store, &name, sealed.payload)?;
         self.bytes += sealed.entry.bytes;
         let stored = Observed::PackStored { pack: sealed.entry.hash, bytes: sealed.entry.bytes };
         self.ctx.observer.event(&stored);

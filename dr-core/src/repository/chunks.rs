@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use dr_store::{StoreError, StoreErrorKind};
+
 use super::Inner;
 use crate::crypto::ObjectKey;
 use crate::error::{Error, Result};
@@ -78,13 +80,13 @@ impl<'a> ChunkReader<'a> {
             read => return read,
         };
         loop {
-            let newer = lock(&self.newer).index.clone();
+            let (newer, changed) = self.newest();
             if let Some(newer) = newer
                 && let Ok(bytes) = self.read_through(&newer, class, chunk)
             {
                 return Ok(bytes);
             }
-            if !self.refresh()? {
+            if !self.refresh(changed)? {
                 return Err(failure);
             }
         }
@@ -93,23 +95,38 @@ impl<'a> ChunkReader<'a> {
     /// Where a chunk lies, by the newest index where the first does not know it.
     pub(crate) fn locate(&self, chunk: &ChunkRef) -> Result<Location> {
         let fits = |location: &Location| location.bytes == chunk.bytes;
-        if let Some(location) = self.index.lookup(&chunk.id).find(fits) {
+        if let Some(location) = self.index.find(&chunk.id, fits)? {
             return Ok(location);
         }
         loop {
-            let newer = lock(&self.newer).index.clone();
-            if let Some(location) = newer.as_ref().and_then(|index| index.lookup(&chunk.id).find(fits)) {
-                return Ok(location);
+            let (newer, changed) = self.newest();
+            if let Some(newer) = &newer {
+                for location in newer.lookup_all(&chunk.id) {
+                    let location = location?;
+                    if fits(&location) {
+                        return Ok(location);
+                    }
+                }
             }
-            if !self.refresh()? {
+            if !self.refresh(changed)? {
                 return Err(missing_chunk(newer.as_ref().unwrap_or(&self.index), &chunk.id));
             }
         }
     }
 
-    /// Reads the log again; whether chunks may lie elsewhere since.
-    fn refresh(&self) -> Result<bool> {
+    /// The newest index that was read, if any but the first, and what state it is of.
+    fn newest(&self) -> (Option<Index>, u64) {
+        let newer = lock(&self.newer);
+        (newer.index.clone(), newer.changed)
+    }
+
+    /// Reads the log again; whether chunks may lie elsewhere than they did in the state `seen`.
+    fn refresh(&self, seen: u64) -> Result<bool> {
         let mut newer = lock(&self.newer);
+        if newer.changed != seen {
+            // Another thread was faster.
+            return Ok(true);
+        }
         if newer.in_vain >= REFRESHES_MAX {
             return Ok(false);
         }
@@ -119,13 +136,15 @@ impl<'a> ChunkReader<'a> {
             return Ok(false);
         }
         newer.changed = log.fold.changed;
+        newer.in_vain = 0;
         newer.index = Some(index);
         Ok(true)
     }
 
     fn read_through(&self, index: &Index, class: PackClass, chunk: &ChunkRef) -> Result<Vec<u8>> {
         let mut failure = None;
-        for location in index.lookup(&chunk.id) {
+        for location in index.lookup_all(&chunk.id) {
+            let location = location?;
             if location.pack.class != class || location.bytes != chunk.bytes {
                 failure = Some(Error::corrupt("the index speaks of a chunk of another kind or length"));
                 continue;
@@ -162,9 +181,10 @@ impl ReadChunk for ChunkReader<'_> {
 /// Says that the index does not know a chunk.
 pub(crate) fn missing_chunk(index: &Index, id: &ChunkId) -> Error {
     let message = if index.is_whole() {
-        "a chunk is in no pack that the index knows"
+        "a chunk is in no pack that the index knows".to_owned()
     } else {
-        "a chunk is in no pack that the readable part of the index knows"
+        let gap = index.gap().map(|gap| format!(" ({gap})")).unwrap_or_default();
+        format!("a chunk is in no pack that the readable part of the index knows{gap}")
     };
     Error::corrupt(message).with_object(format!("chunk {id}")).with_remedy(
         "run 'dr check' to see what is damaged; a backup of the same files stores the chunk again",
@@ -199,17 +219,23 @@ pub(crate) fn fetch_frame(repository: &Inner, location: &Location) -> Result<Vec
         Err(error) if error.is_retryable() => return Err(error.into()),
         // The pack may be cut short behind this frame.
         Err(_) => {
-            return open_located(
-                repository,
-                location,
-                &mut repository.store.get_range(&name, start..end)?.to_vec(),
-            );
+            let sealed = repository.store.get_range(&name, start..end).map_err(cut_short)?;
+            return open_located(repository, location, &mut sealed.to_vec());
         }
     };
     let sealed = fetched
         .get((start - from) as usize..(end - from) as usize)
         .ok_or_else(|| Error::corrupt("the pack is cut short").with_object(&name))?;
     open_located(repository, location, &mut sealed.to_vec())
+}
+
+/// A range that lies outside of a pack says that the pack is cut short.
+pub(crate) fn cut_short(error: StoreError) -> Error {
+    if error.kind() == StoreErrorKind::InvalidInput {
+        Error::corrupt("the pack is cut short").with_object(error.object())
+    } else {
+        error.into()
+    }
 }
 
 /// Opens a sealed frame that was fetched; it is decrypted in place.

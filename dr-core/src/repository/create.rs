@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use dr_store::{PutMode, Store, StoreErrorKind};
+use dr_store::{Name, Payload, PutMode, Store, StoreError, StoreErrorKind};
 
+use super::probe::check_create;
 use super::{Repository, RepositoryOptions};
 use crate::chunker::DEFAULT_PARAMS;
 use crate::crypto::{Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret, new_slot, seal_object};
@@ -22,6 +23,9 @@ use crate::log::{Log, append};
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct CreateOptions {
+    /// Makes a repository for a store that cannot decide who creates a name. Garbage is then collected only on the promise
+    /// that nobody else is writing.
+    pub siblings: bool,
     /// What a guess at the password costs.
     pub kdf: KdfStrength,
     /// A label for the first key slot; not secret.
@@ -48,7 +52,13 @@ impl Repository {
     ) -> Result<Repository> {
         let entropy = options.entropy.clone();
         refuse_existing(&*store)?;
-        let config = settle_config(&*store, &*entropy)?;
+        let mode = if create.siblings {
+            LogMode::Siblings
+        } else {
+            check_create(&*store, &*entropy)?;
+            LogMode::CreateIfAbsent
+        };
+        let config = settle_config(&*store, mode, &*entropy)?;
         let mut ring = KeyRing::new(config.repository, DEFAULT_PARAMS, &*entropy)?;
         let (slot, slot_key) =
             new_slot(config.repository, credentials, create.kdf, &create.label, &*entropy)?;
@@ -57,7 +67,7 @@ impl Repository {
         let ring_hash = put_hashed(&*store, names::RING, seal_ring(&ring, config.hash(), &*entropy)?)?;
         let genesis = Genesis { config: config.hash(), ring: ring_hash };
         let writer = random(&*entropy)?;
-        let mut log = Log::default();
+        let mut log = Log::of_mode(config.mode);
         append(&mut log, &*store, &ring, &*entropy, writer, &mut |log| {
             if log.fold.next > 0 { Err(exists()) } else { Ok(Event::Genesis(genesis.clone())) }
         })
@@ -73,16 +83,28 @@ fn exists() -> Error {
 
 fn refuse_existing(store: &dyn Store) -> Result<()> {
     match store.stat(&names::slot(0)) {
-        Ok(_) => Err(exists().with_object(store.endpoint())),
-        Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
+        Ok(_) => return Err(exists().with_object(store.endpoint())),
+        Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
     }
+    // In a log whose slots may hold several entries, the first has a name that nobody can guess.
+    let folders = store.list_folder(names::LOG)?.folders;
+    if folders.is_empty() { Ok(()) } else { Err(exists().with_object(store.endpoint())) }
 }
 
 /// Writes `config`, or takes up the one that an interrupted run, or a run at the same time, wrote.
-fn settle_config(store: &dyn Store, entropy: &dyn Entropy) -> Result<Config> {
-    let config = Config { repository: random(entropy)?, mode: LogMode::CreateIfAbsent };
-    match store.put(&names::config(), config.encode().into(), PutMode::Create) {
+fn settle_config(store: &dyn Store, mode: LogMode, entropy: &dyn Entropy) -> Result<Config> {
+    let config = Config { repository: random(entropy)?, mode };
+    let put = match store.put(&names::config(), config.encode().into(), PutMode::Create) {
+        Err(error) if error.kind() == StoreErrorKind::Unsupported && mode == LogMode::Siblings => {
+            match store.stat(&names::config()) {
+                Ok(_) => Err(StoreError::new(StoreErrorKind::AlreadyExists, "put", names::CONFIG)),
+                Err(_) => store.put(&names::config(), config.encode().into(), PutMode::Replace),
+            }
+        }
+        put => put,
+    };
+    match put {
         Ok(()) => Ok(config),
         Err(error) if error.kind() == StoreErrorKind::AlreadyExists => {
             let bytes = store.get(&names::config())?;
@@ -95,9 +117,21 @@ fn settle_config(store: &dyn Store, entropy: &dyn Entropy) -> Result<Config> {
 /// Puts an object under the hash of its bytes. That it is there already is as good.
 pub(crate) fn put_hashed(store: &dyn Store, folder: &str, bytes: Vec<u8>) -> Result<ObjectHash> {
     let hash = ObjectHash::of_parts([bytes.as_slice()]);
-    match store.put(&names::hashed(folder, &hash), bytes.into(), PutMode::Create) {
+    put_once(store, &names::hashed(folder, &hash), bytes.into()).map(|()| hash)
+}
+
+/// Puts an object whose name stands for its bytes: that it is there already is as good, and a store that cannot create
+/// without replacing may replace it.
+pub(crate) fn put_once(store: &dyn Store, name: &Name, payload: Payload) -> Result<()> {
+    let put = match store.put(name, payload.clone(), PutMode::Create) {
+        Err(error) if error.kind() == StoreErrorKind::Unsupported => {
+            store.put(name, payload, PutMode::Replace)
+        }
+        put => put,
+    };
+    match put {
         Err(error) if error.kind() != StoreErrorKind::AlreadyExists => Err(error.into()),
-        _ => Ok(hash),
+        _ => Ok(()),
     }
 }
 

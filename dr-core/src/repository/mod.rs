@@ -11,27 +11,30 @@ mod create;
 mod distrust;
 mod open;
 mod options;
+mod probe;
+mod segments;
 mod snapshots;
 mod state;
 mod stats;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use dr_store::Store;
 
 pub(crate) use append::NewSegment;
 pub(crate) use bounded::check_bytes;
 pub(crate) use cache::Cache;
-pub(crate) use cache::{load_table, read_segment, read_table};
 pub(crate) use chunk_writer::ChunkWriter;
 pub(crate) use chunks::{
-    ChunkReader, RANGE_STEP_BYTES, cut_chunk, fetch_frame, missing_chunk, open_located, pack_name,
+    ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, missing_chunk, open_located, pack_name,
 };
 pub use create::CreateOptions;
-pub(crate) use create::put_hashed;
+pub(crate) use create::{put_hashed, put_once};
 pub use options::RepositoryOptions;
+use segments::load_part;
+pub(crate) use segments::{load_table, read_segment, read_table};
 pub use snapshots::Visit;
 pub(crate) use snapshots::{Found, find_path, snapshot_id, walk};
 pub(crate) use state::SeenHead;
@@ -42,9 +45,10 @@ use crate::entropy::Entropy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{Config, LogMode};
 use crate::id::ObjectHash;
-use crate::index::{Index, Table};
+use crate::index::{Index, Pages, Part};
 use crate::log::{Log, Sync};
 use crate::observer::lock;
+use crate::prune::PruneOptions;
 use crate::time::Clock;
 
 /// How often the log and the index are read again because segments were replaced meanwhile.
@@ -64,8 +68,11 @@ pub(crate) struct Inner {
     pub(crate) cache: Option<Cache>,
     pub(crate) seen: Option<SeenHead>,
     pub(crate) writer: [u8; 16],
+    /// Set once the store was found to decide who creates a name.
+    probed: OnceLock<()>,
     pub(crate) log: Mutex<Log>,
-    tables: Mutex<Vec<(ObjectHash, Arc<Table>)>>,
+    parts: Mutex<Vec<(ObjectHash, Part)>>,
+    pages: Arc<Pages>,
 }
 
 impl fmt::Debug for Repository {
@@ -95,31 +102,33 @@ impl Repository {
 }
 
 impl Inner {
-    /// Refuses to write where the log is damaged, or of a kind that this program only reads.
+    /// Refuses to write where the log is damaged, or was written to by a newer program.
     pub(crate) fn check_writable(&self, log: &Log) -> Result<()> {
-        if self.config.mode != LogMode::CreateIfAbsent {
-            return Err(Error::new(
-                ErrorKind::UnsupportedFormat,
-                "the repository's log is of a mode that is only read",
-            )
-            .with_object(crate::format::names::config()));
-        }
         log.check_writable()
     }
 
     /// Checks that the repository can be written to, and sweeps up what dead writers left.
     pub(crate) fn prepare_to_write(&self, log: &Log) -> Result<()> {
         self.check_writable(log)?;
+        self.probe_if_due()?;
         // Housekeeping must not keep anybody from backing up.
         let _ = self.store.sweep(&crate::format::names::is_own);
         Ok(())
     }
 
     /// Checks that a collection may begin.
-    pub(crate) fn prepare_to_collect(&self, dry_run: bool) -> Result<()> {
+    pub(crate) fn prepare_to_collect(&self, options: &PruneOptions) -> Result<()> {
+        if self.config.mode == LogMode::Siblings && !options.exclusive && !options.dry_run {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "on this store a collection cannot tell who else is writing",
+            )
+            .with_object(self.store.endpoint())
+            .with_remedy("stop all backups to this repository, and promise it with --exclusive"));
+        }
         self.fold_from_genesis()?;
         let log = self.synchronise()?;
-        if dry_run { Ok(()) } else { self.prepare_to_write(&log) }
+        if options.dry_run { Ok(()) } else { self.prepare_to_write(&log) }
     }
 
     /// Reads the log to its end, and remembers how far it went.
@@ -139,9 +148,18 @@ impl Inner {
     /// The newest state of the log, and its index. A compaction may replace segments, and a collection delete them, between
     /// the two: then both are read again.
     pub(crate) fn current(&self) -> Result<(Log, Index)> {
+        self.newest(Extent::Lookups)
+    }
+
+    /// The same with all of every segment, for whoever looks at every record, or deletes by what the index says.
+    pub(crate) fn current_whole(&self) -> Result<(Log, Index)> {
+        self.newest(Extent::Everything)
+    }
+
+    fn newest(&self, extent: Extent) -> Result<(Log, Index)> {
         let mut log = self.synchronise()?;
         for _ in 0..RELOADS_MAX {
-            let index = self.index(&log)?;
+            let index = self.load_index(&log, extent)?;
             if index.is_whole() {
                 return Ok((log, index));
             }
@@ -151,47 +169,51 @@ impl Inner {
             }
             log = newer;
         }
-        let index = self.index(&log)?;
+        let index = self.load_index(&log, extent)?;
         Ok((log, index))
     }
 
-    /// The index of all live segments of `log`; what is not in the cache is read from the store. A damaged segment leaves a
-    /// gap: what it lists cannot be read, and is stored again by the next backup.
+    /// The index of all live segments of `log`; of what is not in the cache, lookups read from the store what they need. A
+    /// damaged segment leaves a gap: what it lists cannot be read, and is stored again by the next backup.
     pub(crate) fn index(&self, log: &Log) -> Result<Index> {
-        let mut tables = lock(&self.tables);
+        self.load_index(log, Extent::Lookups)
+    }
+
+    fn load_index(&self, log: &Log, extent: Extent) -> Result<Index> {
+        let mut parts = lock(&self.parts);
         let live: HashSet<ObjectHash> = log.fold.segments().iter().map(|segment| *segment.hash()).collect();
-        tables.retain(|(hash, _)| live.contains(hash));
+        parts.retain(|(hash, _)| live.contains(hash));
+        let known_parts: HashMap<ObjectHash, Part> = parts.iter().cloned().collect();
         let mut ordered = Vec::with_capacity(live.len());
         let mut has_gaps = false;
         for place in log.fold.segments() {
-            let known = tables.iter().find(|(hash, _)| hash == place.hash()).map(|(_, table)| table.clone());
-            let table = match known {
-                Some(table) => table,
-                None => match load_table(self, place) {
-                    Ok(table) => Arc::new(table),
-                    Err(error) if is_damage(&error) => {
-                        has_gaps = true;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
+            let known = known_parts.get(place.hash()).and_then(Part::renewed);
+            let part = match (known, extent) {
+                (Some(part), Extent::Lookups) => Ok(part),
+                (Some(part), Extent::Everything) => part.into_whole(),
+                (None, Extent::Lookups) => load_part(self, place),
+                (None, Extent::Everything) => load_table(self, place).map(Part::from),
             };
-            ordered.push((*place.hash(), table));
+            match part {
+                Ok(part) => ordered.push((*place.hash(), part)),
+                Err(error) if is_damage(&error) => has_gaps = true,
+                Err(error) => return Err(error),
+            }
         }
-        tables.clone_from(&ordered);
-        let tables = ordered.into_iter().map(|(_, table)| table).collect();
-        let index = Index::new(tables, log.fold.condemned().clone());
+        parts.clone_from(&ordered);
+        let index = Index::new(ordered.into_iter().map(|(_, part)| part), log.fold.condemned().clone());
         Ok(if has_gaps { index.with_gaps() } else { index })
     }
 }
 
+/// How much of the segments an index needs at hand.
+#[derive(Debug, Clone, Copy)]
+enum Extent {
+    Lookups,
+    Everything,
+}
+
 /// Whether an error speaks of one object's bytes, so that others may still be read.
 pub(crate) fn is_damage(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Corrupt
-            | ErrorKind::UnsupportedFormat
-            | ErrorKind::WrongCredentials
-            | ErrorKind::StoreFailed
-    )
+    error.is_damage()
 }

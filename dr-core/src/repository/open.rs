@@ -1,7 +1,7 @@
 //! Opens a repository: config, key slots, key ring, log.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use dr_store::{Bytes, Name, Store, StoreErrorKind};
 use zeroize::Zeroizing;
@@ -58,8 +58,10 @@ impl Repository {
             cache,
             seen,
             writer,
+            probed: OnceLock::new(),
             log: Mutex::new(log.clone()),
-            tables: Mutex::new(Vec::new()),
+            parts: Mutex::default(),
+            pages: Arc::default(),
         };
         inner.cache_checkpoint(&log, read_from);
         Ok(Repository(Arc::new(inner)))
@@ -244,7 +246,7 @@ fn choose_ring(
     rings.sort_by_key(|opened| std::cmp::Reverse(opened.ring.generation));
     let mut failure = None;
     for opened in rings {
-        let log = read_log(store, &opened.ring, cache)?;
+        let log = read_log(store, &opened.ring, config.mode, cache)?;
         if log.fold.next == 0 {
             failure = Some(interrupted(store));
             continue;

@@ -253,6 +253,7 @@ impl Inner {
             after_ms: state.next_ms.unwrap_or(log.head_ms),
             forgotten: state.forgotten.is_some(),
             protected: state.protected,
+            newer: decoded.read_only,
             tags: state.tags.clone(),
         };
         Ok(Snapshot::new(standing, decoded.value))

@@ -27,8 +27,17 @@ impl SeenHead {
 
     /// Where packs that a check found damaged are remembered.
     pub(super) fn damaged_path(&self) -> PathBuf {
+        self.beside("damaged")
+    }
+
+    /// Where it is remembered when the store was probed.
+    pub(super) fn probed_path(&self) -> PathBuf {
+        self.beside("probed")
+    }
+
+    fn beside(&self, folder: &str) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default();
-        self.path.parent().and_then(Path::parent).unwrap_or(Path::new("")).join("damaged").join(name)
+        self.path.parent().and_then(Path::parent).unwrap_or(Path::new("")).join(folder).join(name)
     }
 
     /// Compares the log with what was seen before, which was read before the log was: another run of this program may
@@ -40,7 +49,7 @@ impl SeenHead {
         store: &dyn Store,
     ) -> Result<()> {
         let Some((slot, hash)) = before else { return Ok(()) };
-        if self.accept || log.hash_of(slot) == Some(hash) {
+        if self.accept || log.has(slot, &hash) {
             return Ok(());
         }
         if slot < log.first_hashed().unwrap_or(0) {
@@ -65,7 +74,10 @@ impl SeenHead {
     /// Remembers the log's newest slot.
     pub(crate) fn remember(&self, log: &Log) -> Result<()> {
         let Some(slot) = log.fold.next.checked_sub(1) else { return Ok(()) };
-        let Some(hash) = log.hash_of(slot) else { return Ok(()) };
+        let hash = log.head;
+        if !log.has(slot, &hash) {
+            return Ok(());
+        }
         if !self.accept && self.read()?.is_some_and(|(seen, _)| seen >= slot) {
             return Ok(());
         }

@@ -29,7 +29,7 @@ impl Repository {
     /// # Errors
     /// `Corrupt` where the index cannot be read, and what the store answers.
     pub fn stats(&self) -> Result<Stats> {
-        let (log, index) = self.0.current()?;
+        let (log, index) = self.0.current_whole()?;
         let packs = index.packs();
         Ok(Stats {
             snapshots: log.fold.live_snapshots().count() as u64,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{SnapshotBody, Totals};
 use crate::id::SnapshotId;
 use crate::observer::as_path;
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub forgotten: bool,
     /// It cannot be forgotten.
     pub protected: bool,
+    /// A newer program wrote it: it may be read, but nothing is written or collected by it.
+    pub(crate) newer: bool,
     pub(crate) root: Stream,
     pub(crate) problem_list: Stream,
 }
@@ -60,6 +63,7 @@ pub(crate) struct Standing {
     pub(crate) after_ms: i64,
     pub(crate) forgotten: bool,
     pub(crate) protected: bool,
+    pub(crate) newer: bool,
     /// Its tags, where they were changed.
     pub(crate) tags: Option<Vec<String>>,
 }
@@ -74,6 +78,7 @@ impl Snapshot {
             store_ms: standing.store_ms,
             kept_ms: time_ms.clamp(standing.store_ms, after_ms),
             forgotten: standing.forgotten,
+            newer: standing.newer,
             protected: standing.protected,
             time: body.time,
             finished: body.finished,
@@ -88,5 +93,15 @@ impl Snapshot {
             root: body.root,
             problem_list: body.problem_list,
         }
+    }
+
+    /// Refuses to write or to delete by what only a newer program understands.
+    pub(crate) fn refuse_newer(&self) -> Result<()> {
+        if !self.newer {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::UnsupportedFormat, "a newer program has written the snapshot")
+            .with_object(format!("snapshot {}", self.id))
+            .with_remedy("use that version: this one can only read it"))
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::entry::{ChunkRef, Entry, Stream};
 use crate::error::{Error, Result};
-use crate::format::tree::{decode_entries, decode_refs};
+use crate::format::tree::{check_known_refs, decode_entries, decode_refs};
 use crate::limits::STREAM_LEVELS_MAX;
 
 /// Gives tree chunks.
@@ -13,7 +13,8 @@ pub(crate) trait ReadChunk {
     fn read_tree(&self, chunk: &ChunkRef) -> Result<Vec<u8>>;
 }
 
-/// Reads chunks, and notes which: whoever walks a stream so learns of the lists above it.
+/// Reads lists of chunks, and notes which: whoever walks a stream so learns of the lists above it. It is for those who write
+/// or collect: a list that only a newer program understands is refused.
 pub(crate) struct NotingReader<'r> {
     reader: &'r dyn ReadChunk,
     read: RefCell<Vec<ChunkRef>>,
@@ -33,7 +34,9 @@ impl<'r> NotingReader<'r> {
 impl ReadChunk for NotingReader<'_> {
     fn read_tree(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
         self.read.borrow_mut().push(*chunk);
-        self.reader.read_tree(chunk)
+        let bytes = self.reader.read_tree(chunk)?;
+        check_known_refs(&bytes)?;
+        Ok(bytes)
     }
 }
 

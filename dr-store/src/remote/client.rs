@@ -22,7 +22,7 @@ use crate::{Result, StoreErrorKind, StoreOptions};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a server may be silent within an answer. The whole request ends at the deadline of its call.
+/// How long a server may be silent when something is read from it. The whole request ends at the deadline of its call.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Servers close idle connections after a while; one that was just closed costs a request that has to be made again.
@@ -72,7 +72,6 @@ impl Connector {
             .tls_backend_preconfigured(self.tls.clone())
             .http1_only()
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
     }
 }
@@ -87,26 +86,35 @@ fn from_file(path: &std::path::Path) -> std::result::Result<Vec<CertificateDer<'
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
-        let client = self
-            .builder()
-            // Only the configured server is asked: a redirect is an answer, and says what is wrong.
-            .redirect(Policy::none())
-            .https_only(!allows_http)
-            .default_headers(options.get_default_headers().cloned().unwrap_or_default())
-            .build()
-            .map_err(|error| object_store::Error::Generic { store: "HTTP", source: Box::new(error) })?;
-        Ok(HttpClient::new(Client(client)))
+        let client = || {
+            self.builder()
+                // Only the configured server is asked: a redirect is an answer, and says what is wrong.
+                .redirect(Policy::none())
+                .https_only(!allows_http)
+                .default_headers(options.get_default_headers().cloned().unwrap_or_default())
+        };
+        let failed = |error| object_store::Error::Generic { store: "HTTP", source: Box::new(error) };
+        let reading = client().read_timeout(READ_TIMEOUT).build().map_err(failed)?;
+        let writing = client().build().map_err(failed)?;
+        Ok(HttpClient::new(Client { reading, writing }))
     }
 }
 
+/// The library counts the time in which a request's body is sent as time in which the server is silent, so a slow line
+/// would not get a large object through: what is not a mere reading has no limit but the deadline of its call.
 #[derive(Debug)]
-struct Client(reqwest::Client);
+struct Client {
+    reading: reqwest::Client,
+    writing: reqwest::Client,
+}
 
 #[async_trait]
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> std::result::Result<HttpResponse, HttpError> {
         let makes_folder = request.method().as_str() == "MKCOL";
-        let response = self.0.call(request).await?;
+        let is_reading = matches!(request.method().as_str(), "GET" | "HEAD");
+        let client = if is_reading { &self.reading } else { &self.writing };
+        let response = client.call(request).await?;
         if makes_folder && response.status() == StatusCode::METHOD_NOT_ALLOWED {
             // The folder is there already: another put was faster to make it.
             let mut made = HttpResponse::new(Vec::new().into());

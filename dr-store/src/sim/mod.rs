@@ -231,6 +231,10 @@ impl Store for SimStore {
         self.call(CallKind::Stat, name.as_str(), |state| state.stat(name))
     }
 
+    fn create_is_proven(&self) -> bool {
+        true
+    }
+
     fn endpoint(&self) -> String {
         "sim:".to_owned()
     }

@@ -1,7 +1,10 @@
-//! The real program where something is in its way: a full disk, a lack of rights, a wrong password, a signal.
+//! The real program: forgetting and collecting; and where something is in its way: a full disk, a lack of rights, a wrong
+//! password, a signal.
 
 mod disk;
+mod forget;
 mod interrupt;
 mod password;
 mod pipe;
+mod prune;
 mod user;

@@ -59,19 +59,22 @@ fn zstd_of(raw: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn write_all() {
-    let bytes = keys().seal_pack(Class::Data, frames(3, 4)).unwrap();
-    let (fields, raws) = keys().open_pack(Class::Data, &bytes).unwrap();
-    let mut case = Case::new("three frames").with("class", "data").with_hex("bytes", &bytes).meaning(fields);
-    for raw in raws {
-        case = case.with_hex("raw", &raw);
-    }
-    // Header, commitment, frames are left to the frames' own tags; padding, footer, trailer.
-    for reject in
-        ["flip 72", "flip 600", "flip 8000", "flip 522000", "flip 524287", "truncate 65535", "append 00"]
-    {
-        case = case.with("reject", reject);
-    }
-    write("pack.txt", "A pack under the keys of derivations.txt: FORMAT.md, section 8.", &[case]);
+    let first = keys().seal_pack(Class::Data, frames(3, 4)).unwrap();
+    let second = keys().seal_pack(Class::Data, frames(1, 2)).unwrap();
+    // A copy of a copy keeps the header that it was sealed under first.
+    let third = keys().seal_pack_with_copies(Class::Data, frames(2, 1), &[second, first.clone()]).unwrap();
+    let copies = keys().seal_pack_with_copies(Class::Data, Vec::new(), &[third]).unwrap();
+    let cases =
+        [("three frames", first), ("copies of frames of three packs", copies)].map(|(title, bytes)| {
+            let (fields, raws) = keys().open_pack(Class::Data, &bytes).unwrap();
+            let case = Case::new(title).with("class", "data").with_hex("bytes", &bytes).meaning(fields);
+            let case = raws.iter().fold(case, |case, raw| case.with_hex("raw", raw));
+            // Header, commitment, frames are left to the frames' own tags; padding, footer, trailer.
+            ["flip 72", "flip 600", "flip 8000", "flip 522000", "flip 524287", "truncate 65535", "append 00"]
+                .into_iter()
+                .fold(case, |case, reject| case.with("reject", reject))
+        });
+    write("pack.txt", "Packs under the keys of derivations.txt: FORMAT.md, section 8.", &cases);
     let mut cases = Vec::new();
     for (title, count, chunks) in [("without a filter", 2, 3), ("with a filter", 26, 10)] {
         let (bytes, ..) = keys().seal_segment(Class::Data, frames(count, chunks)).unwrap();

@@ -1,10 +1,14 @@
-//! A whole repository, frozen, and a second reader of it.
+//! Whole repositories, frozen, and a second reader of them.
 
+use std::fmt::Write;
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
-use dr_core::{Credentials, Repository, RepositoryOptions, Result, SnapshotFilter};
+use dr_core::internals::{self, Class, Keys, Kind, Single};
+use dr_core::{
+    Credentials, MaxUnused, PruneOptions, Repository, RepositoryOptions, Result, SnapshotFilter, TagChange,
+};
 use dr_store::{MemoryStore, Name, PutMode, Store};
 use dr_tests::repo::with_context;
 use dr_tests::steps::skip;
@@ -13,39 +17,85 @@ use dr_tests::{TestRepo, noise};
 use super::case::{Case, cases, folder, from_hex, to_hex, write};
 use super::key_slots;
 
-/// The objects and files of the frozen repository.
-fn frozen() -> (Case, Case) {
-    let mut cases = cases("repository.txt");
+/// The frozen repositories: one as backups leave it, and one in which garbage was collected.
+const FROZEN: [&str; 2] = ["repository.txt", "pruned.txt"];
+
+/// The objects and files of a frozen repository.
+fn frozen(file: &str) -> (Case, Case) {
+    let mut cases = cases(file);
     let files = cases.pop().unwrap();
     (cases.pop().unwrap(), files)
 }
 
-#[test]
-fn the_frozen_repository_restores() {
-    let (objects, files) = frozen();
+fn open(objects: &Case) -> Repository {
     let store = Arc::new(MemoryStore::new());
     for (name, bytes) in &objects.values {
         let name = Name::new(name.clone()).unwrap();
         store.put(&name, from_hex(bytes).into(), PutMode::Create).unwrap();
     }
-    let repository = Repository::open(store, &dr_tests::key(), RepositoryOptions::new()).unwrap();
-    let report =
-        with_context(|ctx| repository.check(&dr_core::CheckOptions::new().read_data(), ctx)).unwrap();
-    assert!(report.is_intact(), "{:#?}", report.errors);
-    let snapshot = repository.find_snapshot("latest", &SnapshotFilter::new()).unwrap();
-    let room = tempfile::tempdir().unwrap();
-    let restored =
-        with_context(|ctx| repository.restore(&snapshot, room.path(), &dr_core::RestoreOptions::new(), ctx))
-            .unwrap();
-    assert_eq!(restored.files, files.values.len() as u64);
-    for (path, content) in &files.values {
-        let found = fs::read(room.path().join(path.trim_start_matches('/'))).unwrap();
-        assert_eq!(blake3::hash(&found).to_string(), *content, "{path}");
+    Repository::open(store, &dr_tests::key(), RepositoryOptions::new()).unwrap()
+}
+
+#[test]
+fn the_frozen_repositories_restore() {
+    for file in FROZEN {
+        let (objects, files) = frozen(file);
+        let repository = open(&objects);
+        let report =
+            with_context(|ctx| repository.check(&dr_core::CheckOptions::new().read_data(), ctx)).unwrap();
+        assert!(report.is_intact(), "{file}: {:#?}", report.errors);
+        let snapshot = repository.find_snapshot("latest", &SnapshotFilter::new()).unwrap();
+        let room = tempfile::tempdir().unwrap();
+        let options = dr_core::RestoreOptions::new();
+        let restored = with_context(|ctx| repository.restore(&snapshot, room.path(), &options, ctx)).unwrap();
+        assert_eq!(restored.files, files.values.len() as u64, "{file}");
+        for (path, content) in &files.values {
+            let found = fs::read(room.path().join(path.trim_start_matches('/'))).unwrap();
+            assert_eq!(blake3::hash(&found).to_string(), *content, "{file}: {path}");
+        }
     }
 }
 
 #[test]
-fn another_reader_written_from_the_document_reads_the_frozen_repository() {
+fn the_pruned_repository_has_what_a_reader_must_be_tested_with() {
+    let (objects, _) = frozen("pruned.txt");
+    let repository = open(&objects);
+    let keys = Keys::of(&repository);
+    let mut said = String::new();
+    for (name, bytes) in &objects.values {
+        let bytes = from_hex(bytes);
+        if name.starts_with("log/") {
+            let slot = (0..200).find(|slot| internals::slot_name(*slot).as_str() == name).unwrap();
+            let body = keys.open(Single::Slot, slot, &bytes).unwrap();
+            for (field, value) in internals::decode(Kind::LogEntry, &body).unwrap().fields {
+                writeln!(said, "{field} = {value}").unwrap();
+            }
+        } else if name.starts_with("data/") {
+            for (field, value) in keys.open_pack(Class::Data, &bytes).unwrap().0 {
+                writeln!(said, "{field} = {value}").unwrap();
+            }
+        }
+    }
+    for wanted in [
+        "foreign.0 = ",
+        "condemn.packs = ",
+        "reindex.outputs = ",
+        "checkpoint = ",
+        "unforget = ",
+        "unprotect = ",
+    ] {
+        let found = said.lines().filter(|line| line.starts_with(wanted) && line.len() > wanted.len() + 8);
+        assert!(found.count() > 0, "no {wanted}");
+    }
+    assert!(objects.values.iter().any(|(name, _)| name.starts_with("ckpt/")));
+    let snapshots = repository.snapshots(&SnapshotFilter::new()).unwrap();
+    let [third] = &snapshots[..] else { panic!("{snapshots:?}") };
+    assert!(third.protected && third.tags == ["kept"]);
+    assert_eq!(repository.forgotten_snapshots(&SnapshotFilter::new()).unwrap().len(), 1);
+}
+
+#[test]
+fn another_reader_written_from_the_document_reads_the_frozen_repositories() {
     let python = Command::new("python3").args(["-c", "import blake3, cryptography, zstandard"]).output();
     if !python.is_ok_and(|run| run.status.success()) {
         return skip(
@@ -53,22 +103,34 @@ fn another_reader_written_from_the_document_reads_the_frozen_repository() {
             "python3 with the packages blake3, cryptography and zstandard is not there",
         );
     }
-    let (objects, files) = frozen();
-    let room = tempfile::tempdir().unwrap();
-    for (name, bytes) in &objects.values {
-        let path = room.path().join("repository").join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, from_hex(bytes)).unwrap();
+    for file in FROZEN {
+        let (objects, files) = frozen(file);
+        let room = tempfile::tempdir().unwrap();
+        for (name, bytes) in &objects.values {
+            let path = room.path().join("repository").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, from_hex(bytes)).unwrap();
+        }
+        let key = room.path().join("key");
+        fs::write(&key, Credentials::key_file_for(&[42; 32])).unwrap();
+        for (path, content) in &files.values {
+            let mut command = Command::new("python3");
+            command.arg(folder().join("reader.py")).arg(room.path().join("repository")).arg(&key).arg(path);
+            let run = command.output().unwrap();
+            assert!(run.status.success(), "{file}: {path}: {}", String::from_utf8_lossy(&run.stderr));
+            assert_eq!(blake3::hash(&run.stdout).to_string(), *content, "{file}: {path}");
+        }
     }
-    let key = room.path().join("key");
-    fs::write(&key, Credentials::key_file_for(&[42; 32])).unwrap();
-    for (path, content) in &files.values {
-        let mut command = Command::new("python3");
-        command.arg(folder().join("reader.py")).arg(room.path().join("repository")).arg(&key).arg(path);
-        let run = command.output().unwrap();
-        assert!(run.status.success(), "{path}: {}", String::from_utf8_lossy(&run.stderr));
-        assert_eq!(blake3::hash(&run.stdout).to_string(), *content, "{path}");
-    }
+}
+
+fn objects_of(repo: &TestRepo) -> Result<Case> {
+    let mut objects = Case::new("objects");
+    repo.store.list("", None, &mut |meta| {
+        objects.values.push((meta.name.to_string(), to_hex(&repo.store.get(&meta.name)?)));
+        Ok(())
+    })?;
+    objects.values.sort();
+    Ok(objects)
 }
 
 /// A repository made by the engine as it was when this was written, its key slot and ring, and one of a password.
@@ -91,12 +153,7 @@ pub(super) fn write_all() -> Result<()> {
     std::os::unix::fs::FileExt::write_all_at(&holes, b"data", 500_000).unwrap();
     std::os::unix::fs::symlink("text", source.join("link")).unwrap();
     assert!(repo.backup(&[&source])?.is_complete());
-    let mut objects = Case::new("objects");
-    repo.store.list("", None, &mut |meta| {
-        objects.values.push((meta.name.to_string(), to_hex(&repo.store.get(&meta.name)?)));
-        Ok(())
-    })?;
-    objects.values.sort();
+    let objects = objects_of(&repo)?;
     let mut contents = Case::new("files");
     for path in ["d/e/small", "empty", "holes", "text", "z"] {
         let content = fs::read(source.join(path)).unwrap();
@@ -106,5 +163,44 @@ pub(super) fn write_all() -> Result<()> {
     let about =
         "A whole repository, its key 32 bytes of 42 (2a), and the BLAKE3 of the files in its snapshot.";
     write("repository.txt", about, &[objects, contents]);
+    write_pruned()
+}
+
+/// A repository in which garbage was collected: frames that were copied as they were, packs and segments that are
+/// condemned, a Reindex, a checkpoint, and an entry of every other kind that changes what counts.
+fn write_pruned() -> Result<()> {
+    let room = tempfile::tempdir().unwrap();
+    let source = room.path().join("source");
+    fs::create_dir_all(&source).unwrap();
+    let put = |name: &str, content: &[u8]| fs::write(source.join(name), content).unwrap();
+    let repo = TestRepo::in_memory();
+    put("large", &b"a line that is compressed well\n".repeat(20_000));
+    put("first", &noise(1, 2000));
+    let first = repo.backup(&[&source])?.snapshot.unwrap();
+    // Its pack of contents stays and its pack of trees goes, so its segment is replaced.
+    put("kept", &noise(2, 2000));
+    let between = repo.backup(&[&source])?.snapshot.unwrap();
+    fs::remove_file(source.join("first")).unwrap();
+    let second = repo.backup(&[&source])?.snapshot.unwrap();
+    let third = repo.backup(&[&source])?.snapshot.unwrap();
+    let repository = &repo.repository;
+    repository.tag(&[third], &TagChange::Set(vec!["kept".to_owned()]))?;
+    repository.protect(&[second], true)?;
+    repository.protect(&[second], false)?;
+    repository.forget(&[first, between, third])?;
+    repository.unforget(&[third])?;
+    let mut options = PruneOptions::new();
+    options.max_unused = MaxUnused::Bytes(0);
+    with_context(|ctx| repository.prune(&options, ctx))?;
+    repository.protect(&[third], true)?;
+    internals::write_checkpoint(repository)?;
+    repository.forget(&[second])?;
+    let mut contents = Case::new("files");
+    for path in ["large", "kept"] {
+        let content = fs::read(source.join(path)).unwrap();
+        contents = contents.with(source.join(path).to_str().unwrap(), blake3::hash(&content));
+    }
+    let about = "A whole repository after a collection, its key that of repository.txt, and the files of its newest snapshot.";
+    write("pruned.txt", about, &[objects_of(&repo)?, contents]);
     Ok(())
 }

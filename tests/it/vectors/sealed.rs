@@ -21,15 +21,19 @@ fn single_of(name: &str) -> Single {
         "slot" => Single::Slot,
         "list" => Single::List,
         "snapshot" => Single::Snapshot,
+        "checkpoint" => Single::Checkpoint,
         _ => panic!("there is no kind {name}"),
     }
 }
 
 pub(super) fn write_all() {
     let mut cases = Vec::new();
-    for (kind, location, body) in
-        [("slot", 7, &b"a slot's body"[..]), ("list", 0, b""), ("snapshot", 0, &[5; 300])]
-    {
+    for (kind, location, body) in [
+        ("slot", 7, &b"a slot's body"[..]),
+        ("list", 0, b""),
+        ("snapshot", 0, &[5; 300]),
+        ("checkpoint", 0, &[6; 20]),
+    ] {
         let bytes = keys().seal(single_of(kind), location, body).unwrap();
         let last = bytes.len() * 8 - 1;
         cases.push(

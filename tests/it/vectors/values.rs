@@ -18,6 +18,7 @@ fn kind_of(name: &str) -> Kind {
         "entries" => Kind::Entries,
         "references" => Kind::Refs,
         "extents" => Kind::Extents,
+        "checkpoint" => Kind::Checkpoint,
         _ => panic!("there is no kind {name}"),
     }
 }
@@ -261,7 +262,8 @@ pub(super) fn write_all() {
         value(
             "condemn",
             "log entry",
-            entry(0x8005, &Body::default().uint(0).hashes(&[1]).uint(1).raw(&[2; 32]).hashes(&[3])).end(),
+            entry(0x8005, &Body::default().uint(0).hashes(&[1]).uint(1).raw(&[2; 32]).hashes(&[3]).raw(&[1]))
+                .end(),
             &[],
         ),
         value(
@@ -272,6 +274,14 @@ pub(super) fn write_all() {
         ),
         value("checkpoint", "log entry", entry(7, &Body::default().uint(1000).raw(&[1; 32])).end(), &[]),
         value("keys", "log entry", entry(0x8008, &Body::default().uint(1).raw(&[1; 32])).end(), &[]),
+        value("protect", "log entry", entry(0x8009, &Body::default().hashes(&[1, 2])).end(), &[]),
+        value("unprotect", "log entry", entry(0x800a, &Body::default().hashes(&[1])).end(), &[]),
+        value(
+            "tag",
+            "log entry",
+            entry(0x800b, &Body::default().hashes(&[1, 2]).uint(2).bytes(b"kept").bytes(b"a b")).end(),
+            &[],
+        ),
         value("unknown kind", "log entry", entry(99, &Body::default()).end(), &[]),
         value("unknown critical kind", "log entry", entry(0x8063, &Body::default()).end(), &[]),
         value("extension", "log entry", entry(99, &Body::default()).uint(1).uint(7).bytes(b"x").0, &[])
@@ -298,6 +308,7 @@ pub(super) fn write_all() {
             &["append 00", "truncate 31"],
         ),
     ];
+    cases.extend(checkpoints());
     let references = &mut cases.iter_mut().find(|case| case.title == "references").unwrap().values;
     for refused in [Body::new().uint(0).end(), Body::new().uint(1).raw(&[1; 32]).uint(0).end()] {
         references.push(("reject".to_owned(), format!("replace {}", to_hex(&refused))));
@@ -312,6 +323,53 @@ pub(super) fn write_all() {
         "Values that decode from their bytes alone: FORMAT.md, sections 3 to 6 and 10 to 13.",
         &cases,
     );
+}
+
+/// Checkpoints of an empty log and of a full one, and such as a reader must refuse.
+fn checkpoints() -> [Case; 2] {
+    let head = |through: u64, changed: u64| {
+        let head = Body::new().uint(through).raw(&[1; 32]).int(1_700_000_000_000).uint(changed);
+        head.raw(&[1]).raw(&[2; 32]).raw(&[3; 32]).raw(&[1]).uint(2).raw(&[4; 32])
+    };
+    let snapshot = |body: Body, id: u8, slot: u64, place: &Body| {
+        body.raw(&[id; 32]).raw(&[0]).raw(&place.0).uint(slot).int(1000)
+    };
+    let snapshots = |body: Body, slots: [u64; 2]| {
+        let inline = Body::default().uint(0).bytes(b"sealed");
+        let stream = Body::default().uint(1).stream(5, 0, &[(50, 5)]);
+        // With all that is optional, and with nothing of it.
+        let first = snapshot(body.uint(2), 20, slots[0], &inline);
+        let first = first.raw(&[1]).int(-5).raw(&[1]).uint(8).raw(&[0, 1]).uint(2).bytes(b"a").bytes(b"b");
+        snapshot(first, 21, slots[1], &stream).raw(&[0, 0, 1, 0])
+    };
+    let rest = |body: Body, condemned: [u8; 2], attempts: [u64; 2]| {
+        let segments = body.uint(2).uint(0).raw(&[30; 32]).uint(1).bytes(b"seg");
+        let condemned = condemned
+            .iter()
+            .fold(segments.hashes(&[31, 32]).uint(2), |body, name| body.raw(&[*name; 32]).uint(300));
+        let attempts = attempts.iter().fold(condemned.raw(&[1]).uint(7).uint(2), |body, slot| {
+            body.uint(*slot).raw(&[7; 16]).raw(&[*slot as u8; 16])
+        });
+        attempts.hashes(&[35]).uint(1).uint(6).raw(&[36; 32]).uints(&[1, 4]).end()
+    };
+    let full = rest(snapshots(head(1000, 999), [6, 7]), [33, 34], [998, 1000]);
+    let refused = [
+        rest(snapshots(head(1000, 1002), [6, 7]), [33, 34], [998, 1000]),
+        rest(snapshots(head(1000, 999), [7, 6]), [33, 34], [998, 1000]),
+        rest(snapshots(head(1000, 999), [6, 1001]), [33, 34], [998, 1000]),
+        rest(snapshots(head(1000, 999), [6, 7]), [34, 33], [998, 1000]),
+        rest(snapshots(head(1000, 999), [6, 7]), [33, 33], [998, 1000]),
+        rest(snapshots(head(1000, 999), [6, 7]), [33, 34], [1000, 998]),
+        rest(snapshots(head(1000, 999), [6, 7]), [33, 34], [998, 1001]),
+    ]
+    .map(|bytes| format!("replace {}", to_hex(&bytes)));
+    let rejects: Vec<&str> =
+        refused.iter().map(String::as_str).chain(["append 00", "truncate 100", "flip 0"]).collect();
+    let empty = Body::new().uint(0).raw(&[1; 32]).int(0).raw(&[0; 12]).end();
+    [
+        value("checkpoint of much", "checkpoint", full, &rejects),
+        value("checkpoint of little", "checkpoint", empty, &[]),
+    ]
 }
 
 /// A value, what it means, and changes that must be refused.

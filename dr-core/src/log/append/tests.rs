@@ -55,6 +55,7 @@ impl Repository {
             writer: [2; 16],
             nonce: [log.fold.next as u8; 16],
             event: Event::Forget(Snapshots { snapshots: Vec::new() }),
+            heads: Vec::new(),
             read_only: false,
         };
         let header = self.ring.header(ObjectType::Slot);

@@ -54,6 +54,7 @@ fn fold(events: Vec<Event>) -> Fold {
             writer: [0; 16],
             nonce: [slot as u8; 16],
             event,
+            heads: Vec::new(),
             read_only: false,
         };
         fold.apply(&entry, &mut |_| unreachable!("the lists of these tests are inline")).unwrap();
@@ -101,6 +102,15 @@ fn a_compaction_counts_only_where_all_its_inputs_are_live() {
 }
 
 #[test]
+fn a_compaction_whose_output_was_condemned_or_counted_changes_nothing() {
+    let events = |before: Event| vec![commit(1, &[1]), commit(2, &[2]), before, reindex(&[1, 2], &[4])];
+    let condemned = fold(events(condemn(&[], &[4], &[])));
+    assert_eq!(segments(&condemned), [hash(1), hash(2)]);
+    let counted = fold(events(commit(3, &[4])));
+    assert_eq!(segments(&counted), [hash(1), hash(2), hash(4)]);
+}
+
+#[test]
 fn a_condemned_segment_never_comes_back_and_a_repeated_put_counts_once() {
     assert!(segments(&fold(vec![commit(1, &[1]), condemn(&[], &[1], &[]), commit(2, &[1])])).is_empty());
     let mut fold = fold(vec![commit(1, &[1])]);
@@ -111,6 +121,7 @@ fn a_condemned_segment_never_comes_back_and_a_repeated_put_counts_once() {
         writer: [0; 16],
         nonce: [1; 16],
         event: condemn(&[], &[1], &[1]),
+        heads: Vec::new(),
         read_only: false,
     };
     fold.apply(&repeated, &mut |_| unreachable!()).unwrap();
@@ -275,6 +286,7 @@ fn an_attempt_is_remembered_for_as_many_slots_as_are_kept() {
             writer: [1; 16],
             nonce,
             event,
+            heads: Vec::new(),
             read_only: false,
         };
         log.apply(&entry, &mut |_| unreachable!()).unwrap();

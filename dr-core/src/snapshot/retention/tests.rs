@@ -32,6 +32,7 @@ fn snapshot(number: u8, ms: i64) -> Snapshot {
         after_ms: ms + 1,
         forgotten: false,
         protected: false,
+        newer: false,
         tags: None,
     };
     Snapshot::new(standing, body)
@@ -110,6 +111,7 @@ fn a_forged_clock_pushes_nothing_out() {
                 after_ms: START_MS + 7 * DAY_MS + 60_000,
                 forgotten: false,
                 protected: false,
+                newer: false,
                 tags: None,
             };
             let time = Timestamp::from_nanoseconds(i128::from(claimed) * 1_000_000);

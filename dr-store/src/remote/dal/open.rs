@@ -129,7 +129,7 @@ fn over_http(service: impl Builder, shown: String, options: &StoreOptions) -> Re
 
 fn built(service: impl Builder, place: &str) -> Result<Operator> {
     Operator::new(service).map_err(|error| {
-        let remedy = "set the variables that hold the service's credentials, as the documentation of stores lists them";
+        let remedy = "set the variables that hold the service's credentials; the documentation of dr_store::open_with lists them";
         refused(StoreErrorKind::PermissionDenied, place, error.message().to_owned(), remedy)
     })
 }

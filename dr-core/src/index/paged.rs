@@ -1,0 +1,652 @@
+//! A segment that stays in the store: head, filter and footer are read when it is opened, a page when a lookup needs it.
+//!
+//! Every page is a sealed message of its own, so nothing is believed that the store says. One that cannot be opened leaves
+//! a gap; a store that does not answer ends the lookup.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use dr_store::Bytes;
+
+use super::Location;
+use super::pages::{Page, Pages};
+use super::segment::{FILTER_HEAD_BYTES, check_filter, open_head, open_part, short};
+use super::table::{Table, key, passes};
+use crate::crypto::{Kek, ObjectKey};
+use crate::error::{Error, Result};
+use crate::format::envelope::{Header, TAG_BYTES};
+use crate::format::pack::{FOOTER_NUMBER, TRAILER_BYTES, TRAILER_NUMBER, Trailer};
+use crate::format::segment::{
+    CHUNK_RECORD_BYTES, ChunkRecord, FRAME_RECORD_BYTES, FrameRecord, PAGE_RECORDS, SegmentFooter,
+    SegmentPack,
+};
+use crate::id::ChunkId;
+use crate::observer::lock;
+
+/// What is read is rounded out to this many bytes.
+pub(crate) const STEP_BYTES: u64 = 256 << 10;
+/// A segment is read whole when more than this part of it was read page by page.
+const WHOLE_BEYOND: u64 = 4;
+/// More places of one chunk in one segment are not looked at.
+const PLACES_MAX: usize = 4096;
+
+/// Where the bytes of one sealed segment come from.
+pub(crate) trait SegmentSource: fmt::Debug + Send + Sync {
+    /// The length of the sealed segment.
+    fn bytes(&self) -> u64;
+
+    /// Reads a range whose ends are multiples of `STEP_BYTES`, or the segment's end. Unless `is_fresh`, copies on this
+    /// machine will do.
+    fn fetch(&self, range: Range<u64>, is_fresh: bool) -> Result<Bytes>;
+
+    /// Reads and verifies the whole segment.
+    fn load_whole(&self) -> Result<Table>;
+
+    /// What the segment is called.
+    fn name(&self) -> String;
+}
+
+/// A segment that is searched page by page.
+pub(crate) struct PagedTable {
+    source: Box<dyn SegmentSource>,
+    key: ObjectKey,
+    layout: Layout,
+    filter: Vec<u8>,
+    /// The first eight bytes of the first id of each chunk page, as numbers.
+    firsts: Vec<u64>,
+    packs: Vec<SegmentPack>,
+    headers: Vec<Arc<Header>>,
+    pages: Arc<Pages>,
+    number: u64,
+    whole: OnceLock<Arc<Table>>,
+    reading: Mutex<Reading>,
+    gap: OnceLock<String>,
+}
+
+/// Held by whoever reads a page: nothing is fetched twice at once.
+#[derive(Debug)]
+struct Reading {
+    bytes: u64,
+    /// When so many bytes were read page by page, the segment is read whole.
+    whole_at: u64,
+    damaged: HashSet<u32>,
+}
+
+/// Where the sections lie. Section 0 is the filter.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    start: u64,
+    filter_bytes: u64,
+    chunks: u32,
+    frames: u32,
+}
+
+impl Layout {
+    fn chunk_pages(&self) -> u32 {
+        self.chunks.div_ceil(PAGE_RECORDS as u32)
+    }
+
+    /// The sealed bytes of a section; none where there is no such section.
+    fn section(&self, number: u32) -> Option<Range<u64>> {
+        let tag = TAG_BYTES as u64;
+        let filter_end = self.start + self.filter_bytes + tag;
+        let Some(page) = number.checked_sub(1) else { return Some(self.start..filter_end) };
+        let pages = self.chunk_pages();
+        let frames_start =
+            filter_end + u64::from(self.chunks) * CHUNK_RECORD_BYTES as u64 + u64::from(pages) * tag;
+        let (start, records, width, page) = if page < pages {
+            (filter_end, self.chunks, CHUNK_RECORD_BYTES as u64, page)
+        } else {
+            (frames_start, self.frames, FRAME_RECORD_BYTES as u64, page - pages)
+        };
+        let before = page.checked_mul(PAGE_RECORDS as u32).filter(|before| *before < records)?;
+        let start = start + u64::from(before) * width + u64::from(page) * tag;
+        Some(start..start + u64::from((records - before).min(PAGE_RECORDS as u32)) * width + tag)
+    }
+
+    /// Where the last section ends.
+    fn end(&self) -> u64 {
+        let last = self.chunk_pages() + self.frames.div_ceil(PAGE_RECORDS as u32);
+        self.section(last).map_or(0, |section| section.end)
+    }
+}
+
+/// Blocks of a segment, fetched while it is opened.
+struct Blocks<'s> {
+    source: &'s dyn SegmentSource,
+    is_fresh: bool,
+    held: BTreeMap<u64, Bytes>,
+}
+
+impl Blocks<'_> {
+    fn read(&mut self, range: Range<u64>) -> Result<Vec<u8>> {
+        let bytes = self.source.bytes();
+        if range.start > range.end || range.end > bytes {
+            return Err(short());
+        }
+        let blocks = range.start / STEP_BYTES..range.end.div_ceil(STEP_BYTES);
+        let first = blocks.clone().find(|block| !self.held.contains_key(block));
+        let last = blocks.clone().rfind(|block| !self.held.contains_key(block));
+        if let (Some(first), Some(last)) = (first, last) {
+            let start = first * STEP_BYTES;
+            let end = ((last + 1) * STEP_BYTES).min(bytes);
+            let fetched = fetch(self.source, start..end, self.is_fresh)?;
+            for block in first..=last {
+                let from = (block * STEP_BYTES - start) as usize;
+                let to = fetched.len().min(from + STEP_BYTES as usize);
+                self.held.insert(block, fetched.slice(from..to));
+            }
+        }
+        let mut text = Vec::new();
+        for block in blocks {
+            let held = self.held.get(&block).ok_or_else(short)?;
+            let from = range.start.saturating_sub(block * STEP_BYTES) as usize;
+            let to = held.len().min((range.end - block * STEP_BYTES) as usize);
+            text.extend_from_slice(held.get(from..to).ok_or_else(short)?);
+        }
+        Ok(text)
+    }
+}
+
+fn fetch(source: &dyn SegmentSource, range: Range<u64>, is_fresh: bool) -> Result<Bytes> {
+    let fetched = source.fetch(range.clone(), is_fresh)?;
+    if fetched.len() as u64 == range.end - range.start { Ok(fetched) } else { Err(short()) }
+}
+
+/// Rounds a range out.
+fn around(range: &Range<u64>, bytes: u64) -> Range<u64> {
+    range.start - range.start % STEP_BYTES..range.end.next_multiple_of(STEP_BYTES).min(bytes)
+}
+
+impl PagedTable {
+    /// Opens a segment: reads its head, filter and footer, and nothing else.
+    pub(crate) fn open(
+        source: Box<dyn SegmentSource>,
+        keks: &dyn Fn(&Header) -> Result<Kek>,
+        pages: Arc<Pages>,
+    ) -> Result<PagedTable> {
+        let named = |error: Error| error.with_object(source.name());
+        let opened = match PagedTable::read_ends(&*source, keks, false) {
+            Err(error) if error.is_damage() => PagedTable::read_ends(&*source, keks, true).map_err(named)?,
+            opened => opened.map_err(named)?,
+        };
+        let (key, layout, filter, footer) = opened;
+        let (packs, headers) = footer.packs_and_headers().map_err(|error| named(error.into()))?;
+        let whole_at = source.bytes() / WHOLE_BEYOND;
+        Ok(PagedTable {
+            key,
+            layout,
+            filter,
+            firsts: footer.page_firsts.into_iter().map(u64::from_be_bytes).collect(),
+            packs,
+            headers: headers.into_iter().map(Arc::new).collect(),
+            number: pages.enter(),
+            pages,
+            whole: OnceLock::new(),
+            reading: Mutex::new(Reading { bytes: 0, whole_at, damaged: HashSet::new() }),
+            gap: OnceLock::new(),
+            source,
+        })
+    }
+
+    fn read_ends(
+        source: &dyn SegmentSource,
+        keks: &dyn Fn(&Header) -> Result<Kek>,
+        is_fresh: bool,
+    ) -> Result<(ObjectKey, Layout, Vec<u8>, SegmentFooter)> {
+        let mut blocks = Blocks { source, is_fresh, held: BTreeMap::new() };
+        let bytes = source.bytes();
+        let (key, start) = open_head(keks, &blocks.read(0..bytes.min(STEP_BYTES))?)?;
+        let start = start as u64;
+        let trailer_start = bytes.checked_sub(TRAILER_BYTES as u64).filter(|at| *at >= start);
+        let trailer_start = trailer_start.ok_or_else(short)?;
+        let trailer = open_part(&key, TRAILER_NUMBER, &blocks.read(trailer_start..bytes)?)?;
+        let trailer = Trailer::decode(&trailer, start, bytes)?;
+        let footer = open_part(&key, FOOTER_NUMBER, &blocks.read(trailer.footer_offset..trailer_start)?)?;
+        let footer = SegmentFooter::decode(&footer)?;
+        let (chunks, frames) = (footer.chunks, footer.frames);
+        let layout = Layout { start, filter_bytes: u64::from(footer.filter_bytes), chunks, frames };
+        if layout.end() != trailer.frames_end || trailer.frames_end != trailer.footer_offset {
+            return Err(Error::corrupt("the index segment's parts do not fill it"));
+        }
+        if footer.page_firsts.len() != layout.chunk_pages() as usize || !footer.page_firsts.is_sorted() {
+            return Err(Error::corrupt("the index segment's pages are not in order"));
+        }
+        let filter = open_part(&key, 0, &blocks.read(layout.section(0).ok_or_else(short)?)?)?;
+        check_filter(&filter)?;
+        Ok((key, layout, filter, footer))
+    }
+
+    /// How many chunks the segment lists.
+    pub(crate) fn chunks(&self) -> usize {
+        self.layout.chunks as usize
+    }
+
+    pub(crate) fn packs(&self) -> &[SegmentPack] {
+        &self.packs
+    }
+
+    /// The whole table, where the segment was read whole since.
+    pub(crate) fn whole(&self) -> Option<&Arc<Table>> {
+        self.whole.get()
+    }
+
+    /// What could not be read when a lookup needed it.
+    pub(crate) fn gap(&self) -> Option<&str> {
+        self.gap.get().map(String::as_str)
+    }
+
+    /// Reads the segment whole.
+    pub(crate) fn load_whole(&self) -> Result<Arc<Table>> {
+        let _reading = lock(&self.reading);
+        self.become_whole()
+    }
+
+    fn become_whole(&self) -> Result<Arc<Table>> {
+        if let Some(table) = self.whole.get() {
+            return Ok(table.clone());
+        }
+        let table = Arc::new(self.source.load_whole()?);
+        let table = self.whole.get_or_init(|| table).clone();
+        self.pages.leave(self.number);
+        Ok(table)
+    }
+
+    /// The places of a chunk. What lies in pages that are damaged is left out.
+    ///
+    /// # Errors
+    /// What the store answers, except that a page is damaged.
+    pub(crate) fn lookup(&self, id: &ChunkId) -> Result<Vec<Location>> {
+        if let Some(table) = self.whole.get() {
+            return Ok(table.lookup(id).collect());
+        }
+        let mut places = Vec::new();
+        for record in self.find(id)? {
+            places.extend(self.locate(&record)?);
+        }
+        Ok(places)
+    }
+
+    fn may_hold(&self, id: &ChunkId) -> bool {
+        match self.filter.split_at_checked(FILTER_HEAD_BYTES) {
+            Some((descriptor, fingerprints)) => passes(descriptor, fingerprints, id),
+            None => true,
+        }
+    }
+
+    fn find(&self, id: &ChunkId) -> Result<Vec<ChunkRecord>> {
+        let mut found = Vec::new();
+        if !self.may_hold(id) {
+            return Ok(found);
+        }
+        // The page before the first that begins like the id may end with it.
+        let prefix = key(id);
+        let first = self.firsts.partition_point(|first| *first < prefix).saturating_sub(1);
+        let end = self.firsts.partition_point(|first| *first <= prefix);
+        for page in first..end {
+            let Some(page) = self.page(page as u32 + 1)? else { continue };
+            let (records, _) = page.as_chunks::<CHUNK_RECORD_BYTES>();
+            let start = records.partition_point(|record| record[..32] < id.as_bytes()[..]);
+            let same = records[start..].iter().take_while(|record| record[..32] == id.as_bytes()[..]);
+            found.extend(same.filter_map(|record| ChunkRecord::decode(record).ok()));
+            if found.len() > PLACES_MAX {
+                found.truncate(PLACES_MAX);
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn locate(&self, record: &ChunkRecord) -> Result<Option<Location>> {
+        let (page, place) = (record.frame / PAGE_RECORDS as u32, record.frame as usize % PAGE_RECORDS);
+        let number = page + 1 + self.layout.chunk_pages();
+        let Some(page) = self.page(number)? else { return Ok(None) };
+        let located = self.locate_in(record, &page, place);
+        if let Err(error) = &located {
+            self.note_gap(error);
+        }
+        Ok(located.ok())
+    }
+
+    fn locate_in(&self, record: &ChunkRecord, page: &[u8], place: usize) -> Result<Location> {
+        let (records, _) = page.as_chunks::<FRAME_RECORD_BYTES>();
+        let frame = records.get(place).ok_or_else(|| Error::corrupt("a chunk names no frame"))?;
+        let frame = FrameRecord::decode(frame)?.check(&self.packs, self.headers.len())?;
+        let record = record.check_in(&frame)?;
+        Ok(Location {
+            pack: self.packs[frame.pack as usize].clone(),
+            header: self.headers[frame.header as usize].clone(),
+            frame_offset: frame.offset,
+            shape: frame.shape,
+            offset: record.offset,
+            bytes: record.bytes,
+        })
+    }
+
+    fn note_gap(&self, error: &Error) {
+        self.gap.get_or_init(|| format!("{error} in {}", self.source.name()));
+    }
+
+    /// The opened page of a section; none where it is damaged.
+    fn page(&self, number: u32) -> Result<Option<Page>> {
+        let place = (self.number, number);
+        if let Some(page) = self.pages.get(place) {
+            return Ok(Some(page));
+        }
+        let mut reading = lock(&self.reading);
+        if let Some(page) = self.pages.get(place) {
+            return Ok(Some(page));
+        }
+        if reading.damaged.contains(&number) {
+            return Ok(None);
+        }
+        let read = match self.read_page(number, false, &mut reading) {
+            Err(error) if error.is_damage() => self.read_page(number, true, &mut reading),
+            read => read,
+        };
+        let page = match read {
+            Ok(page) => page,
+            Err(error) if error.is_damage() => {
+                reading.damaged.insert(number);
+                self.note_gap(&error);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.with_object(self.source.name())),
+        };
+        if reading.bytes > reading.whole_at
+            && let Err(error) = self.become_whole()
+        {
+            // Pages still do; a store that did not answer may do so later.
+            reading.whole_at = if error.is_retryable() { reading.bytes.saturating_mul(2) } else { u64::MAX };
+        }
+        Ok(Some(page))
+    }
+
+    /// Reads a page, and keeps what was fetched with it.
+    fn read_page(&self, number: u32, is_fresh: bool, reading: &mut Reading) -> Result<Page> {
+        let no_page = || Error::corrupt("a chunk names no frame");
+        let section = self.layout.section(number).filter(|_| number > 0).ok_or_else(no_page)?;
+        let range = around(&section, self.source.bytes());
+        let fetched = fetch(&*self.source, range.clone(), is_fresh)?;
+        reading.bytes += fetched.len() as u64;
+        let open = |number: u32| -> Option<Result<Page>> {
+            let section = self.layout.section(number).filter(|_| number > 0)?;
+            let is_inside = range.start <= section.start && section.end <= range.end;
+            let sealed = is_inside
+                .then(|| {
+                    fetched
+                        .get((section.start - range.start) as usize..)?
+                        .get(..(section.end - section.start) as usize)
+                })
+                .flatten()?;
+            Some(self.open_page(number, sealed))
+        };
+        let page = open(number).ok_or_else(short)??;
+        let before = (1..number).rev().map_while(|number| Some((number, open(number)?)));
+        let after = (number + 1..).map_while(|number| Some((number, open(number)?)));
+        for (neighbour, opened) in before.chain(after) {
+            // One that is damaged is spoken of when it is needed.
+            if let Ok(opened) = opened {
+                self.pages.keep((self.number, neighbour), opened);
+            }
+        }
+        self.pages.keep((self.number, number), page.clone());
+        Ok(page)
+    }
+
+    /// Opens a page, and checks what a whole segment's opening checks.
+    fn open_page(&self, number: u32, sealed: &[u8]) -> Result<Page> {
+        let page = open_part(&self.key, number, sealed)?;
+        if let Some(first) = self.firsts.get(number as usize - 1) {
+            let (records, _) = page.as_chunks::<CHUNK_RECORD_BYTES>();
+            let is_sorted = records.is_sorted_by(|one, other| one[..32] <= other[..32]);
+            let begins = records.first().is_some_and(|record| record[..8] == first.to_be_bytes());
+            if !is_sorted || !begins {
+                return Err(Error::corrupt("the index segment's chunks are not sorted"));
+            }
+        }
+        Ok(Arc::new(page))
+    }
+}
+
+impl fmt::Debug for PagedTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PagedTable").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+impl Drop for PagedTable {
+    fn drop(&mut self) {
+        self.pages.leave(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use super::*;
+    use crate::chunker::DEFAULT_PARAMS;
+    use crate::crypto::KeyRing;
+    use crate::entropy::SystemEntropy;
+    use crate::error::ErrorKind;
+    use crate::format::envelope::{ObjectType, PackClass};
+    use crate::format::pack::{Codec, FrameShape};
+    use crate::format::segment::Segment;
+    use crate::id::ObjectHash;
+    use crate::index::segment::{open_segment, seal_segment};
+
+    /// A sealed segment in memory.
+    #[derive(Debug, Clone)]
+    struct Sealed {
+        ring: KeyRing,
+        object: Arc<Mutex<Vec<u8>>>,
+        is_away: Arc<AtomicBool>,
+        read: Arc<AtomicU64>,
+        may_load: bool,
+    }
+
+    impl SegmentSource for Sealed {
+        fn bytes(&self) -> u64 {
+            lock(&self.object).len() as u64
+        }
+
+        fn fetch(&self, range: Range<u64>, _: bool) -> Result<Bytes> {
+            assert_eq!(range.start % STEP_BYTES, 0);
+            assert!(range.end.is_multiple_of(STEP_BYTES) || range.end == self.bytes());
+            if self.is_away.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::StoreUnavailable, "away"));
+            }
+            self.read.fetch_add(range.end - range.start, Ordering::Relaxed);
+            Ok(Bytes::copy_from_slice(&lock(&self.object)[range.start as usize..range.end as usize]))
+        }
+
+        fn load_whole(&self) -> Result<Table> {
+            if !self.may_load {
+                return Err(Error::corrupt("not to be read whole"));
+            }
+            Table::from_bytes(open_segment(|header| self.ring.kek(header), &lock(&self.object))?.1)
+        }
+
+        fn name(&self) -> String {
+            "index/sealed".to_owned()
+        }
+    }
+
+    impl Sealed {
+        fn new(segment: &Segment, ring: KeyRing) -> (Sealed, Table) {
+            let (object, table) = seal_segment(&ring, segment, &SystemEntropy).unwrap();
+            let object = Arc::new(Mutex::new(object));
+            let (is_away, read) = (Arc::default(), Arc::default());
+            (Sealed { ring, object, is_away, read, may_load: false }, Table::from_bytes(table).unwrap())
+        }
+
+        fn open(&self) -> Result<PagedTable> {
+            PagedTable::open(Box::new(self.clone()), &|header| self.ring.kek(header), Arc::default())
+        }
+
+        fn flip(&self, bit: u64) {
+            lock(&self.object)[bit as usize / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    fn id(number: u32) -> ChunkId {
+        ChunkId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes())
+    }
+
+    /// A segment of so many chunks; the chunks whose numbers are a multiple of `repeats` stand 2,500 times.
+    fn segment(chunks: u32, repeats: u32) -> (Segment, KeyRing) {
+        let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
+        let pack = |number| SegmentPack {
+            class: PackClass::Data,
+            hash: ObjectHash::from_bytes([number; 32]),
+            bytes: 1 << 25,
+        };
+        let mut segment = Segment {
+            packs: vec![pack(1), pack(2)],
+            headers: vec![ring.header(ObjectType::DataPack), ring.header(ObjectType::DataPack)],
+            ..Segment::default()
+        };
+        let frames = chunks.div_ceil(10);
+        segment.frames.extend((0..frames).map(|number| FrameRecord {
+            pack: number % 2,
+            offset: 98 + number * 100,
+            header: number / 2 % 2,
+            shape: FrameShape { number, raw_bytes: 1 << 20, stored_bytes: 80, codec: Codec::Zstd },
+        }));
+        for number in 1..=chunks {
+            let times = if number % repeats == 0 { 2500 } else { 1 };
+            segment.chunks.extend((0..times).map(|copy| ChunkRecord {
+                id: id(number),
+                frame: (number / 10 + copy) % frames,
+                offset: number,
+                bytes: 1 + copy,
+            }));
+        }
+        segment.chunks.sort_by_key(|record| record.id);
+        (segment, ring)
+    }
+
+    fn places(found: impl IntoIterator<Item = Location>) -> Vec<String> {
+        found.into_iter().map(|location| format!("{location:?}")).collect()
+    }
+
+    #[test]
+    fn pages_say_what_the_whole_table_says() {
+        for (chunks, repeats) in [(10, 11), (300, 150), (1024, 2000), (300_000, 50_000)] {
+            let (segment, ring) = segment(chunks, repeats);
+            let (sealed, table) = Sealed::new(&segment, ring);
+            let paged = sealed.open().unwrap();
+            assert_eq!((paged.chunks(), paged.packs()), (table.chunks(), table.packs()));
+            for number in (1..=chunks).chain(1_000_000..1_001_000) {
+                let id = id(number);
+                if number % 7 > 0 && number % repeats > 0 && number > 2000 {
+                    continue;
+                }
+                let found = places(paged.lookup(&id).unwrap());
+                assert_eq!(found, places(table.lookup(&id)), "{number}");
+                let times = if number > chunks {
+                    0
+                } else if number % repeats == 0 {
+                    2500
+                } else {
+                    1
+                };
+                assert_eq!(found.len(), times);
+            }
+            assert!(paged.gap().is_none() && paged.whole().is_none());
+        }
+    }
+
+    #[test]
+    fn opening_and_lookups_read_little() {
+        let (segment, ring) = segment(300_000, 1_000_000);
+        let (mut sealed, _) = Sealed::new(&segment, ring);
+        let total = sealed.bytes();
+        let opened = sealed.open().unwrap();
+        let Layout { filter_bytes, .. } = opened.layout;
+        // The filter, the footer, and their ends' blocks.
+        assert!(filter_bytes < 300_000 * 120 / 100);
+        assert!(sealed.read.load(Ordering::Relaxed) <= filter_bytes + 3 * STEP_BYTES);
+        let before = sealed.read.swap(0, Ordering::Relaxed);
+        assert!(before * 10 < total);
+        for number in 1_000_000..1_000_100 {
+            assert!(opened.lookup(&id(number)).unwrap().is_empty());
+        }
+        // One in 256 passes the filter by chance.
+        assert!(sealed.read.swap(0, Ordering::Relaxed) <= 6 * STEP_BYTES);
+        opened.lookup(&id(17)).unwrap();
+        assert!(sealed.read.load(Ordering::Relaxed) <= 4 * STEP_BYTES);
+        // Whoever needs much of a segment gets all of it.
+        sealed.may_load = true;
+        sealed.read.store(0, Ordering::Relaxed);
+        let opened = sealed.open().unwrap();
+        sealed.read.store(0, Ordering::Relaxed);
+        for number in 1..1000 {
+            assert_eq!(opened.lookup(&id(number)).unwrap().len(), 1);
+        }
+        assert!(opened.whole().is_some());
+        assert!(sealed.read.load(Ordering::Relaxed) <= total / WHOLE_BEYOND + 2 * STEP_BYTES);
+        assert!(lock(&opened.reading).bytes > 0);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let (segment, ring) = segment(2100, 1_000_000);
+        let (sealed, table) = Sealed::new(&segment, ring);
+        let paged = sealed.open().unwrap();
+        let layout = paged.layout;
+        let pages = layout.section(1).unwrap().start..layout.end();
+        // The ends: nothing is opened.
+        for bit in (0..pages.start * 8).step_by(41).chain((pages.end * 8..sealed.bytes() * 8).step_by(3)) {
+            sealed.flip(bit);
+            assert!(sealed.open().is_err(), "bit {bit}");
+            sealed.flip(bit);
+        }
+        // Every bit of the two smallest pages.
+        for number in [3, 4] {
+            let section = layout.section(number).unwrap();
+            let mut page = lock(&sealed.object)[section.start as usize..section.end as usize].to_vec();
+            assert!(paged.open_page(number, &page).is_ok() && paged.open_page(number - 1, &page).is_err());
+            for bit in 0..page.len() * 8 {
+                page[bit / 8] ^= 1 << (bit % 8);
+                assert!(paged.open_page(number, &page).is_err(), "bit {bit} of page {number}");
+                page[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+        // A damaged page is a gap, and nothing else is.
+        for bit in (pages.start * 8..pages.end * 8).step_by(16_001) {
+            sealed.flip(bit);
+            let paged = sealed.open().unwrap();
+            let mut lost = 0;
+            for record in segment.chunks.iter().step_by(50) {
+                let found = places(paged.lookup(&record.id).unwrap());
+                lost += usize::from(found.is_empty());
+                assert!(found.is_empty() || found == places(table.lookup(&record.id)), "bit {bit}");
+            }
+            assert!(paged.gap().unwrap().contains("index/sealed") && lost > 0, "bit {bit}");
+            assert!(lost < 22 || bit / 8 >= layout.section(4).unwrap().start);
+            sealed.flip(bit);
+        }
+        for cut in [0, 1, 100, 5000, sealed.bytes() - 1] {
+            let object = lock(&sealed.object)[..cut as usize].to_vec();
+            let short = Sealed { object: Arc::new(Mutex::new(object)), ..sealed.clone() };
+            assert!(short.open().is_err_and(|error| error.kind() == ErrorKind::Corrupt));
+        }
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_is_no_missing_chunk() {
+        let (segment, ring) = segment(30_000, 1_000_000);
+        let (sealed, _) = Sealed::new(&segment, ring);
+        let paged = sealed.open().unwrap();
+        sealed.is_away.store(true, Ordering::Relaxed);
+        assert!(paged.lookup(&id(5)).unwrap_err().is_retryable());
+        assert!(sealed.open().unwrap_err().is_retryable());
+        sealed.is_away.store(false, Ordering::Relaxed);
+        assert_eq!(paged.lookup(&id(5)).unwrap().len(), 1);
+        assert!(paged.gap().is_none());
+    }
+}

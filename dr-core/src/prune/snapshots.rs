@@ -1,0 +1,144 @@
+//! Collects forgotten snapshots: from then on they cannot come back, and what only they needed is garbage.
+
+use std::time::Duration;
+
+use dr_store::{Bytes, PutMode, StoreErrorKind};
+
+use super::options::{PruneOptions, PruneReport};
+use crate::entropy::random;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::log::{Condemn, Event, HashList};
+use crate::format::names;
+use crate::id::SnapshotId;
+use crate::log::Log;
+use crate::observer::{Context, lock};
+use crate::repository::Inner;
+
+/// How many snapshots one entry collects: 32 bytes each must fit into a slot.
+const COLLECTED_MAX: usize = 1024;
+
+/// The forgotten snapshots whose hold is over. Only the store says when a slot was written: what entries say of one another
+/// could be forged by whoever forgot.
+pub(super) fn collectable(
+    repository: &Inner,
+    log: &Log,
+    now_ms: i64,
+    options: &PruneOptions,
+) -> Result<Vec<SnapshotId>> {
+    let mut due = Vec::new();
+    for state in log.fold.uncollected_snapshots() {
+        let Some(slot) = state.forgotten else { continue };
+        if is_over(repository, slot, options.hold, now_ms)? {
+            due.push(state.record.id);
+        }
+    }
+    Ok(due)
+}
+
+/// Collects every forgotten snapshot whose hold is over. No pack goes with the entries, so they hold on any state on which
+/// the snapshots are forgotten still.
+pub(super) fn collect(
+    repository: &Inner,
+    now_ms: i64,
+    options: &PruneOptions,
+    report: &mut PruneReport,
+    ctx: Context<'_>,
+) -> Result<()> {
+    let log = repository.synchronise()?;
+    check_hold(repository, &log, now_ms, options)?;
+    let due = collectable(repository, &log, now_ms, options)?;
+    for some in due.chunks(COLLECTED_MAX) {
+        ctx.cancel.check()?;
+        let mut collected = Vec::new();
+        repository.append(&mut |log| {
+            repository.check_writable(log)?;
+            // One that was brought back meanwhile stays.
+            let is_forgotten =
+                |id: &&SnapshotId| log.fold.snapshot(id).is_some_and(|state| state.forgotten.is_some());
+            collected = some.iter().filter(is_forgotten).copied().collect();
+            log.fold
+                .check_condemn(log.fold.changed, &collected, &[], &Default::default())
+                .map_err(|_| Error::new(ErrorKind::Internal, "a snapshot that is not forgotten was to go"))?;
+            Ok(Event::Condemn(Condemn {
+                packs: HashList::default(),
+                segments: HashList::default(),
+                snapshots: collected.clone(),
+                lossy: false,
+            }))
+        })?;
+        report.collected.append(&mut collected);
+    }
+    Ok(())
+}
+
+/// Refuses to delete anything where somebody collected a snapshot of late before the hold was over: whoever does that does
+/// not follow the rules of this repository.
+fn check_hold(repository: &Inner, log: &Log, now_ms: i64, options: &PruneOptions) -> Result<()> {
+    if options.hold.is_zero() {
+        return Ok(());
+    }
+    let hold_ms = i64::try_from(options.hold.as_millis()).unwrap_or(i64::MAX);
+    let written = |slot: u64| -> Result<i64> { Ok(repository.store.stat(&log.name_of(slot))?.modified_ms) };
+    let mut checked = None;
+    for (slot, forgotten) in log.fold.collected.iter().rev() {
+        if checked == Some((slot, forgotten)) {
+            continue;
+        }
+        checked = Some((slot, forgotten));
+        let collected_ms = written(*slot)?;
+        if now_ms.saturating_sub(collected_ms) >= hold_ms {
+            break;
+        }
+        if collected_ms.saturating_sub(written(*forgotten)?) < hold_ms {
+            return Err(Error::new(
+                ErrorKind::PermissionDenied,
+                format!("slot {slot} of the log collected a snapshot before the hold was over; nothing was deleted"),
+            )
+            .with_object(log.name_of(*slot))
+            .with_remedy(
+                "find out who did: its data is still there; prune with a shorter hold only if this was meant",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether so long a time has passed since a slot was written.
+pub(super) fn is_over(repository: &Inner, slot: u64, time: Duration, now_ms: i64) -> Result<bool> {
+    if time.is_zero() {
+        return Ok(true);
+    }
+    let time_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let written_ms = repository.store.stat(&lock(&repository.log).name_of(slot))?.modified_ms;
+    Ok(now_ms.saturating_sub(written_ms) >= time_ms)
+}
+
+/// The time by the store's clock: that of an object that is written for it. A dry run writes nothing, and takes the newest
+/// slot's.
+pub(crate) fn store_time(repository: &Inner, dry_run: bool) -> Result<i64> {
+    let head_ms = repository.synchronise()?.head_ms;
+    if dry_run {
+        return Ok(head_ms);
+    }
+    let nonce: [u8; 16] = random(&*repository.entropy)?;
+    let name = names::probe(&nonce);
+    match repository.store.put(&name, Bytes::new().into(), PutMode::Replace) {
+        Ok(()) => {}
+        // A full disk must not keep anybody from making room; what is old is only taken to be younger.
+        Err(error) if error.kind() == StoreErrorKind::StorageFull => return Ok(head_ms),
+        Err(error) => return Err(error.into()),
+    }
+    let now_ms = repository.store.stat(&name)?.modified_ms;
+    // It may stay where deleting is refused: nothing under that prefix means anything.
+    let _ = repository.store.delete(&name);
+    Ok(now_ms)
+}
+
+/// Deletes the probes that runs which were cut short left behind. Those of runs that go on are young.
+pub(super) fn sweep_probes(repository: &Inner, now_ms: i64, options: &PruneOptions) {
+    let age_ms = i64::try_from(options.leftover_age.as_millis()).unwrap_or(i64::MAX);
+    let Ok(probes) = repository.store.list_folder(names::PROBE) else { return };
+    for probe in probes.objects.iter().filter(|probe| now_ms.saturating_sub(probe.modified_ms) >= age_ms) {
+        let _ = repository.store.delete(&probe.name);
+    }
+}
