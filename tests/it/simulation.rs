@@ -6,7 +6,7 @@ use std::time::Instant;
 use dr_tests::simulation::{Summary, run};
 
 /// How many histories every run of the tests makes: about 75 seconds of one core.
-const SEEDS: u64 = 4000;
+const SEEDS: u64 = 2500;
 /// After so many failures the rest is left out; the shortest is shown.
 const FAILURES_MAX: usize = 10;
 /// Histories whose records are compared with those of another process.
@@ -50,8 +50,8 @@ fn heavy_histories_lose_nothing() {
     assert!(shortest.is_none(), "{} histories failed; the shortest: {shortest:?}", failures.len());
     if count >= SEEDS {
         // They do what they are for.
-        assert!(all.snapshots > 3 * count && all.collected > count / 2 && all.deleted > 3 * count);
-        assert!(all.restored > count && all.deaths > count / 4, "{all:?}");
+        assert!(all.snapshots > 3 * count && all.collected > count / 2 && all.deleted > count);
+        assert!(all.restored > count / 2 && all.deaths > count / 4, "{all:?}");
     }
 }
 

@@ -108,6 +108,10 @@ impl Store for HookStore {
         self.inner.stat(name)
     }
 
+    fn create_is_proven(&self) -> bool {
+        true
+    }
+
     fn endpoint(&self) -> String {
         self.inner.endpoint()
     }

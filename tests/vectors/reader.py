@@ -125,7 +125,7 @@ class State:
     def __init__(self):
         self.genesis = self.ring = self.lossy = None
         self.changed, self.snapshots, self.segments, self.replaced, self.condemned = 0, {}, {}, set(), {}
-        self.attempts, self.checkpoints = {}, []
+        self.attempts, self.checkpoints, self.collected, self.pending = {}, [], [], {}
 
     def apply(self, slot, previous_ms, attempt, kind, c):
         for state in self.snapshots.values():
@@ -143,13 +143,15 @@ class State:
             self.genesis = c.record(c.hash, c.hash)
             self.ring = 0, self.genesis[1]
         elif kind == 0x8002:
-            record, names, inline, _, _, _ = c.record(
+            record, names, inline, own, _, _ = c.record(
                 lambda: c.option(c.snapshot_record), lambda: c.list(c.hash), lambda: c.list(c.bytes), hashes, hashes,
                 lambda: c.list(c.hash))
             for name, data in [(name, None) for name in names] + [(H(data), data) for data in inline]:
                 if self.is_new(name):
                     self.segments[name] = data
-            if record and record[0] not in self.snapshots:
+            if not record:
+                self.pending[slot] = own
+            elif record[0] not in self.snapshots:
                 self.snapshots[record[0]] = dict(
                     record=record, slot=slot, store_ms=previous_ms, next_ms=None, forgotten=None, protected=False,
                     tags=None)
@@ -168,10 +170,12 @@ class State:
                 self.segments.pop(name, None)
                 self.replaced.discard(name)
             for identity in collected:
-                self.snapshots.pop(identity, None)
+                if self.snapshots.get(identity, {}).get("forgotten") is not None:
+                    self.collected.append((slot, self.snapshots.pop(identity)["forgotten"]))
         elif kind == 0x8006:
-            inputs, outputs, _ = c.record(lambda: c.list(c.hash), lambda: c.list(c.hash), hashes)
-            if all(name in self.segments for name in inputs):
+            inputs, outputs, own = c.record(lambda: c.list(c.hash), lambda: c.list(c.hash), hashes)
+            is_valid = all(name in self.segments for name in inputs) and all(self.is_new(name) for name in outputs)
+            if is_valid and not any(name in self.condemned for name in own):
                 before = list(self.segments.items())
                 place = min([at for at, (name, _) in enumerate(before) if name in inputs], default=len(before))
                 new = [(name, None) for name in outputs if self.is_new(name)]
@@ -218,6 +222,9 @@ class State:
         state.attempts = {(writer, nonce): slot for slot, writer, nonce in attempts}
         lists, state.checkpoints = c.list(c.hash), c.list(pair(c.uint, c.hash))
         assert not lists and not c.list(c.uint)
+        state.collected = c.list(pair(c.uint, c.uint))
+        hashes = lambda: c.list(c.hash) if c.uint() == 0 else sys.exit("lists are not read")
+        state.pending = dict(c.list(pair(c.uint, hashes)))
         return through, head, state
 
 

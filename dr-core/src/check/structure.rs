@@ -217,7 +217,7 @@ pub(super) fn check_snapshots(
     ctx: Context<'_>,
 ) -> Result<u64> {
     let mut walk = Walk {
-        reader: ChunkReader::new(repository, log, index.clone()),
+        reader: ChunkReader::new(repository, log, index.clone()).without_condemned(),
         stored,
         findings,
         ctx,
@@ -225,7 +225,7 @@ pub(super) fn check_snapshots(
         what: String::new(),
         outage: Cell::new(false),
     };
-    let mut bodies = Some(ChunkReader::new(repository, log, index.clone()));
+    let mut bodies = Some(ChunkReader::new(repository, log, index.clone()).without_condemned());
     let mut count = 0;
     for state in log.fold.uncollected_snapshots() {
         ctx.cancel.check()?;

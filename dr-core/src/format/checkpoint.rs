@@ -26,10 +26,6 @@ pub(crate) struct CheckpointBody {
     pub(crate) ring: Option<(u64, ObjectHash)>,
     /// The snapshots that are not collected, in the order they were committed.
     pub(crate) snapshots: Vec<CheckpointSnapshot>,
-    /// For each snapshot that was collected of late: the slot that did it, and the one that had forgotten it.
-    pub(crate) collected: Vec<(u64, u64)>,
-    /// The packs of the newest commits without a snapshot, by slot.
-    pub(crate) pending: Vec<(u64, HashList)>,
     /// The live segments in order.
     pub(crate) segments: Vec<CheckpointSegment>,
     /// Segments that were replaced and are not condemned, ascending.
@@ -46,6 +42,10 @@ pub(crate) struct CheckpointBody {
     pub(crate) checkpoints: Vec<(u64, ObjectHash)>,
     /// Slots that were written bad and say nothing.
     pub(crate) void: Vec<u64>,
+    /// For each snapshot that was collected of late: the slot that did it, and the one that had forgotten it.
+    pub(crate) collected: Vec<(u64, u64)>,
+    /// The packs of the newest commits without a snapshot, by slot.
+    pub(crate) pending: Vec<(u64, HashList)>,
 }
 
 /// A snapshot in a checkpoint.

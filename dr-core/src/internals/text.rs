@@ -137,6 +137,12 @@ impl Text {
             self.put("checkpoint", format!("{through} {object}"));
         }
         self.put("void", join(&checkpoint.void));
+        for (slot, forgotten) in &checkpoint.collected {
+            self.put("collected", format!("{slot} {forgotten}"));
+        }
+        for (slot, packs) in &checkpoint.pending {
+            self.list(&format!("pending.{slot}"), packs);
+        }
     }
 
     pub(super) fn log_entry(&mut self, entry: &LogEntry) {

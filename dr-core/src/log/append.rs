@@ -1,6 +1,6 @@
 //! Appends an entry: reads to the end, validates there, creates the next slot; whatever is unclear is read back.
 
-use dr_store::{PutMode, Store, StoreErrorKind};
+use dr_store::{Name, PutMode, Store, StoreError, StoreErrorKind};
 
 use super::read::{Log, Sync};
 use super::siblings::append_sibling;
@@ -65,21 +65,14 @@ pub(crate) fn append(
         let name = names::slot(slot);
         let put = store.put(&name, bytes.into(), PutMode::Create);
         if let Err(error) = put {
-            // Whatever the answer was, only the slot itself says what happened.
-            match store.get(&name) {
-                Ok(found) if ObjectHash::of_parts([&found[..]]) == hash => {}
-                Ok(_) => continue,
-                Err(missing)
-                    if unclear < UNCLEAR_MAX
-                        && (missing.is_retryable()
-                            || missing.kind() == StoreErrorKind::NotFound && error.is_retryable()) =>
-                {
+            match look_at(store, &name, &hash, error)? {
+                Seen::Own => {}
+                Seen::Another => continue,
+                Seen::Nothing(_) if unclear < UNCLEAR_MAX => {
                     unclear += 1;
                     continue;
                 }
-                // Whose the slot is stays unknown: that is what the caller must hear, not that it is taken.
-                Err(unknown) if unknown.is_retryable() => return Err(Error::from(unknown)),
-                Err(_) => return Err(Error::from(error)),
+                Seen::Nothing(error) => return Err(error),
             }
         }
         log.synchronise(&sync)?;
@@ -95,6 +88,28 @@ pub(crate) fn append(
         return Ok(());
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other writers were faster a thousand times over"))
+}
+
+/// What stands in a slot after a put that was not plainly a success.
+enum Seen {
+    Own,
+    Another,
+    /// Nothing, or the store does not say: the put may still arrive.
+    Nothing(Error),
+}
+
+/// Whatever the answer to the put was, only the slot itself says what happened.
+fn look_at(store: &dyn Store, name: &Name, hash: &ObjectHash, put: StoreError) -> Result<Seen> {
+    match store.get(name) {
+        Ok(found) if ObjectHash::of_parts([&found[..]]) == *hash => Ok(Seen::Own),
+        Ok(_) => Ok(Seen::Another),
+        // Whose the slot is stays unknown: that is what the caller must hear, not that it is taken.
+        Err(unknown) if unknown.is_retryable() => Ok(Seen::Nothing(unknown.into())),
+        Err(missing) if missing.kind() == StoreErrorKind::NotFound && put.is_retryable() => {
+            Ok(Seen::Nothing(put.into()))
+        }
+        Err(_) => Err(put.into()),
+    }
 }
 
 #[cfg(test)]

@@ -452,6 +452,11 @@ impl Fold {
         &self.segments
     }
 
+    /// Whether a segment is live.
+    pub(crate) fn is_live(&self, segment: &ObjectHash) -> bool {
+        self.live.contains(segment)
+    }
+
     /// Segments that were replaced, and may be condemned.
     pub(crate) fn superseded(&self) -> impl Iterator<Item = &ObjectHash> {
         self.superseded.iter()

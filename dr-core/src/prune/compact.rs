@@ -73,10 +73,11 @@ fn merge(
         ctx.cancel.check()?;
         // From the store, not from the cache: what is lost here is lost to everybody.
         match read_segment(repository, place) {
-            Ok((segment, _)) => merged.add(&segment, &log)?,
-            // Another collector was faster.
-            Err(error) if is_damage(&error) && !is_live(&repository.synchronise()?, place) => return Ok(()),
-            Err(error) => return Err(error),
+            // Another collector was faster: it replaced the segment, and deleted it.
+            Err(error) if is_damage(&error) && !repository.synchronise()?.fold.is_live(place.hash()) => {
+                return Ok(());
+            }
+            read => merged.add(&read?.0, &log)?,
         }
     }
     let mut segment = merged.segment;
@@ -114,10 +115,6 @@ fn merge(
         report.segments_merged += inputs.len() as u64;
     }
     Ok(())
-}
-
-fn is_live(log: &Log, place: &SegmentPlace) -> bool {
-    log.fold.segments().iter().any(|live| live.hash() == place.hash())
 }
 
 /// A segment that is put together from others.

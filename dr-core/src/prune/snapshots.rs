@@ -124,21 +124,35 @@ pub(crate) fn store_time(repository: &Inner, dry_run: bool) -> Result<i64> {
     let name = names::probe(&nonce);
     match repository.store.put(&name, Bytes::new().into(), PutMode::Replace) {
         Ok(()) => {}
+        // Nobody else draws that name: the put itself came through twice.
+        Err(error) if error.kind() == StoreErrorKind::AlreadyExists => {}
         // A full disk must not keep anybody from making room; what is old is only taken to be younger.
         Err(error) if error.kind() == StoreErrorKind::StorageFull => return Ok(head_ms),
         Err(error) => return Err(error.into()),
     }
-    let now_ms = repository.store.stat(&name)?.modified_ms;
+    let now_ms = match repository.store.stat(&name) {
+        Ok(meta) => meta.modified_ms,
+        // Another collector swept it up.
+        Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(head_ms),
+        Err(error) => return Err(error.into()),
+    };
     // It may stay where deleting is refused: nothing under that prefix means anything.
     let _ = repository.store.delete(&name);
     Ok(now_ms)
 }
 
+/// Probes of who creates a name are let be for so long, whatever the caller says: one that vanished under its writer would
+/// look as if the store had lost it.
+const PROBES_KEPT_MS: i64 = 3_600_000;
+
 /// Deletes the probes that runs which were cut short left behind. Those of runs that go on are young.
 pub(super) fn sweep_probes(repository: &Inner, now_ms: i64, options: &PruneOptions) {
     let age_ms = i64::try_from(options.leftover_age.as_millis()).unwrap_or(i64::MAX);
     let Ok(probes) = repository.store.list_folder(names::PROBE) else { return };
-    for probe in probes.objects.iter().filter(|probe| now_ms.saturating_sub(probe.modified_ms) >= age_ms) {
-        let _ = repository.store.delete(&probe.name);
+    for probe in &probes.objects {
+        let least_ms = if probe.name.as_str().contains('-') { age_ms.max(PROBES_KEPT_MS) } else { age_ms };
+        if now_ms.saturating_sub(probe.modified_ms) >= least_ms {
+            let _ = repository.store.delete(&probe.name);
+        }
     }
 }

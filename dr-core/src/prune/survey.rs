@@ -60,7 +60,7 @@ pub(super) fn survey(
         let surveyed = survey_once(
             repository,
             &log,
-            ChunkReader::new(repository, &log, index),
+            ChunkReader::new(repository, &log, index).without_condemned(),
             now_ms,
             options,
             ctx,
@@ -97,7 +97,7 @@ fn survey_once(
     let collected = if is_dry { collectable(repository, log, now_ms, options)? } else { Vec::new() };
     let young = pending_packs(repository, log, now_ms, options)?;
     let mut marks = Marks::new(&reader);
-    let mut bodies = Some(ChunkReader::new(repository, log, reader.index.clone()));
+    let mut bodies = Some(ChunkReader::new(repository, log, reader.index.clone()).without_condemned());
     for state in log.fold.uncollected_snapshots() {
         if collected.contains(&state.record.id) {
             continue;

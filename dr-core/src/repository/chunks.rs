@@ -30,6 +30,8 @@ const REFRESHES_MAX: u32 = 8;
 pub(crate) struct ChunkReader<'a> {
     repository: &'a Inner,
     pub(crate) index: Index,
+    /// Whether packs that may be deleted are read where nothing else is left.
+    reads_condemned: bool,
     newer: Mutex<Newer>,
     kept: Mutex<KeptFrames>,
 }
@@ -70,7 +72,19 @@ impl<'a> ChunkReader<'a> {
     /// Reads through `index`, which is that of `log`.
     pub(crate) fn new(repository: &'a Inner, log: &Log, index: Index) -> ChunkReader<'a> {
         let newer = Newer { index: None, changed: log.fold.changed, in_vain: 0 };
-        ChunkReader { repository, index, newer: Mutex::new(newer), kept: Mutex::default() }
+        ChunkReader {
+            repository,
+            index,
+            reads_condemned: true,
+            newer: Mutex::new(newer),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Reads nothing that may be deleted: for whoever deletes, or says what is whole.
+    pub(crate) fn without_condemned(mut self) -> Self {
+        self.reads_condemned = false;
+        self
     }
 
     /// Reads a chunk, from whichever copy is intact.
@@ -145,6 +159,9 @@ impl<'a> ChunkReader<'a> {
         let mut failure = None;
         for location in index.lookup_all(&chunk.id) {
             let location = location?;
+            if !self.reads_condemned && index.condemned().contains_key(&location.pack.hash) {
+                continue;
+            }
             if location.pack.class != class || location.bytes != chunk.bytes {
                 failure = Some(Error::corrupt("the index speaks of a chunk of another kind or length"));
                 continue;

@@ -139,7 +139,9 @@ fn chunk_of<'r>(
     };
     from_frame.or_else(|error| {
         let chunk = ChunkRef { id: needed.id, bytes: needed.bytes };
-        batch.reader.read(location.pack.class, &chunk).map(std::borrow::Cow::Owned).map_err(|_| error)
+        // An outage says nothing of the chunk.
+        let read = batch.reader.read(location.pack.class, &chunk).map(std::borrow::Cow::Owned);
+        read.map_err(|other| if other.is_retryable() { other } else { error })
     })
 }
 

@@ -200,7 +200,7 @@ fn damage_after_a_stop_at_every(step: usize) {
         }
         images.push((store.crash_image(), cache));
     }
-    assert!(images.len() * step >= 18, "{}", images.len());
+    assert!(images.len() * step >= 15, "{}", images.len());
     let cases: Vec<_> = images
         .iter()
         .flat_map(|(store, cache)| {
@@ -278,6 +278,8 @@ fn a_damaged_record_in_a_long_cached_table_is_noticed_before_anything_is_deleted
     let cache = workshop.room();
     fs::create_dir_all(workshop.source()).unwrap();
     assert!(backup_dry(&open_with_cache(&store, &cache).unwrap(), &workshop.source()));
+    // Whoever wants all of a long segment keeps it whole.
+    open_with_cache(&store, &cache).unwrap().stats().unwrap();
     let table =
         files_in(&cache).into_iter().find(|file| fs::metadata(file).unwrap().len() > 16 << 20).unwrap();
     let sound = fs::read(&table).unwrap();

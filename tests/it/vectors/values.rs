@@ -350,7 +350,8 @@ fn checkpoints() -> [Case; 2] {
         let attempts = attempts.iter().fold(condemned.raw(&[1]).uint(7).uint(2), |body, slot| {
             body.uint(*slot).raw(&[7; 16]).raw(&[*slot as u8; 16])
         });
-        attempts.hashes(&[35]).uint(1).uint(6).raw(&[36; 32]).uints(&[1, 4]).end()
+        let all = attempts.hashes(&[35]).uint(1).uint(6).raw(&[36; 32]).uints(&[1, 4]);
+        all.uint(1).uint(900).uint(800).uint(1).uint(990).uint(0).hashes(&[37]).end()
     };
     let full = rest(snapshots(head(1000, 999), [6, 7]), [33, 34], [998, 1000]);
     let refused = [
@@ -365,7 +366,7 @@ fn checkpoints() -> [Case; 2] {
     .map(|bytes| format!("replace {}", to_hex(&bytes)));
     let rejects: Vec<&str> =
         refused.iter().map(String::as_str).chain(["append 00", "truncate 100", "flip 0"]).collect();
-    let empty = Body::new().uint(0).raw(&[1; 32]).int(0).raw(&[0; 12]).end();
+    let empty = Body::new().uint(0).raw(&[1; 32]).int(0).raw(&[0; 14]).end();
     [
         value("checkpoint of much", "checkpoint", full, &rejects),
         value("checkpoint of little", "checkpoint", empty, &[]),

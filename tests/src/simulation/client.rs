@@ -228,10 +228,12 @@ impl Client {
     fn backup_options(&mut self, saw: Flat) -> BackupOptions {
         self.backups += 1;
         let time = (FIRST_TIME + self.backups * 100 + self.number as i128) * 1_000_000_000;
+        // That is a partial snapshot for every entry: too many for a wide tree.
+        let is_partial = saw.len() < 50 && self.dice.below(8) == 0;
         self.world.model().begin_backup(time, saw);
         let mut options = BackupOptions::new().host(&self.host);
         options.time = Some(Timestamp::from_nanoseconds(time));
-        options.partial_every = (self.dice.below(8) == 0).then_some(Duration::ZERO);
+        options.partial_every = is_partial.then_some(Duration::ZERO);
         if self.dice.below(5) == 0 {
             options.parent = Parent::Nothing;
         }

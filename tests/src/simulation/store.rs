@@ -178,6 +178,10 @@ impl Store for ActorStore {
         self.call("stat", name.as_str(), &mut || self.world.store.stat(name), &length, None)
     }
 
+    fn create_is_proven(&self) -> bool {
+        true
+    }
+
     fn endpoint(&self) -> String {
         "sim:".to_owned()
     }
