@@ -1,5 +1,11 @@
 //! Inputs that the benchmarks share.
 
+mod ghost;
+mod many;
+
+pub use ghost::GhostStore;
+pub use many::ManyFiles;
+
 use std::fs;
 use std::io;
 use std::path::Path;

@@ -4,6 +4,7 @@
 mod decode;
 mod forge;
 pub mod protocol;
+pub mod scale;
 mod text;
 
 use dr_store::PutMode;

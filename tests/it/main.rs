@@ -6,6 +6,7 @@ mod cancel;
 mod cli;
 mod cold;
 mod concurrency;
+mod costs;
 mod crash;
 mod damage;
 mod deep;

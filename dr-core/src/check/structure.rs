@@ -18,7 +18,7 @@ use crate::index::{Index, Table};
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::log::{Log, Sync, read_list};
 use crate::observer::{Context, Event, as_path, lock};
-use crate::repository::{ChunkReader, Inner, check_bytes, missing_chunk, read_segment};
+use crate::repository::{ChunkReader, Inner, check_bytes, missing_chunk, read_table};
 use crate::snapshot::Snapshot;
 use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
 
@@ -74,8 +74,8 @@ pub(super) fn check_index(
     let mut has_gaps = false;
     for place in log.fold.segments() {
         ctx.cancel.check()?;
-        match read_segment(repository, place) {
-            Ok((_, table)) => {
+        match read_table(repository, place) {
+            Ok(table) => {
                 let cached = repository.cache.as_ref().map(|cache| cache.renew_table(place.hash(), &table));
                 let table = match cached.flatten() {
                     Some(table) => table,
@@ -221,7 +221,7 @@ pub(super) fn check_snapshots(
         stored,
         findings,
         ctx,
-        seen: HashSet::new(),
+        seen: Seen::new(index),
         what: String::new(),
         outage: Cell::new(false),
     };
@@ -239,13 +239,39 @@ pub(super) fn check_snapshots(
     Ok(count)
 }
 
+/// Chunks that were seen: a bit for each record of the index. One that the index does not know counts as new each time.
+struct Seen(Vec<Vec<u64>>);
+
+impl Seen {
+    fn new(index: &Index) -> Seen {
+        Seen(index.tables().iter().map(|table| vec![0; table.chunks().div_ceil(64)]).collect())
+    }
+
+    /// Whether the chunk was not seen before.
+    fn insert(&mut self, index: &Index, chunk: &ChunkId) -> bool {
+        let place = index
+            .tables()
+            .iter()
+            .enumerate()
+            .find_map(|(table, records)| Some((table, records.ordinals(chunk).next()?)));
+        let Some(word) = place.and_then(|(table, ordinal)| self.0.get_mut(table)?.get_mut(ordinal / 64))
+        else {
+            return true;
+        };
+        let mask = place.map_or(0, |(_, ordinal)| 1 << (ordinal % 64));
+        let is_new = *word & mask == 0;
+        *word |= mask;
+        is_new
+    }
+}
+
 /// A walk over all trees, in which every tree chunk is read once.
 struct Walk<'a> {
     reader: ChunkReader<'a>,
     stored: &'a StoredPacks,
     findings: &'a Findings,
     ctx: Context<'a>,
-    seen: HashSet<ChunkId>,
+    seen: Seen,
     what: String,
     /// The store did not answer: nothing can be said of what is damaged.
     outage: Cell<bool>,
@@ -277,7 +303,7 @@ impl Walk<'_> {
                 if !here.insert(chunk.id) {
                     return Err(Error::corrupt("a directory repeats itself"));
                 }
-                if !self.seen.insert(chunk.id) {
+                if !self.seen.insert(&self.reader.index, &chunk.id) {
                     return Ok(Vec::new());
                 }
                 Ok(decode_entries(&self.reader.read_tree(&chunk)?)?)

@@ -145,28 +145,41 @@ impl Segment {
 
     /// Puts a segment together from its footer and its sections (as many and as long as the footer says).
     pub(crate) fn decode(footer: &SegmentFooter, sections: &[Vec<u8>]) -> Result<Segment, FormatError> {
-        let (packs, headers) = footer.packs_and_headers()?;
         let chunk_pages = (footer.chunks as usize).div_ceil(PAGE_RECORDS);
         let (chunk_sections, frame_sections) = sections
             .get(1..)
             .and_then(|pages| pages.split_at_checked(chunk_pages))
             .ok_or(invalid(WHAT, "a page is missing"))?;
-        let mut frames = Vec::with_capacity(footer.frames as usize);
-        for record in frame_sections.iter().flat_map(|page| page.chunks_exact(FRAME_RECORD_BYTES)) {
-            frames.push(FrameRecord::decode(record)?.check(packs.as_slice(), headers.len())?);
-        }
+        let mut segment = Segment::decode_frames(footer, frame_sections)?;
         let mut chunks: Vec<ChunkRecord> = Vec::with_capacity(footer.chunks as usize);
         for record in chunk_sections.iter().flat_map(|page| page.chunks_exact(CHUNK_RECORD_BYTES)) {
-            let record = ChunkRecord::decode(record)?.check(&frames)?;
+            let record = ChunkRecord::decode(record)?.check(&segment.frames)?;
             if chunks.last().is_some_and(|last| last.id > record.id) {
                 return Err(invalid(WHAT, "its chunks are not sorted"));
             }
             chunks.push(record);
         }
-        if chunks.len() != footer.chunks as usize || frames.len() != footer.frames as usize {
+        if chunks.len() != footer.chunks as usize {
             return Err(invalid(WHAT, "its pages are not full"));
         }
-        Ok(Segment { inputs: footer.inputs.clone(), packs, headers, frames, chunks })
+        segment.chunks = chunks;
+        Ok(segment)
+    }
+
+    /// Puts together what a segment has beside chunks, from its footer and its last sections.
+    pub(crate) fn decode_frames(
+        footer: &SegmentFooter,
+        sections: &[Vec<u8>],
+    ) -> Result<Segment, FormatError> {
+        let (packs, headers) = footer.packs_and_headers()?;
+        let mut frames = Vec::with_capacity(footer.frames as usize);
+        for record in sections.iter().flat_map(|page| page.chunks_exact(FRAME_RECORD_BYTES)) {
+            frames.push(FrameRecord::decode(record)?.check(packs.as_slice(), headers.len())?);
+        }
+        if frames.len() != footer.frames as usize {
+            return Err(invalid(WHAT, "its pages are not full"));
+        }
+        Ok(Segment { inputs: footer.inputs.clone(), packs, headers, frames, chunks: Vec::new() })
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub(crate) use paged::{PagedTable, STEP_BYTES, SegmentSource};
 pub(crate) use pages::Pages;
-pub(crate) use segment::{open_segment, seal_segment, segment_of_packs};
+pub(crate) use segment::{open_segment, open_table, seal_segment, segment_of_packs};
 pub(crate) use table::Table;
 
 use crate::error::Result;

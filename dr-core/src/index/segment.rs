@@ -1,12 +1,16 @@
 //! Index segments between the store's sealed bytes and the records in memory.
 
-use super::table::{build_filter, encode_table, is_sound};
+use std::ops::Range;
+
+use super::table::{TableWriter, build_filter, encode_table, is_sound};
 use crate::crypto::{Kek, KeyRing, ObjectKey, hedged_salt};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::{COMMIT_BYTES, Header, ObjectType, TAG_BYTES};
 use crate::format::pack::{FOOTER_NUMBER, TRAILER_BYTES, TRAILER_NUMBER, Trailer};
-use crate::format::segment::{ChunkRecord, FrameRecord, Segment, SegmentFooter, SegmentPack};
+use crate::format::segment::{
+    CHUNK_RECORD_BYTES, ChunkRecord, FrameRecord, PAGE_RECORDS, Segment, SegmentFooter, SegmentPack,
+};
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::pack::PackEntry;
 
@@ -125,41 +129,90 @@ pub(super) fn check_filter(filter: &[u8]) -> Result<()> {
     Err(Error::corrupt("the index segment's filter is not sound"))
 }
 
+/// The parts of a sealed segment, to be opened one by one: together they take as much memory as the segment.
+struct Sections<'o> {
+    object: &'o [u8],
+    key: ObjectKey,
+    footer: SegmentFooter,
+    places: Vec<Range<usize>>,
+}
+
+impl<'o> Sections<'o> {
+    fn read(keks: impl FnOnce(&Header) -> Result<Kek>, object: &'o [u8]) -> Result<Sections<'o>> {
+        if object.len() as u64 > SEGMENT_BYTES_MAX {
+            return Err(Error::corrupt("the index segment is larger than the format allows"));
+        }
+        let (key, start) = open_head(keks, object)?;
+        let open =
+            |number: u32, range: Range<usize>| open_part(&key, number, object.get(range).ok_or_else(short)?);
+        let trailer_start =
+            object.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= start).ok_or_else(short)?;
+        let trailer = Trailer::decode(
+            &open(TRAILER_NUMBER, trailer_start..object.len())?,
+            start as u64,
+            object.len() as u64,
+        )?;
+        let footer =
+            SegmentFooter::decode(&open(FOOTER_NUMBER, trailer.footer_offset as usize..trailer_start)?)?;
+        let mut end = start;
+        let places: Vec<Range<usize>> = footer
+            .section_bytes()
+            .into_iter()
+            .map(|bytes| {
+                let from = end;
+                end += bytes + TAG_BYTES;
+                from..end
+            })
+            .collect();
+        if end as u64 != trailer.frames_end || trailer.frames_end != trailer.footer_offset {
+            return Err(Error::corrupt("the index segment's parts do not fill it"));
+        }
+        Ok(Sections { object, key, footer, places })
+    }
+
+    fn open(&self, number: usize) -> Result<Vec<u8>> {
+        let sealed = self.object.get(self.places[number].clone()).ok_or_else(short)?;
+        open_part(&self.key, number as u32, sealed)
+    }
+}
+
 /// Opens a sealed segment; gives it, and its layout as a table for the cache.
 pub(crate) fn open_segment(
     keks: impl FnOnce(&Header) -> Result<Kek>,
     object: &[u8],
 ) -> Result<(Segment, Vec<u8>)> {
-    if object.len() as u64 > SEGMENT_BYTES_MAX {
-        return Err(Error::corrupt("the index segment is larger than the format allows"));
-    }
-    let (key, start) = open_head(keks, object)?;
-    let open = |number: u32, range: std::ops::Range<usize>| {
-        open_part(&key, number, object.get(range).ok_or_else(short)?)
-    };
-    let trailer_start =
-        object.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= start).ok_or_else(short)?;
-    let trailer = Trailer::decode(
-        &open(TRAILER_NUMBER, trailer_start..object.len())?,
-        start as u64,
-        object.len() as u64,
-    )?;
-    let footer = SegmentFooter::decode(&open(FOOTER_NUMBER, trailer.footer_offset as usize..trailer_start)?)?;
-    let mut offset = start;
-    let mut sections = Vec::new();
-    for (number, bytes) in footer.section_bytes().into_iter().enumerate() {
-        let end = offset + bytes + TAG_BYTES;
-        sections.push(open(number as u32, offset..end)?);
-        offset = end;
-    }
-    if offset as u64 != trailer.frames_end || trailer.frames_end != trailer.footer_offset {
-        return Err(Error::corrupt("the index segment's parts do not fill it"));
-    }
-    let segment = Segment::decode(&footer, &sections)?;
-    let filter = std::mem::take(&mut sections[0]);
+    let sections = Sections::read(keks, object)?;
+    let mut opened =
+        (0..sections.places.len()).map(|number| sections.open(number)).collect::<Result<Vec<_>>>()?;
+    let segment = Segment::decode(&sections.footer, &opened)?;
+    let filter = std::mem::take(&mut opened[0]);
     check_filter(&filter)?;
     let table = encode_table(&segment, &filter);
     Ok((segment, table))
+}
+
+/// Opens a sealed segment as a table for the cache, page by page: only the table takes memory.
+pub(crate) fn open_table(keks: impl FnOnce(&Header) -> Result<Kek>, object: &[u8]) -> Result<Vec<u8>> {
+    let sections = Sections::read(keks, object)?;
+    let footer = &sections.footer;
+    let chunk_pages = (footer.chunks as usize).div_ceil(PAGE_RECORDS);
+    let filter = sections.open(0)?;
+    check_filter(&filter)?;
+    // The records of frames are few, and those of chunks are checked against them.
+    let frames = (1 + chunk_pages..sections.places.len())
+        .map(|number| sections.open(number))
+        .collect::<Result<Vec<_>>>()?;
+    let segment = Segment::decode_frames(footer, &frames)?;
+    let mut table = TableWriter::new(footer.chunks as usize, &segment, &filter);
+    for number in 1..=chunk_pages {
+        for record in sections.open(number)?.chunks_exact(CHUNK_RECORD_BYTES) {
+            let record = ChunkRecord::decode(record)?.check(&segment.frames)?;
+            if !table.push(&record) {
+                return Err(Error::corrupt("the index segment's chunks are not sorted"));
+            }
+        }
+    }
+    Ok(table.finish(&segment))
 }
 
 #[cfg(test)]
@@ -209,11 +262,13 @@ mod tests {
             let (object, table) = seal_segment(&ring, &segment, &SystemEntropy).unwrap();
             let opened = open_segment(|header| ring.kek(header), &object).unwrap();
             assert_eq!(opened, (segment, table.clone()));
+            assert_eq!(open_table(|header| ring.kek(header), &object).unwrap(), table);
             assert_eq!(Table::from_bytes(table).unwrap().chunks(), chunks as usize);
             for bit in (0..object.len() * 8).step_by(if chunks > 100 { 409 } else { 1 }) {
                 let mut flipped = object.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 assert!(open_segment(|header| ring.kek(header), &flipped).is_err(), "bit {bit}");
+                assert!(open_table(|header| ring.kek(header), &flipped).is_err(), "bit {bit}");
             }
         }
     }

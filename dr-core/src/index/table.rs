@@ -3,6 +3,7 @@
 //! Layout: a head of 64 bytes (magic, six lengths, checksum), the fan-out table, the filter, the chunk records, the frame
 //! records, the packs and headers. The fan-out table says for each prefix of an id where its records begin.
 
+use std::cmp::Ordering;
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use crate::id::{ChunkId, ObjectHash};
 
 const MAGIC: [u8; 8] = *b"drtable1";
 const HEAD_BYTES: usize = 64;
-/// Records behind each entry of the fan-out table, on average.
-const FAN_OUT: usize = 16;
+/// Records behind each entry of the fan-out table, on average: few enough that a search stays within a few cache lines.
+const FAN_OUT: usize = 4;
 /// The checksum of larger tables is not compared when they are opened: it would read them whole. A damaged record can
 /// only make a chunk unreadable until the cache is deleted, since every chunk is verified against its id.
 const CHECKED_BYTES_MAX: usize = 16 << 20;
@@ -84,36 +85,83 @@ pub(crate) fn build_filter(chunks: &[ChunkRecord]) -> Vec<u8> {
 
 /// The first eight bytes of an id: what filters hold and pages are found by.
 pub(crate) fn key(id: &ChunkId) -> u64 {
-    u64::from_be_bytes(*id.as_bytes().first_chunk().expect("an id has 32 bytes"))
+    first_number(id.as_bytes())
+}
+
+fn first_number(id: &[u8; 32]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *id;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Lays a segment out as a table.
 pub(crate) fn encode_table(segment: &Segment, filter: &[u8]) -> Vec<u8> {
-    let bits = (segment.chunks.len() / FAN_OUT).max(1).ilog2();
-    let mut tail = Vec::new();
-    let packs: Vec<StoredPack> =
-        segment.packs.iter().map(|pack| (pack.class as u8, pack.hash, pack.bytes)).collect();
-    let headers: Vec<Vec<u8>> = segment.headers.iter().map(Header::encode).collect();
-    body::encode_plain(&(packs, headers), &mut tail);
-    let mut table = vec![0; HEAD_BYTES];
-    let mut start = 0;
-    for prefix in 0..=1u64 << bits {
-        start += segment.chunks[start..].partition_point(|record| prefix_of(&record.id, bits) < prefix);
-        table.extend_from_slice(&(start as u32).to_le_bytes());
+    let mut table = TableWriter::new(segment.chunks.len(), segment, filter);
+    for record in &segment.chunks {
+        table.push(record);
     }
-    table.extend_from_slice(filter);
-    segment.chunks.iter().for_each(|record| record.encode(&mut table));
-    segment.frames.iter().for_each(|record| record.encode(&mut table));
-    table.extend_from_slice(&tail);
-    let numbers = [bits as usize, filter.len(), segment.chunks.len(), segment.frames.len(), tail.len(), 0];
-    let mut head = MAGIC.to_vec();
-    for number in numbers {
-        head.extend_from_slice(&(number as u32).to_le_bytes());
+    table.finish(segment)
+}
+
+/// A table that is being written. The chunks come one by one, in ascending order of id.
+pub(crate) struct TableWriter {
+    table: Vec<u8>,
+    bits: u32,
+    filter: usize,
+    chunks: usize,
+    /// How many entries of the fan-out table are written.
+    fanned: u64,
+    last: Option<ChunkId>,
+}
+
+impl TableWriter {
+    /// Begins the table of a segment of so many chunks.
+    pub(crate) fn new(chunks: usize, segment: &Segment, filter: &[u8]) -> TableWriter {
+        let bits = (chunks / FAN_OUT).max(1).ilog2();
+        let fan_out = ((1usize << bits) + 1) * 4;
+        let records = chunks * CHUNK_RECORD_BYTES + segment.frames.len() * FRAME_RECORD_BYTES;
+        let mut table = Vec::with_capacity(HEAD_BYTES + fan_out + filter.len() + records);
+        table.resize(HEAD_BYTES + fan_out, 0);
+        table.extend_from_slice(filter);
+        TableWriter { table, bits, filter: filter.len(), chunks: 0, fanned: 0, last: None }
     }
-    let check = *blake3::Hasher::new().update(&head).update(&table[HEAD_BYTES..]).finalize().as_bytes();
-    head.extend_from_slice(&check);
-    table[..HEAD_BYTES].copy_from_slice(&head);
-    table
+
+    /// Adds a chunk; false where it does not belong behind the last one.
+    pub(crate) fn push(&mut self, record: &ChunkRecord) -> bool {
+        self.fan_out_to(prefix_of(&record.id, self.bits));
+        record.encode(&mut self.table);
+        self.chunks += 1;
+        self.last.replace(record.id).is_none_or(|last| last <= record.id)
+    }
+
+    /// Says that the records of all prefixes up to this one begin here.
+    fn fan_out_to(&mut self, prefix: u64) {
+        while self.fanned <= prefix {
+            let place = HEAD_BYTES + self.fanned as usize * 4;
+            self.table[place..place + 4].copy_from_slice(&(self.chunks as u32).to_le_bytes());
+            self.fanned += 1;
+        }
+    }
+
+    /// Ends the table with what the segment has beside chunks.
+    pub(crate) fn finish(mut self, segment: &Segment) -> Vec<u8> {
+        self.fan_out_to(1 << self.bits);
+        let TableWriter { mut table, bits, filter, chunks, .. } = self;
+        segment.frames.iter().for_each(|record| record.encode(&mut table));
+        let packs: Vec<StoredPack> =
+            segment.packs.iter().map(|pack| (pack.class as u8, pack.hash, pack.bytes)).collect();
+        let headers: Vec<Vec<u8>> = segment.headers.iter().map(Header::encode).collect();
+        let mut tail = Vec::new();
+        body::encode_plain(&(packs, headers), &mut tail);
+        table.extend_from_slice(&tail);
+        let mut head = MAGIC.to_vec();
+        for number in [bits as usize, filter, chunks, segment.frames.len(), tail.len(), 0] {
+            head.extend_from_slice(&(number as u32).to_le_bytes());
+        }
+        let check = *blake3::Hasher::new().update(&head).update(&table[HEAD_BYTES..]).finalize().as_bytes();
+        head.extend_from_slice(&check);
+        table[..HEAD_BYTES].copy_from_slice(&head);
+        table
+    }
 }
 
 fn prefix_of(id: &ChunkId, bits: u32) -> u64 {
@@ -246,14 +294,23 @@ impl Table {
     pub(crate) fn ordinals(&self, id: &ChunkId) -> Range<usize> {
         let range = if self.may_hold(id) { self.candidates(id) } else { 0..0 };
         let records = &self.bytes[self.chunks.clone()];
-        let id_of =
-            |number: usize| records.get(number * CHUNK_RECORD_BYTES..).and_then(|rest| rest.get(..32));
+        let id_of = |number: usize| -> Option<&[u8; 32]> {
+            records.get(number * CHUNK_RECORD_BYTES..).and_then(|rest| rest.first_chunk())
+        };
+        // The first eight bytes decide nearly always, and compare as one number.
+        let (wanted, wanted_key) = (id.as_bytes(), key(id));
+        let is_below = |number: usize| {
+            id_of(number).is_some_and(|id| match first_number(id).cmp(&wanted_key) {
+                Ordering::Equal => id < wanted,
+                order => order.is_lt(),
+            })
+        };
         let (mut low, mut high) = (range.start, range.end);
         while low < high {
             let middle = usize::midpoint(low, high);
-            if id_of(middle) < Some(&id.as_bytes()[..]) { low = middle + 1 } else { high = middle }
+            if is_below(middle) { low = middle + 1 } else { high = middle }
         }
-        let same = (low..range.end).take_while(|number| id_of(*number) == Some(&id.as_bytes()[..])).count();
+        let same = (low..range.end).take_while(|number| id_of(*number) == Some(wanted)).count();
         low..low + same
     }
 

@@ -51,7 +51,8 @@ impl<'r> Forger<'r> {
 
     /// Writes the packs and their segment, and commits a snapshot whose entries of `/` are `root`.
     pub fn commit(self, root: Stream) -> Result<SnapshotId> {
-        let Forger { repository: Repository(inner), keys, frames: [data, tree], invented, .. } = self;
+        let Forger { repository, keys, frames: [data, tree], invented, .. } = self;
+        let inner = &repository.0;
         let (mut packs, mut own) = (Vec::new(), Vec::new());
         for (class, frames) in [(Class::Data, data), (Class::Tree, tree)] {
             if frames.is_empty() {
@@ -67,42 +68,54 @@ impl<'r> Forger<'r> {
         invent(&mut segment, invented);
         let (segment, _) = crate::index::seal_segment(&keys.0, &segment, &SystemEntropy)?;
         let segment = crate::repository::put_hashed(&*inner.store, names::INDEX, segment)?;
-        let body = SnapshotBody {
-            nonce: crate::entropy::random(&SystemEntropy)?,
-            time: Timestamp::default(),
-            finished: Timestamp::default(),
-            host: "hostile".to_owned(),
-            paths: vec![b"/".to_vec()],
-            tags: Vec::new(),
-            program: "forger".to_owned(),
-            parent: None,
-            partial: false,
-            root,
-            totals: crate::snapshot::Totals::default(),
-            problems: 0,
-            problem_list: Stream::default(),
-        }
-        .encode();
-        let id = crate::repository::snapshot_id(inner, &body);
-        let record = SnapshotRecord {
-            id,
-            partial: false,
-            body: SnapshotPlace::Inline(keys.seal(Single::Snapshot, 0, &body)?),
-        };
-        let commit = crate::format::log::Commit {
-            snapshot: Some(record),
-            segments: vec![segment],
-            inline_segments: Vec::new(),
-            own_packs: HashList::Inline(own),
-            dedup_packs: HashList::default(),
-            reused: Vec::new(),
-        };
-        let mut log = lock(&inner.log);
-        append(&mut log, &*inner.store, &keys.0, &SystemEntropy, inner.writer, &mut |_| {
-            Ok(Event::Commit(commit.clone()))
-        })?;
-        Ok(id)
+        append_snapshot(repository, &keys, root, vec![segment], HashList::Inline(own))
     }
+}
+
+/// Appends the commit of a snapshot whose entries of `/` are `root`.
+pub(super) fn append_snapshot(
+    repository: &Repository,
+    keys: &Keys,
+    root: Stream,
+    segments: Vec<ObjectHash>,
+    own_packs: HashList,
+) -> Result<SnapshotId> {
+    let inner = &repository.0;
+    let body = SnapshotBody {
+        nonce: crate::entropy::random(&SystemEntropy)?,
+        time: Timestamp::default(),
+        finished: Timestamp::default(),
+        host: "hostile".to_owned(),
+        paths: vec![b"/".to_vec()],
+        tags: Vec::new(),
+        program: "forger".to_owned(),
+        parent: None,
+        partial: false,
+        root,
+        totals: crate::snapshot::Totals::default(),
+        problems: 0,
+        problem_list: Stream::default(),
+    }
+    .encode();
+    let id = crate::repository::snapshot_id(inner, &body);
+    let record = SnapshotRecord {
+        id,
+        partial: false,
+        body: SnapshotPlace::Inline(keys.seal(Single::Snapshot, 0, &body)?),
+    };
+    let commit = crate::format::log::Commit {
+        snapshot: Some(record),
+        segments,
+        inline_segments: Vec::new(),
+        own_packs,
+        dedup_packs: HashList::default(),
+        reused: Vec::new(),
+    };
+    let mut log = lock(&inner.log);
+    append(&mut log, &*inner.store, &keys.0, &SystemEntropy, inner.writer, &mut |_| {
+        Ok(Event::Commit(commit.clone()))
+    })?;
+    Ok(id)
 }
 
 /// Adds chunks that nobody has to a segment, 64 to a frame, 30,000 frames to a pack.

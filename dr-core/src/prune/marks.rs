@@ -84,25 +84,28 @@ impl<'a> Marks<'a> {
 
     /// Marks every copy of a chunk. Says whether it was not marked before.
     fn mark(&mut self, class: PackClass, chunk: &ChunkRef) -> Result<bool> {
-        let tables = self.tables();
-        let places: Vec<(usize, usize)> = self
-            .places(&chunk.id)
-            .filter(|(table, _, record, pack)| {
-                record.bytes == chunk.bytes && tables[*table].packs()[*pack as usize].class == class
-            })
-            .map(|(table, ordinal, ..)| (table, ordinal))
-            .collect();
-        let Some((table, ordinal)) = places.first().copied() else {
-            return Err(missing_chunk(self.index(), &chunk.id));
-        };
-        if self.is_marked(table, ordinal) {
-            return Ok(false);
+        let mut places = 0;
+        for (number, table) in self.tables().iter().enumerate() {
+            for ordinal in table.ordinals(&chunk.id) {
+                let Some(record) = table.record(ordinal).filter(|record| record.bytes == chunk.bytes) else {
+                    continue;
+                };
+                let Some(pack) = table.frame(record.frame).map(|frame| frame.pack as usize) else { continue };
+                let is_right = table.packs().get(pack).is_some_and(|pack| pack.class == class);
+                if !is_right || self.condemned[number][pack] {
+                    continue;
+                }
+                if places == 0 && self.is_marked(number, ordinal) {
+                    return Ok(false);
+                }
+                places += 1;
+                self.set(number, ordinal, true);
+            }
         }
-        if places.len() > 1 {
-            self.copied.push(chunk.id);
-        }
-        for (table, ordinal) in places {
-            self.set(table, ordinal, true);
+        match places {
+            0 => return Err(missing_chunk(self.index(), &chunk.id)),
+            1 => {}
+            _ => self.copied.push(chunk.id),
         }
         Ok(true)
     }
@@ -258,6 +261,19 @@ impl<'a> Marks<'a> {
 /// How much of a pack is needed, in millionths.
 fn needed_share(pack: &PackUse) -> u64 {
     pack.live_bytes.saturating_mul(1_000_000) / (pack.live_bytes + pack.dead_bytes).max(1)
+}
+
+/// Marks what all snapshots need, and says how many records that are.
+#[cfg(feature = "internals")]
+pub(crate) fn mark_all(repository: &crate::repository::Inner, ctx: Context<'_>) -> Result<u64> {
+    let (log, index) = repository.current_whole()?;
+    let reader = ChunkReader::new(repository, &log, index.clone());
+    let mut marks = Marks::new(&reader);
+    let mut bodies = Some(ChunkReader::new(repository, &log, index));
+    for state in log.fold.uncollected_snapshots() {
+        marks.mark_snapshot(&repository.read_snapshot(&log, state, &mut bodies)?, ctx)?;
+    }
+    Ok(marks.bits.iter().flatten().map(|word| u64::from(word.count_ones())).sum())
 }
 
 /// Refuses to go on with tables that are not what was written.

@@ -13,6 +13,8 @@ mod survey;
 
 use std::collections::HashSet;
 
+#[cfg(feature = "internals")]
+pub(crate) use marks::mark_all;
 pub use options::{MaxUnused, PruneOptions, PruneReport, Shard};
 
 use plan::plan;

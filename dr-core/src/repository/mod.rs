@@ -34,7 +34,7 @@ pub use create::CreateOptions;
 pub(crate) use create::{put_hashed, put_once};
 pub use options::RepositoryOptions;
 use segments::load_part;
-pub(crate) use segments::{load_table, read_segment};
+pub(crate) use segments::{load_table, read_segment, read_table};
 pub use snapshots::Visit;
 pub(crate) use snapshots::{Found, find_path, snapshot_id, walk};
 pub(crate) use state::SeenHead;
