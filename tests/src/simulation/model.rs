@@ -85,7 +85,10 @@ impl Model {
             if mark.kind == MarkKind::Forget && self.is_protected_before(id, mark.begin) {
                 return Err(format!("{id} was forgotten though it is protected"));
             }
-            if mark.kind == MarkKind::Unforget && self.collected.contains(id) {
+            // It may have been forgotten again, and then collected, before this client heard of its own success.
+            let again = |later: &Mark| later.kind == MarkKind::Forget && later.begin > mark.begin;
+            let was_forgotten_again = self.marks.get(id).is_some_and(|marks| marks.iter().any(again));
+            if mark.kind == MarkKind::Unforget && self.collected.contains(id) && !was_forgotten_again {
                 return Err(format!("{id} was brought back though it was collected"));
             }
         }
