@@ -13,7 +13,6 @@ use crate::format::snapshot::SnapshotBody;
 use crate::id::{ObjectHash, SnapshotId};
 use crate::index::segment_of_packs;
 use crate::limits::SNAPSHOT_BYTES_MAX;
-use crate::log::{Log, Refusal};
 use crate::repository::NewSegment;
 use crate::snapshot::Problem;
 use crate::tree::{Stream, store_bytes};
@@ -64,7 +63,13 @@ impl Segments {
     }
 
     fn write_one(&mut self, storer: &Storer<'_>, packs: &[crate::pack::PackEntry]) -> Result<()> {
-        match storer.repository.put_segment(&segment_of_packs(packs), self.inline.is_empty())? {
+        let segment = segment_of_packs(packs);
+        if !self.inline.is_empty() {
+            // One in an entry is enough: its length is bounded.
+            self.objects.push(storer.repository.put_segment(&segment)?);
+            return Ok(());
+        }
+        match storer.repository.put_segment_unless_small(&segment)? {
             NewSegment::Inline(sealed) => self.inline.push(sealed),
             NewSegment::Object(hash) => self.objects.push(hash),
         }
@@ -193,28 +198,16 @@ fn append_commit(
     };
     let mut own_objects = own;
     own_objects.extend(&event.segments);
-    let mut refusal = None;
-    let mut validate = |log: &Log| {
+    let appended = repository.append_if(&mut |log| {
         // What was taken over may have been lost since with packs that were beyond repair.
-        if !event.reused.is_empty() && log.fold.lossy.is_some_and(|slot| slot >= read_at) {
-            return Err(refuse(Refusal::ReusedCollected(event.reused.clone()), &mut refusal));
-        }
-        log.fold
-            .check_commit(&own_objects, &dedup, &event.reused)
-            .map_err(|refused| refuse(refused, &mut refusal))?;
-        Ok(Event::Commit(event.clone()))
-    };
-    let appended = repository.append(&mut validate);
-    if refusal.is_some() {
+        let is_lossy = !event.reused.is_empty() && log.fold.lossy.is_some_and(|slot| slot >= read_at);
+        let is_valid = !is_lossy && log.fold.check_commit(&own_objects, &dedup, &event.reused).is_ok();
+        Ok(is_valid.then(|| Event::Commit(event.clone())))
+    })?;
+    if appended.is_none() {
         return Ok(false);
     }
-    appended?;
     segments.named = segments.objects.len();
     segments.inline.clear();
     Ok(true)
-}
-
-fn refuse(refused: Refusal, noted: &mut Option<Refusal>) -> Error {
-    *noted = Some(refused);
-    Error::new(ErrorKind::Internal, "the commit is not valid on the newest state")
 }

@@ -12,7 +12,7 @@ use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Part, Table};
 use crate::log::{Log, SegmentPlace};
-use crate::repository::{ChunkReader, ChunkWriter, NewSegment, is_damage, load_table, read_segment};
+use crate::repository::{ChunkReader, ChunkWriter, is_damage, load_table, read_segment};
 use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
 
 /// Walks all of the snapshot, trees that were taken over too, and stores again every chunk that lies in condemned packs
@@ -72,9 +72,7 @@ fn own_tables(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Result
     for hash in &mut segments.objects[segments.named..] {
         if log.fold.condemned().contains_key(hash) {
             let (segment, _) = read_segment(repository, &SegmentPlace::Object(*hash))?;
-            if let NewSegment::Object(again) = repository.put_segment(&segment, false)? {
-                *hash = again;
-            }
+            *hash = repository.put_segment(&segment)?;
         }
     }
     let objects = segments.objects[segments.named..].iter().map(|hash| SegmentPlace::Object(*hash));

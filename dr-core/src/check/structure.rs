@@ -16,7 +16,7 @@ use crate::format::tree::decode_entries;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Table};
 use crate::limits::SEGMENT_BYTES_MAX;
-use crate::log::{Log, Sync, read_list};
+use crate::log::{Log, read_list};
 use crate::observer::{Context, Event, as_path, lock};
 use crate::repository::{ChunkReader, Inner, check_bytes, missing_chunk, read_table};
 use crate::snapshot::Snapshot;
@@ -35,7 +35,7 @@ pub(super) fn check_log(repository: &Inner, findings: &Findings) -> Result<Log> 
         Err(error) => findings.failure(names::config(), &error),
     }
     let mut log = Log::of_mode(repository.config.mode);
-    log.synchronise(&Sync { store: &*repository.store, ring: &repository.ring })?;
+    log.synchronise(&repository.sync())?;
     if let Some(slot) = seen.first_difference(&log) {
         findings.error(names::slot(slot), "the slot of the log is not what it was when it was read before");
     }
@@ -149,7 +149,7 @@ pub(super) fn check_packs(
 
 /// Checks the small objects: every one of a hashed name must hash to it, and the lists that the log names must be there.
 pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) -> Result<()> {
-    let sync = Sync { store: &*repository.store, ring: &repository.ring };
+    let sync = repository.sync();
     let mut needed: HashSet<ObjectHash> = HashSet::new();
     for list in log.fold.lists() {
         needed.insert(*list);

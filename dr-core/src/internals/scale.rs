@@ -9,7 +9,6 @@ use crate::format::segment::{ChunkRecord, FrameRecord, SegmentPack};
 use crate::frame::FRAME_TARGET_BYTES;
 use crate::index::Index;
 use crate::observer::Context;
-use crate::repository::NewSegment;
 use crate::tree::Metadata;
 
 /// Chunks of a segment, as a writer ends one.
@@ -74,22 +73,15 @@ pub fn write(repository: &Repository, shape: Shape, real: &[u8]) -> Result<Snaps
     let mut first = 0;
     while first < shape.chunks {
         let end = shape.chunks.min(first + per_segment);
-        segments.push(put(repository, &data_segment(&keys, shape, first..end))?);
+        segments.push(repository.0.put_segment(&data_segment(&keys, shape, first..end))?);
         first = end;
     }
     let mut trees = Trees::new(repository, &keys)?;
     let root = trees.write(shape, real)?;
     own.extend(trees.packs.iter().map(|pack| pack.hash));
-    segments.push(put(repository, &crate::index::segment_of_packs(&trees.packs))?);
+    segments.push(repository.0.put_segment(&crate::index::segment_of_packs(&trees.packs))?);
     let own = repository.0.put_list(&own)?;
     append_snapshot(repository, &keys, root, segments, own)
-}
-
-fn put(repository: &Repository, segment: &Segment) -> Result<ObjectHash> {
-    match repository.0.put_segment(segment, false)? {
-        NewSegment::Object(hash) => Ok(hash),
-        NewSegment::Inline(_) => Err(Error::corrupt("a segment has no name")),
-    }
 }
 
 /// The segment of the data chunks of these numbers.

@@ -40,10 +40,10 @@ pub(crate) fn append(
             // An earlier attempt, whose answer was unclear, got there after all; it was validated on this very prefix.
             return Ok(());
         }
-        let event = validate(log)?;
         if log.fold.next > 0 {
             log.check_writable()?;
         }
+        let event = validate(log)?;
         let slot = log.fold.next;
         let entry = LogEntry {
             slot,
@@ -55,13 +55,7 @@ pub(crate) fn append(
             heads: Vec::new(),
             read_only: false,
         };
-        let body = entry.encode();
-        if body.len() > SLOT_BYTES_MAX {
-            return Err(Error::new(ErrorKind::LimitExceeded, "an entry is longer than a slot may be"));
-        }
-        let header = ring.header(ObjectType::Slot);
-        let bytes = seal_object(&ring.kek(&header)?, header, slot, &body, entropy)?;
-        let hash = ObjectHash::of_parts([bytes.as_slice()]);
+        let (bytes, hash) = seal_entry(&sync, &entry, entropy)?;
         let name = names::slot(slot);
         let put = store.put(&name, bytes.into(), PutMode::Create);
         if let Err(error) = put {
@@ -88,6 +82,22 @@ pub(crate) fn append(
         return Ok(());
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other writers were faster a thousand times over"))
+}
+
+/// Seals an entry; gives the object and its hash.
+pub(super) fn seal_entry(
+    sync: &Sync<'_>,
+    entry: &LogEntry,
+    entropy: &dyn Entropy,
+) -> Result<(Vec<u8>, ObjectHash)> {
+    let body = entry.encode();
+    if body.len() > SLOT_BYTES_MAX {
+        return Err(Error::new(ErrorKind::LimitExceeded, "an entry is longer than a slot may be"));
+    }
+    let header = sync.ring.header(ObjectType::Slot);
+    let bytes = seal_object(&sync.ring.kek(&header)?, header, entry.slot, &body, entropy)?;
+    let hash = ObjectHash::of_parts([bytes.as_slice()]);
+    Ok((bytes, hash))
 }
 
 /// What stands in a slot after a put that was not plainly a success.

@@ -473,7 +473,8 @@ impl Fold {
     }
 }
 
-fn resolve<'a>(
+/// The hashes that lists name, here or in objects of their own.
+pub(super) fn resolve<'a>(
     named: impl IntoIterator<Item = &'a HashList>,
     lists: &mut ReadList<'_>,
 ) -> Result<Vec<ObjectHash>> {

@@ -9,6 +9,6 @@ mod siblings;
 
 pub(crate) use append::append;
 #[cfg(feature = "internals")]
-pub(crate) use fold::Fold;
-pub(crate) use fold::{Refusal, SegmentPlace, SnapshotState};
-pub(crate) use read::{Log, Sync, open_checkpoint, read_entry, read_list, slot_times};
+pub(crate) use fold::{Fold, Refusal};
+pub(crate) use fold::{SegmentPlace, SnapshotState};
+pub(crate) use read::{Log, Sync, open_checkpoint, read_entry, read_list, read_names, slot_times};

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use dr_store::{Name, ObjectMeta, Store, StoreErrorKind};
 
-use super::fold::Fold;
+use super::fold::{Fold, resolve};
 use crate::crypto::{KeyRing, open_object};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checkpoint::CheckpointBody;
 use crate::format::config::LogMode;
 use crate::format::envelope::ObjectType;
-use crate::format::log::{LogEntry, decode_list};
+use crate::format::log::{HashList, LogEntry, decode_list};
 use crate::format::names;
 use crate::id::ObjectHash;
 use crate::limits::{LIST_BYTES_MAX, SEALED_SLOT_BYTES_MAX};
@@ -319,6 +319,14 @@ pub(crate) fn open_checkpoint(sync: &Sync<'_>, bytes: &[u8]) -> Result<Log> {
 pub(crate) fn read_entry(sync: &Sync<'_>, slot: u64) -> Result<LogEntry> {
     let name = names::slot(slot);
     open_slot(sync.ring, slot, &sync.store.get(&name)?).map_err(|error| error.with_object(name))
+}
+
+/// The hashes that lists name, here or in objects of their own.
+pub(crate) fn read_names<'a>(
+    sync: &Sync<'_>,
+    lists: impl IntoIterator<Item = &'a HashList>,
+) -> Result<Vec<ObjectHash>> {
+    resolve(lists, &mut |list| read_list(sync, list))
 }
 
 /// Reads a list object.

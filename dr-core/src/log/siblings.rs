@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 
 use dr_store::{Name, ObjectMeta, PutMode, Store};
 
+use super::append::seal_entry;
 use super::read::{DamagedSlot, Log, Sync, open_slot, read_list};
-use crate::crypto::seal_object;
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::envelope::ObjectType;
 use crate::format::log::{Event, LogEntry};
 use crate::format::names;
 use crate::id::ObjectHash;
-use crate::limits::{SEALED_SLOT_BYTES_MAX, SLOT_BYTES_MAX};
+use crate::limits::SEALED_SLOT_BYTES_MAX;
 
 /// Entries that arrive so many slots late are found by the next process, which reads everything.
 const LATE_SLOTS: u64 = 4096;
@@ -151,10 +150,10 @@ pub(super) fn append_sibling(
 ) -> Result<()> {
     let nonce: [u8; 16] = random(entropy)?;
     log.synchronise(sync)?;
-    let event = validate(log)?;
     if log.fold.next > 0 {
         log.check_writable()?;
     }
+    let event = validate(log)?;
     let slot = log.fold.next;
     let heads = slot.checked_sub(1).map(|before| log.sibling_hashes(before)).unwrap_or_default();
     let entry = LogEntry {
@@ -167,13 +166,7 @@ pub(super) fn append_sibling(
         heads,
         read_only: false,
     };
-    let body = entry.encode();
-    if body.len() > SLOT_BYTES_MAX {
-        return Err(Error::new(ErrorKind::LimitExceeded, "an entry is longer than a slot may be"));
-    }
-    let header = sync.ring.header(ObjectType::Slot);
-    let bytes = seal_object(&sync.ring.kek(&header)?, header, slot, &body, entropy)?;
-    let hash = ObjectHash::of_parts([bytes.as_slice()]);
+    let (bytes, hash) = seal_entry(sync, &entry, entropy)?;
     let name = names::sibling(slot, &nonce);
     if let Err(error) = sync.store.put(&name, bytes.into(), PutMode::Replace) {
         // The name is nobody else's: whether the put took effect is for the store to say.

@@ -10,12 +10,12 @@ use super::snapshots::is_over;
 use super::survey::{Stored, Survey, survey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::LogMode;
-use crate::format::log::{Condemn, Event, HashList};
+use crate::format::log::{Condemn, Event};
 use crate::format::names;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Location;
 use crate::limits::LIST_HASHES_MAX;
-use crate::log::{Log, Refusal, Sync, read_entry, read_list};
+use crate::log::{Log, read_entry, read_names};
 use crate::observer::Context;
 use crate::repository::{Inner, cut_chunk, fetch_frame};
 
@@ -137,20 +137,11 @@ fn append_condemn(repository: &Inner, found: &Survey, useless: &Useless) -> Resu
         snapshots: Vec::new(),
         lossy: false,
     };
-    let mut refusal = None;
     let changed = found.log.fold.changed;
-    let appended = repository.append(&mut |log| {
-        repository.check_writable(log)?;
-        log.fold.check_condemn(changed, &[], &useless.segments, &useless.dead).map_err(|refused| {
-            refusal = Some(refused);
-            Error::new(ErrorKind::Internal, "what may be deleted was worked out on an older state")
-        })?;
-        Ok(Event::Condemn(event.clone()))
-    });
-    match refusal {
-        Some(Refusal::PlanOutdated | Refusal::NotForgotten(_) | Refusal::SegmentLive(_)) => Ok(None),
-        _ => appended.map(Some),
-    }
+    repository.append_if(&mut |log| {
+        let checked = log.fold.check_condemn(changed, &[], &useless.segments, &useless.dead);
+        Ok(checked.is_ok().then(|| Event::Condemn(event.clone())))
+    })
 }
 
 /// Where the log went on since the survey, decides whether what it found still holds: commits that rest on nothing that is to
@@ -160,20 +151,15 @@ fn advance(repository: &Inner, found: &Survey, useless: &Useless) -> Result<Opti
     if repository.config.mode != LogMode::CreateIfAbsent {
         return Ok(None);
     }
-    let sync = Sync { store: &*repository.store, ring: &repository.ring };
+    let sync = repository.sync();
     let packs: HashSet<&ObjectHash> = useless.packs.iter().collect();
     let segments: HashSet<&ObjectHash> = useless.segments.iter().collect();
     for slot in found.log.fold.next..log.fold.next {
         match read_entry(&sync, slot)?.event {
             Event::Commit(commit) => {
-                for list in [&commit.own_packs, &commit.dedup_packs] {
-                    let names = match list {
-                        HashList::Inline(names) => names.clone(),
-                        HashList::List(list) => read_list(&sync, list)?,
-                    };
-                    if names.iter().any(|name| packs.contains(name)) {
-                        return Ok(None);
-                    }
+                let names = read_names(&sync, [&commit.own_packs, &commit.dedup_packs])?;
+                if names.iter().any(|name| packs.contains(name)) {
+                    return Ok(None);
                 }
                 if commit.segments.iter().any(|segment| segments.contains(segment)) {
                     return Ok(None);

@@ -11,7 +11,7 @@ use crate::format::segment::{ChunkRecord, FrameRecord, Segment};
 use crate::id::ObjectHash;
 use crate::log::{Log, SegmentPlace};
 use crate::observer::Context;
-use crate::repository::{Inner, NewSegment, is_damage, read_segment};
+use crate::repository::{Inner, is_damage, read_segment};
 
 /// Segments of fewer chunks are merged with others when there are many.
 const SMALL_CHUNKS: usize = 128 << 10;
@@ -87,35 +87,22 @@ fn merge(
     let outputs = if segment.chunks.is_empty() {
         Vec::new()
     } else {
-        match repository.put_segment(&segment, false)? {
-            NewSegment::Object(hash) => {
-                // A store that lost it would have lost the way to every pack that it lists.
-                match read_segment(repository, &SegmentPlace::Object(hash)) {
-                    Ok(_) => vec![hash],
-                    // Another collector took it for a leftover.
-                    Err(error) if is_damage(&error) && is_condemned(repository, &hash)? => return Ok(()),
-                    Err(error) => return Err(error),
-                }
-            }
-            NewSegment::Inline(_) => {
-                return Err(Error::new(ErrorKind::Internal, "a merged segment has no name"));
-            }
+        let hash = repository.put_segment(&segment)?;
+        // A store that lost it would have lost the way to every pack that it lists.
+        match read_segment(repository, &SegmentPlace::Object(hash)) {
+            Ok(_) => vec![hash],
+            // Another collector took it for a leftover.
+            Err(error) if is_damage(&error) && is_condemned(repository, &hash)? => return Ok(()),
+            Err(error) => return Err(error),
         }
     };
     let reindex = Reindex { inputs: segment.inputs, outputs, own_packs: HashList::default() };
-    let mut is_refused = false;
-    let appended = repository.append(&mut |log| {
-        repository.check_writable(log)?;
-        if log.fold.check_reindex(&reindex, &[]).is_err() {
-            is_refused = true;
-            return Err(Error::new(ErrorKind::Internal, "a segment was replaced or condemned meanwhile"));
-        }
-        Ok(Event::Reindex(reindex.clone()))
-    });
-    // Another collector was faster, or took the output for a leftover: that is what it is now, and the next run merges what
-    // there is then.
-    if !is_refused {
-        appended?;
+    let appended = repository.append_if(&mut |log| {
+        Ok(log.fold.check_reindex(&reindex, &[]).is_ok().then(|| Event::Reindex(reindex.clone())))
+    })?;
+    // Otherwise another collector was faster, or took the output for a leftover: that is what it is now, and the next run merges
+    // what there is then.
+    if appended.is_some() {
         report.segments_merged += inputs.len() as u64;
     }
     Ok(())
@@ -187,7 +174,6 @@ fn condemn_superseded(repository: &Inner) -> Result<Log> {
     let segments = repository.put_list(&superseded)?;
     let event = Condemn { packs: HashList::default(), segments, snapshots: Vec::new(), lossy: false };
     repository.append(&mut |log| {
-        repository.check_writable(log)?;
         // No pack and no snapshot: it holds on any state, as what was replaced stays replaced.
         let changed = log.fold.changed;
         log.fold

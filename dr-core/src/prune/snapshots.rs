@@ -51,7 +51,6 @@ pub(super) fn collect(
         ctx.cancel.check()?;
         let mut collected = Vec::new();
         repository.append(&mut |log| {
-            repository.check_writable(log)?;
             // One that was brought back meanwhile stays.
             let is_forgotten =
                 |id: &&SnapshotId| log.fold.snapshot(id).is_some_and(|state| state.forgotten.is_some());

@@ -7,11 +7,11 @@ use super::options::PruneOptions;
 use super::snapshots::{collectable, is_over};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::PackClass;
-use crate::format::log::{HashList, SnapshotPlace};
+use crate::format::log::SnapshotPlace;
 use crate::format::names;
 use crate::id::{ChunkId, ObjectHash, SnapshotId};
 use crate::index::Location;
-use crate::log::{Log, SegmentPlace, Sync, read_list};
+use crate::log::{Log, SegmentPlace, read_names};
 use crate::observer::Context;
 use crate::repository::{ChunkReader, Inner, is_damage};
 
@@ -56,7 +56,7 @@ pub(super) fn survey(
 ) -> Result<Survey> {
     for _ in 0..ATTEMPTS_MAX {
         let (log, index) = repository.current_whole()?;
-        repository.check_writable(&log)?;
+        log.check_writable()?;
         let surveyed = survey_once(
             repository,
             &log,
@@ -142,13 +142,7 @@ fn pending_packs(
         if is_over(repository, *slot, options.leftover_age, now_ms)? {
             break;
         }
-        match packs {
-            HashList::Inline(packs) => young.extend(packs),
-            HashList::List(list) => {
-                let sync = Sync { store: &*repository.store, ring: &repository.ring };
-                young.extend(read_list(&sync, list)?);
-            }
-        }
+        young.extend(read_names(&repository.sync(), [packs])?);
     }
     Ok(young)
 }

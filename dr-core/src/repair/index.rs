@@ -11,7 +11,7 @@ use crate::index::segment_of_packs;
 use crate::limits::PACK_BYTES_MAX;
 use crate::observer::{Context, Event as Observed};
 use crate::pack::{PackEntry, open_pack_tail};
-use crate::repository::{Inner, NewSegment, Repository, check_bytes, cut_short, is_damage, read_segment};
+use crate::repository::{Inner, Repository, check_bytes, cut_short, is_damage, read_segment};
 
 /// Segments are written when they list this many chunks.
 const SEGMENT_CHUNKS: usize = 1 << 20;
@@ -27,7 +27,7 @@ impl Repository {
     pub fn repair_index(&self, ctx: &Context<'_>) -> Result<IndexRepair> {
         let repository = &self.0;
         let log = repository.synchronise()?;
-        repository.check_writable(&log)?;
+        log.check_writable()?;
         let mut report = IndexRepair::default();
         let mut listed = HashSet::new();
         for place in log.fold.segments() {
@@ -65,23 +65,16 @@ impl Repository {
                 Err(error) => return Err(error),
             }
             if chunks >= SEGMENT_CHUNKS {
-                outputs.push(put(repository, &std::mem::take(&mut batch))?);
+                outputs.push(repository.put_segment(&segment_of_packs(&std::mem::take(&mut batch)))?);
                 chunks = 0;
             }
         }
         if !batch.is_empty() {
-            outputs.push(put(repository, &batch)?);
+            outputs.push(repository.put_segment(&segment_of_packs(&batch))?);
         }
         report.segments_written = outputs.len() as u64;
         replace(repository, &report, outputs)?;
         Ok(report)
-    }
-}
-
-fn put(repository: &Inner, packs: &[PackEntry]) -> Result<ObjectHash> {
-    match repository.put_segment(&segment_of_packs(packs), false)? {
-        NewSegment::Object(hash) => Ok(hash),
-        NewSegment::Inline(_) => Err(Error::new(ErrorKind::Internal, "a rebuilt segment has no name")),
     }
 }
 
@@ -95,15 +88,14 @@ fn replace(repository: &Inner, report: &IndexRepair, outputs: Vec<ObjectHash>) -
             outputs: if number == 0 { outputs.clone() } else { Vec::new() },
             own_packs: if number == 0 { own_packs.clone() } else { HashList::default() },
         };
-        repository.append(&mut |log| {
-            repository.check_writable(log)?;
-            let own = if number == 0 { report.packs_listed.as_slice() } else { &[] };
-            if log.fold.check_reindex(&reindex, own).is_ok() {
-                return Ok(Event::Reindex(reindex.clone()));
-            }
-            Err(Error::new(ErrorKind::StoreUnavailable, "somebody else changed the index meanwhile")
-                .with_remedy("run the repair again"))
+        let own = if number == 0 { report.packs_listed.as_slice() } else { &[] };
+        let appended = repository.append_if(&mut |log| {
+            Ok(log.fold.check_reindex(&reindex, own).is_ok().then(|| Event::Reindex(reindex.clone())))
         })?;
+        if appended.is_none() {
+            return Err(Error::new(ErrorKind::StoreUnavailable, "somebody else changed the index meanwhile")
+                .with_remedy("run the repair again"));
+        }
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ impl Repository {
         let repository = &self.0;
         for _ in 0..ATTEMPTS_MAX {
             let (log, index) = repository.current_whole()?;
-            repository.check_writable(&log)?;
+            log.check_writable()?;
             if !index.is_whole() {
                 return Err(Error::corrupt("a part of the index is damaged")
                     .with_remedy("run 'dr repair index' first"));
@@ -132,15 +132,10 @@ fn condemn(
         snapshots: Vec::new(),
         lossy: !report.chunks_lost.is_empty(),
     };
-    let mut is_refused = false;
-    let appended = repository.append(&mut |log| {
-        repository.check_writable(log)?;
+    repository.append_if(&mut |log| {
         // The copies elsewhere, and what was saved, must still stay.
-        if log.fold.condemned().len() != condemned || log.fold.check_commit(written, &[], &[]).is_err() {
-            is_refused = true;
-            return Err(Error::new(ErrorKind::Internal, "what was saved is condemned"));
-        }
-        Ok(Event::Condemn(event.clone()))
-    });
-    if is_refused { Ok(None) } else { appended.map(Some) }
+        let is_valid =
+            log.fold.condemned().len() == condemned && log.fold.check_commit(written, &[], &[]).is_ok();
+        Ok(is_valid.then(|| Event::Condemn(event.clone())))
+    })
 }

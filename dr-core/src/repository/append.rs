@@ -10,7 +10,7 @@ use crate::format::segment::Segment;
 use crate::id::ObjectHash;
 use crate::index::seal_segment;
 use crate::limits::LIST_HASHES_MAX;
-use crate::log::{Log, Sync, append};
+use crate::log::{Log, append};
 use crate::observer::lock;
 
 /// Sealed segments up to this length may stand in the log's entry itself.
@@ -28,17 +28,26 @@ pub(crate) enum NewSegment {
 }
 
 impl Inner {
-    /// Seals a segment, and puts it into the store unless it is small and `may_inline`.
-    pub(crate) fn put_segment(&self, segment: &Segment, may_inline: bool) -> Result<NewSegment> {
-        let (sealed, table) = seal_segment(&self.ring, segment, &*self.entropy)?;
-        let hash = ObjectHash::of_parts([sealed.as_slice()]);
-        if let Some(cache) = &self.cache {
-            cache.keep_table(&hash, &table);
-        }
-        if may_inline && sealed.len() <= INLINE_SEGMENT_BYTES_MAX {
+    /// Seals a segment, and puts it into the store.
+    pub(crate) fn put_segment(&self, segment: &Segment) -> Result<ObjectHash> {
+        put_hashed(&*self.store, names::INDEX, self.seal_segment(segment)?)
+    }
+
+    /// Seals a segment, and puts it into the store unless it is small enough to stand in the entry.
+    pub(crate) fn put_segment_unless_small(&self, segment: &Segment) -> Result<NewSegment> {
+        let sealed = self.seal_segment(segment)?;
+        if sealed.len() <= INLINE_SEGMENT_BYTES_MAX {
             return Ok(NewSegment::Inline(sealed));
         }
         put_hashed(&*self.store, names::INDEX, sealed).map(NewSegment::Object)
+    }
+
+    fn seal_segment(&self, segment: &Segment) -> Result<Vec<u8>> {
+        let (sealed, table) = seal_segment(&self.ring, segment, &*self.entropy)?;
+        if let Some(cache) = &self.cache {
+            cache.keep_table(&ObjectHash::of_parts([sealed.as_slice()]), &table);
+        }
+        Ok(sealed)
     }
 
     /// Hashes as an entry names them: themselves, or a list object, which is durable before the entry. They are sorted
@@ -67,7 +76,7 @@ impl Inner {
         self.probe_if_due()?;
         let mut log = lock(&self.log);
         // Above a gap nothing could be read: a store that was put back in time is noticed before it is written to.
-        log.confirm_head(&Sync { store: &*self.store, ring: &self.ring })?;
+        log.confirm_head(&self.sync())?;
         append(&mut log, &*self.store, &self.ring, &*self.entropy, self.writer, validate)?;
         self.store_checkpoint(&mut log);
         if let Some(seen) = &self.seen {
@@ -75,5 +84,19 @@ impl Inner {
             let _ = seen.remember(&log);
         }
         Ok(log.clone())
+    }
+
+    /// The same, where `validate` may find that no entry is valid any more: then nothing is appended.
+    pub(crate) fn append_if(
+        &self,
+        validate: &mut dyn FnMut(&Log) -> Result<Option<Event>>,
+    ) -> Result<Option<Log>> {
+        let mut is_refused = false;
+        let appended = self.append(&mut |log| {
+            let event = validate(log)?;
+            is_refused = event.is_none();
+            event.ok_or_else(|| Error::new(ErrorKind::Internal, "an entry is not valid on the newest state"))
+        });
+        if is_refused { Ok(None) } else { appended.map(Some) }
     }
 }

@@ -122,9 +122,8 @@ impl Inner {
     }
 
     fn refold(&self, log: &mut Log) -> Result<()> {
-        let sync = Sync { store: &*self.store, ring: &self.ring };
         let mut whole = Log::of_mode(self.config.mode);
-        whole.synchronise(&sync)?;
+        whole.synchronise(&self.sync())?;
         if log.first_difference(&whole).is_some() || whole.fold.next < log.fold.next {
             return Err(Error::new(
                 ErrorKind::RolledBack,

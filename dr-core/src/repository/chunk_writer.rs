@@ -2,7 +2,7 @@
 //! single chunks framed anew.
 
 use super::{Inner, NewSegment, put_once};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::envelope::{Header, PackClass};
 use crate::format::log::{Commit, Event};
 use crate::format::names;
@@ -157,19 +157,13 @@ impl<'a> ChunkWriter<'a> {
             dedup_packs: Default::default(),
             reused: Vec::new(),
         };
-        match self.repository.put_segment(&segment_of_packs(&packs), true)? {
+        match self.repository.put_segment_unless_small(&segment_of_packs(&packs))? {
             NewSegment::Object(hash) => commit.segments.push(hash),
             NewSegment::Inline(sealed) => commit.inline_segments.push(sealed),
         }
         own.extend(&commit.segments);
-        let mut is_refused = false;
-        let appended = self.repository.append(&mut |log| {
-            if log.fold.check_commit(&own, &[], &[]).is_err() {
-                is_refused = true;
-                return Err(Error::corrupt("the new packs were condemned"));
-            }
-            Ok(Event::Commit(commit.clone()))
-        });
-        if is_refused { Ok(None) } else { appended.map(Some) }
+        self.repository.append_if(&mut |log| {
+            Ok(log.fold.check_commit(&own, &[], &[]).is_ok().then(|| Event::Commit(commit.clone())))
+        })
     }
 }

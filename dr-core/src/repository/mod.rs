@@ -102,14 +102,14 @@ impl Repository {
 }
 
 impl Inner {
-    /// Refuses to write where the log is damaged, or was written to by a newer program.
-    pub(crate) fn check_writable(&self, log: &Log) -> Result<()> {
-        log.check_writable()
+    /// What the log is read with.
+    pub(crate) fn sync(&self) -> Sync<'_> {
+        Sync { store: &*self.store, ring: &self.ring }
     }
 
     /// Checks that the repository can be written to, and sweeps up what dead writers left.
     pub(crate) fn prepare_to_write(&self, log: &Log) -> Result<()> {
-        self.check_writable(log)?;
+        log.check_writable()?;
         self.probe_if_due()?;
         // Housekeeping must not keep anybody from backing up.
         let _ = self.store.sweep(&crate::format::names::is_own);
@@ -134,7 +134,7 @@ impl Inner {
     /// Reads the log to its end, and remembers how far it went.
     pub(crate) fn synchronise(&self) -> Result<Log> {
         let mut log = lock(&self.log);
-        let sync = Sync { store: &*self.store, ring: &self.ring };
+        let sync = self.sync();
         log.confirm_head(&sync)?;
         let read_from = log.fold.next;
         log.synchronise(&sync)?;
