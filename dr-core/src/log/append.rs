@@ -41,6 +41,9 @@ pub(crate) fn append(
             return Ok(());
         }
         let event = validate(log)?;
+        if log.fold.next > 0 {
+            log.check_writable()?;
+        }
         let slot = log.fold.next;
         let entry = LogEntry {
             slot,

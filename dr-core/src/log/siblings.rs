@@ -151,6 +151,9 @@ pub(super) fn append_sibling(
     let nonce: [u8; 16] = random(entropy)?;
     log.synchronise(sync)?;
     let event = validate(log)?;
+    if log.fold.next > 0 {
+        log.check_writable()?;
+    }
     let slot = log.fold.next;
     let heads = slot.checked_sub(1).map(|before| log.sibling_hashes(before)).unwrap_or_default();
     let entry = LogEntry {

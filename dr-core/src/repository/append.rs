@@ -78,6 +78,7 @@ impl Inner {
         // Above a gap nothing could be read: a store that was put back in time is noticed before it is written to.
         log.confirm_head(&self.sync())?;
         append(&mut log, &*self.store, &self.ring, &*self.entropy, self.writer, &mut |log| {
+            // Of a damaged log it is said that it is damaged, not that something is not in it.
             log.check_writable()?;
             validate(log)
         })?;
