@@ -36,7 +36,7 @@ use crate::id::{ChunkId, ObjectHash, SnapshotId};
 use crate::index::Table;
 use crate::log::{Log, append};
 use crate::observer::lock;
-use crate::pack::{CopiedFrame, PackBuilder, PackEntry, Verify};
+use crate::pack::{CopiedFrame, PackBlocks, PackBuilder, PackEntry, Verify};
 use crate::repository::Repository;
 use crate::time::Timestamp;
 use crate::tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, SparseMap, Stream};
@@ -360,12 +360,8 @@ impl Keys {
     ) -> Result<(PackEntry, Vec<u8>)> {
         let mut builder = PackBuilder::new(class.pack());
         for ForgedFrame { is_zstd, raw_bytes, bytes, chunks } in frames {
-            builder.add(Frame {
-                codec: if is_zstd { Codec::Zstd } else { Codec::Raw },
-                raw_bytes,
-                bytes,
-                chunks,
-            });
+            let codec = if is_zstd { Codec::Zstd } else { Codec::Raw };
+            builder.add(Frame::new(codec, raw_bytes, &bytes, chunks), &PackBlocks::default());
         }
         for other in others {
             let opened = crate::pack::open_pack(&self.0, class.pack(), other)?.entry;
@@ -383,7 +379,7 @@ impl Keys {
                 });
             }
         }
-        let sealed = builder.seal(&self.0, &SystemEntropy, Verify::Nothing, &[0; 32])?;
+        let sealed = builder.seal(&self.0, &SystemEntropy, Verify::Nothing, &[0; 32], None)?;
         Ok((sealed.entry, sealed.payload.to_vec()))
     }
 

@@ -12,7 +12,7 @@ use crate::format::tree::{decode_entries, encode_entries};
 use crate::frame::{Compression, Compressor, Frame};
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Table, encode_segment_table};
-use crate::pack::{PackBuilder, Verify};
+use crate::pack::{PackBlocks, PackBuilder, Verify};
 use crate::tree::{ChunkRef, Entry, EntryKind, FileContent, Metadata, Stream};
 
 /// The keys of a repository that does not exist.
@@ -70,15 +70,13 @@ impl Stages {
     /// # Errors
     /// `Internal` where a frame does not read back.
     pub fn seal(&self, bytes: &[u8], verify_frames: bool) -> Result<u64> {
-        let mut builder = PackBuilder::new(PackClass::Data);
+        let (mut builder, blocks) = (PackBuilder::new(PackClass::Data), PackBlocks::default());
         for raw in bytes.chunks(1 << 20) {
             let chunks = vec![(self.hash(raw), raw.len() as u32)];
-            let mut copy = Vec::with_capacity(raw.len() + 16);
-            copy.extend_from_slice(raw);
-            builder.add(Frame { codec: Codec::Raw, raw_bytes: raw.len() as u32, bytes: copy, chunks });
+            builder.add(Frame::new(Codec::Raw, raw.len() as u32, raw, chunks), &blocks);
         }
         let verify = if verify_frames { Verify::Frames } else { Verify::Nothing };
-        Ok(builder.seal(&self.ring, &SystemEntropy, verify, &self.ids)?.payload.bytes())
+        Ok(builder.seal(&self.ring, &SystemEntropy, verify, &self.ids, None)?.payload.bytes())
     }
 
     /// An index of so many chunks whose ids are hashes of their numbers, in memory.

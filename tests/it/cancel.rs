@@ -17,7 +17,7 @@ fn large_tree() -> TreeSpec {
     TreeSpec::files(&[("one", 45 << 20), ("two", 40 << 20), ("small/three", 3000)])
 }
 
-/// Packs are closed at 32 MiB, and frames are spread over two at a time.
+/// Frames are spread over two packs, of which one is closed when they hold 28 MiB together: the first holds about 14.
 #[test]
 fn heavy_the_packs_of_a_cancelled_backup_are_used_by_the_next() {
     let workshop = Workshop::new();
@@ -34,7 +34,7 @@ fn heavy_the_packs_of_a_cancelled_backup_are_used_by_the_next() {
     repo.assert_intact();
     let report = backup(&repo.repository, &workshop.source()).unwrap();
     let saved = report.totals.bytes - report.totals.new_bytes.min(report.totals.bytes);
-    assert!(saved >= 25 << 20, "only {saved} bytes of {} were found again", report.totals.bytes);
+    assert!(saved >= 12 << 20, "only {saved} bytes of {} were found again", report.totals.bytes);
     let latest = repo.latest().unwrap();
     workshop.assert_restores(&repo.repository, &latest, &workshop.source(), &workshop.source());
     repo.assert_intact();

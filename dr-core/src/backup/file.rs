@@ -158,7 +158,7 @@ impl<'f> Reading<'f> {
 
     fn store(&mut self, storer: &Storer<'_>, scratch: &mut Scratch, name: &[u8]) -> Result<Stream, Failed> {
         if self.data_bytes() <= storer.chunker.min_bytes() as u64 {
-            return self.store_small(storer, scratch, name);
+            return self.store_small(storer, name);
         }
         let mut failure = None;
         let mut cutter = StreamCutter::new(storer);
@@ -174,29 +174,22 @@ impl<'f> Reading<'f> {
         filled.and_then(|()| cutter.finish(scratch)).map_err(Failed::Engine)
     }
 
-    fn store_small(
-        &mut self,
-        storer: &Storer<'_>,
-        scratch: &mut Scratch,
-        name: &[u8],
-    ) -> Result<Stream, Failed> {
-        let mut buffer = std::mem::take(&mut scratch.small);
-        buffer.resize(self.data_bytes() as usize, 0);
+    fn store_small(&mut self, storer: &Storer<'_>, name: &[u8]) -> Result<Stream, Failed> {
+        let mut chunk = vec![0; self.data_bytes() as usize];
         let mut filled = 0;
-        while filled < buffer.len() {
-            match self.read(&mut buffer[filled..]).map_err(Failed::Source)? {
+        while filled < chunk.len() {
+            match self.read(&mut chunk[filled..]).map_err(Failed::Source)? {
                 0 => break,
                 count => filled += count,
             }
         }
-        buffer.truncate(filled);
+        chunk.truncate(filled);
         let mut stream = StreamWriter::default();
-        if !buffer.is_empty() {
-            let chunk = storer.store_small(name, &buffer).map_err(Failed::Engine)?;
+        if !chunk.is_empty() {
+            let chunk = storer.store_small(name, chunk).map_err(Failed::Engine)?;
             stream.push(chunk, storer).map_err(Failed::Engine)?;
             storer.ctx.observer.event(&Event::Progress { bytes: filled as u64 });
         }
-        scratch.small = buffer;
         stream.finish(storer).map_err(Failed::Engine)
     }
 

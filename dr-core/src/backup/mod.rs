@@ -9,6 +9,7 @@ mod queue;
 mod report;
 mod rescue;
 mod scan;
+mod sealing;
 mod segment;
 mod storer;
 mod stream;

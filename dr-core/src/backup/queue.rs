@@ -1,7 +1,7 @@
 //! The work of a backup's threads: a queue that is bounded, prefers what frees memory, and stops at the first failure.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::file::{FileDone, FileJob};
 use super::segment::SegmentJob;
@@ -12,7 +12,7 @@ use crate::observer::lock;
 /// Files handed out but not begun. Each holds its directory open.
 const FILES_MAX: usize = 128;
 /// Segments of large files read but not hashed.
-const SEGMENTS_MAX: usize = 2;
+const SEGMENTS_MAX: usize = 1;
 
 /// A piece of work.
 #[derive(Debug)]
@@ -36,13 +36,27 @@ struct State {
     closed: bool,
     failure: Option<Error>,
     failed: bool,
+    /// Threads that wait for each of the queue's events: nobody is woken where nobody waits, which would cost a system call for
+    /// every file.
+    waiting: [usize; 3],
+}
+
+/// What threads wait for.
+#[derive(Debug, Clone, Copy)]
+enum Awaited {
+    /// There is work.
+    Work,
+    /// Half of the files that were handed out are begun.
+    Room,
+    /// Some work is done.
+    Done,
 }
 
 /// The queue between the coordinator and the workers.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
-    changed: Condvar,
+    changed: [Condvar; 3],
 }
 
 impl Queue {
@@ -54,13 +68,15 @@ impl Queue {
                 return None;
             }
             if let Some(work) = take(&mut state) {
-                self.changed.notify_all();
+                if state.files.len() == FILES_MAX / 2 {
+                    self.wake(&state, Awaited::Room);
+                }
                 return Some(work);
             }
             if state.closed {
                 return None;
             }
-            state = self.wait(state);
+            state = self.wait(state, Awaited::Work);
         }
     }
 
@@ -83,31 +99,34 @@ impl Queue {
         match result {
             Ok(Some(done)) => state.done.push(done),
             Ok(None) => {}
-            Err(error) => fail(&mut state, error),
+            Err(error) => self.fail(&mut state, error),
         }
-        self.changed.notify_all();
+        self.wake(&state, Awaited::Done);
     }
 
     /// Hands a file out; waits while there are too many. Returns at once when the backup has failed.
     pub(crate) fn push_file(&self, file: FileJob) {
         let mut state = lock(&self.state);
-        while state.files.len() >= FILES_MAX && !state.failed {
-            state = self.wait(state);
+        if state.files.len() >= FILES_MAX {
+            while state.files.len() > FILES_MAX / 2 && !state.failed {
+                state = self.wait(state, Awaited::Room);
+            }
         }
         state.files.push_back(Box::new(file));
-        self.changed.notify_all();
+        self.wake(&state, Awaited::Work);
     }
 
     pub(crate) fn push_frames(&self, frames: impl IntoIterator<Item = FrameJob>) {
-        lock(&self.state).frames.extend(frames);
-        self.changed.notify_all();
+        let mut state = lock(&self.state);
+        state.frames.extend(frames);
+        self.wake(&state, Awaited::Work);
     }
 
     /// Hands a segment out; says whether the caller should rather do some work than read on.
     pub(crate) fn push_segment(&self, segment: SegmentJob) -> bool {
         let mut state = lock(&self.state);
         state.segments.push_back(segment);
-        self.changed.notify_all();
+        self.wake(&state, Awaited::Work);
         state.segments.len() > SEGMENTS_MAX
     }
 
@@ -122,7 +141,7 @@ impl Queue {
     pub(crate) fn wait_done(&self) -> Result<Vec<FileDone>> {
         let mut state = lock(&self.state);
         while state.done.is_empty() && !state.failed && !is_idle(&state) {
-            state = self.wait(state);
+            state = self.wait(state, Awaited::Done);
         }
         self.check(&mut state)?;
         Ok(std::mem::take(&mut state.done))
@@ -132,21 +151,21 @@ impl Queue {
     pub(crate) fn wait_idle(&self) -> Result<()> {
         let mut state = lock(&self.state);
         while !state.failed && !is_idle(&state) {
-            state = self.wait(state);
+            state = self.wait(state, Awaited::Done);
         }
         self.check(&mut state)
     }
 
     /// Ends the workers' loops once the queue is empty.
     pub(crate) fn close(&self) {
-        lock(&self.state).closed = true;
-        self.changed.notify_all();
+        let mut state = lock(&self.state);
+        state.closed = true;
+        self.wake(&state, Awaited::Work);
     }
 
     /// Ends the workers' loops now.
     pub(crate) fn abort(&self, error: Error) {
-        fail(&mut lock(&self.state), error);
-        self.changed.notify_all();
+        self.fail(&mut lock(&self.state), error);
     }
 
     /// The failure that ended the workers, where nobody took it yet.
@@ -159,11 +178,14 @@ impl Queue {
         lock(&self.state).failed
     }
 
-    /// Waits for `done` to hold, for a moment at the most; somebody else's work makes it so.
+    /// Waits until somebody else's work is done, for a moment at the most.
     pub(crate) fn wait_a_moment(&self) {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        state.waiting[Awaited::Done as usize] += 1;
         let timeout = std::time::Duration::from_millis(20);
-        drop(self.changed.wait_timeout(state, timeout));
+        let waited = self.changed[Awaited::Done as usize].wait_timeout(state, timeout);
+        let (mut state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.waiting[Awaited::Done as usize] -= 1;
     }
 
     fn check(&self, state: &mut State) -> Result<()> {
@@ -174,8 +196,31 @@ impl Queue {
         }
     }
 
-    fn wait<'a>(&self, state: std::sync::MutexGuard<'a, State>) -> std::sync::MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>, awaited: Awaited) -> MutexGuard<'a, State> {
+        state.waiting[awaited as usize] += 1;
+        let waited = self.changed[awaited as usize].wait(state);
+        let mut state = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.waiting[awaited as usize] -= 1;
+        state
+    }
+
+    fn wake(&self, state: &State, awaited: Awaited) {
+        if state.waiting[awaited as usize] > 0 {
+            self.changed[awaited as usize].notify_all();
+        }
+    }
+
+    fn fail(&self, state: &mut State, error: Error) {
+        if !state.failed {
+            state.failure = Some(error);
+            state.failed = true;
+        }
+        state.frames.clear();
+        state.segments.clear();
+        state.files.clear();
+        for awaited in [Awaited::Work, Awaited::Room, Awaited::Done] {
+            self.wake(state, awaited);
+        }
     }
 }
 
@@ -199,14 +244,4 @@ fn take_leaf(state: &mut State) -> Option<Work> {
 
 fn is_idle(state: &State) -> bool {
     state.running == 0 && state.frames.is_empty() && state.segments.is_empty() && state.files.is_empty()
-}
-
-fn fail(state: &mut State, error: Error) {
-    if !state.failed {
-        state.failure = Some(error);
-        state.failed = true;
-    }
-    state.frames.clear();
-    state.segments.clear();
-    state.files.clear();
 }

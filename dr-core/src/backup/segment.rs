@@ -13,11 +13,29 @@ use crate::observer::{Event, lock};
 use crate::tree::{ChunkRef, Stream, StreamWriter};
 
 /// Bytes of a segment, beside the rest of the one before.
-const SEGMENT_BYTES: usize = 4 << 20;
+const SEGMENT_BYTES: usize = 2 << 20;
+
+/// Buffers that were used before: memory that is new to the process costs the kernel more than reading into it.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    /// A buffer of `bytes`, which hold anything.
+    fn take(&self, bytes: usize) -> Vec<u8> {
+        // Memory that comes as zeros is not there before it is written to.
+        let used = lock(&self.0).pop().filter(|buffer| buffer.len() == bytes);
+        used.unwrap_or_else(|| vec![0; bytes])
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        lock(&self.0).push(buffer);
+    }
+}
 
 /// A segment: whole chunks one after the other.
 #[derive(Debug)]
 pub(crate) struct SegmentJob {
+    /// The chunks, and bytes behind them that mean nothing.
     bytes: Vec<u8>,
     lengths: Vec<usize>,
     number: usize,
@@ -36,6 +54,7 @@ impl SegmentJob {
     pub(crate) fn run(self, storer: &Storer<'_>, scratch: &mut Scratch) -> Result<()> {
         // On failure the queue's own flag ends whoever waits, after the failure itself is recorded.
         let refs = self.store(storer, scratch)?;
+        storer.buffers.give_back(self.bytes);
         lock(&self.results.done)[self.number] = Some(refs);
         self.results.outstanding.fetch_sub(1, Ordering::Release);
         Ok(())
@@ -70,7 +89,7 @@ impl SegmentJob {
         if !frame.is_empty() {
             storer.store_frame(PackClass::Data, &self.bytes[frame_start..start], frame, scratch)?;
         }
-        storer.ctx.observer.event(&Event::Progress { bytes: self.bytes.len() as u64 });
+        storer.ctx.observer.event(&Event::Progress { bytes: start as u64 });
         Ok(refs)
     }
 }
@@ -79,6 +98,10 @@ impl SegmentJob {
 pub(crate) struct StreamCutter<'s, 'a> {
     storer: &'s Storer<'a>,
     buffer: Vec<u8>,
+    /// Bytes in the buffer that are not cut yet.
+    filled: usize,
+    /// So many of them were looked at, and hold no cut.
+    looked: usize,
     results: Arc<Results>,
     segments: usize,
     drained: usize,
@@ -90,6 +113,8 @@ impl<'s, 'a> StreamCutter<'s, 'a> {
         StreamCutter {
             storer,
             buffer: Vec::new(),
+            filled: 0,
+            looked: 0,
             results: Arc::default(),
             segments: 0,
             drained: 0,
@@ -104,17 +129,17 @@ impl<'s, 'a> StreamCutter<'s, 'a> {
         read: &mut dyn FnMut(&mut [u8]) -> Result<usize>,
     ) -> Result<()> {
         loop {
-            let carried = self.buffer.len();
-            self.buffer.resize(carried + SEGMENT_BYTES, 0);
-            let mut filled = carried;
+            if self.buffer.is_empty() {
+                self.buffer = self.storer.buffers.take(SEGMENT_BYTES + self.storer.chunker.max_bytes());
+            }
+            let end = self.filled + SEGMENT_BYTES;
             let mut is_end = false;
-            while filled < self.buffer.len() && !is_end {
+            while self.filled < end && !is_end {
                 self.storer.ctx.cancel.check()?;
-                let count = read(&mut self.buffer[filled..])?;
-                filled += count;
+                let count = read(&mut self.buffer[self.filled..end])?;
+                self.filled += count;
                 is_end = count == 0;
             }
-            self.buffer.truncate(filled);
             self.cut(is_end, scratch)?;
             if is_end {
                 return Ok(());
@@ -125,8 +150,15 @@ impl<'s, 'a> StreamCutter<'s, 'a> {
     fn cut(&mut self, is_end: bool, scratch: &mut Scratch) -> Result<()> {
         let chunker = &self.storer.chunker;
         let (mut lengths, mut start) = (Vec::new(), 0);
-        while self.buffer.len() - start >= chunker.max_bytes() || is_end && start < self.buffer.len() {
-            let length = chunker.cut(&self.buffer[start..]);
+        while start < self.filled {
+            let rest = &self.buffer[start..self.filled];
+            let length =
+                if is_end { Some(chunker.cut(rest)) } else { chunker.cut_before_end(rest, self.looked) };
+            let Some(length) = length else {
+                self.looked = rest.len();
+                break;
+            };
+            self.looked = 0;
             lengths.push(length);
             start += length;
         }
@@ -136,14 +168,22 @@ impl<'s, 'a> StreamCutter<'s, 'a> {
         if self.storer.queue.is_failed() {
             return Err(Error::cancelled());
         }
-        let mut next = Vec::with_capacity(SEGMENT_BYTES + chunker.max_bytes());
-        next.extend_from_slice(&self.buffer[start..]);
-        let mut bytes = std::mem::replace(&mut self.buffer, next);
-        bytes.truncate(start);
+        let mut next = Vec::new();
+        if !is_end {
+            next = self.storer.buffers.take(self.buffer.len());
+            next[..self.filled - start].copy_from_slice(&self.buffer[start..self.filled]);
+        }
+        self.filled -= start;
+        let bytes = std::mem::replace(&mut self.buffer, next);
         lock(&self.results.done).push(None);
         self.results.outstanding.fetch_add(1, Ordering::Acquire);
         let job = SegmentJob { bytes, lengths, number: self.segments, results: self.results.clone() };
         self.segments += 1;
+        if is_end && self.segments == 1 {
+            // The whole of a stream: it is in this processor's cache, and nothing else is to be read.
+            job.run(self.storer, scratch)?;
+            return self.drain();
+        }
         // Whoever reads faster than the others hash helps them: memory stays bounded without anybody waiting.
         if self.storer.queue.push_segment(job)
             && let Some(work) = self.storer.queue.next_leaf()
@@ -178,6 +218,9 @@ impl<'s, 'a> StreamCutter<'s, 'a> {
             }
         }
         self.drain()?;
+        if !self.buffer.is_empty() {
+            self.storer.buffers.give_back(std::mem::take(&mut self.buffer));
+        }
         if self.drained < self.segments {
             // The segment's own failure is the one that is reported.
             return Err(Error::cancelled());

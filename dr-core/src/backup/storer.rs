@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::options::BackupOptions;
 use super::queue::Queue;
+use super::sealing::{Sealing, Turn};
+use super::segment::Buffers;
 use super::window::{FrameJob, Window};
 use crate::chunker::Chunker;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +18,7 @@ use crate::id::{ChunkId, ObjectHash};
 use crate::index::Index;
 use crate::limits::{FRAME_BYTES_MAX, TREE_CHUNK_BYTES_MAX};
 use crate::observer::{Context, Event, lock};
-use crate::pack::{PackBuilder, PackEntry, Verify};
+use crate::pack::{PackBlocks, PackBuilder, PackEntry, Verify};
 use crate::repository::{Inner, put_once};
 use crate::tree::{ChunkRef, TreeSink};
 
@@ -29,6 +31,7 @@ pub(crate) struct Storer<'a> {
     pub(crate) chunker: Chunker,
     pub(crate) options: &'a BackupOptions,
     pub(crate) queue: Queue,
+    pub(crate) buffers: Buffers,
     index: Index,
     /// The new chunks of this backup, claimed by whoever saw them first, before they are compressed: no chunk is stored
     /// twice.
@@ -36,8 +39,9 @@ pub(crate) struct Storer<'a> {
     window: Mutex<Window>,
     trees: Mutex<Window>,
     packs: [Mutex<OpenPacks>; 2],
+    blocks: PackBlocks,
     /// Held while a pack is sealed and put: one at a time bounds memory, and costs little beside compression.
-    sealing: Mutex<()>,
+    sealing: Sealing,
     finished: Mutex<Finished>,
     dedup_packs: Mutex<HashSet<ObjectHash>>,
     pub(crate) counts: Counts,
@@ -56,6 +60,9 @@ impl Counts {
         counter.fetch_add(amount, Ordering::Relaxed);
     }
 }
+
+/// The bytes of the two open packs of a class together; then the larger one is closed before it is full, which bounds memory.
+const OPEN_BYTES_MAX: usize = 28 << 20;
 
 /// The two packs of a class that frames are spread over at random, so that a pack's length tells little of one file.
 struct OpenPacks {
@@ -76,23 +83,33 @@ impl OpenPacks {
         OpenPacks { class, open: [PackBuilder::new(class), PackBuilder::new(class)], random: seed | 1 }
     }
 
-    /// Adds a frame; gives the pack that it filled.
-    fn add(&mut self, frame: Frame) -> Option<PackBuilder> {
+    /// Chooses a pack for a frame; gives its number, and that of the one that must be closed first.
+    fn choose(&mut self, frame: &Frame<'_>) -> (usize, Option<usize>) {
         // xorshift64 (Marsaglia 2003), seeded from the injected randomness.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        let pack = &mut self.open[(self.random >> 32 & 1) as usize];
-        let full = pack.is_full_for(&frame).then(|| std::mem::replace(pack, PackBuilder::new(self.class)));
-        pack.add(frame);
-        full
+        let chosen = (self.random >> 32 & 1) as usize;
+        let [first, second] = &self.open;
+        let full = if self.open[chosen].is_full_for(frame.chunks.len()) {
+            Some(chosen)
+        } else if first.bytes() + second.bytes() + frame.bytes.len() > OPEN_BYTES_MAX {
+            Some(usize::from(second.bytes() > first.bytes()))
+        } else {
+            None
+        };
+        (chosen, full)
+    }
+
+    fn close(&mut self, number: usize) -> PackBuilder {
+        std::mem::replace(&mut self.open[number], PackBuilder::new(self.class))
     }
 
     /// Takes what is left: both packs become one, as far as that fits.
-    fn take(&mut self) -> Vec<PackBuilder> {
+    fn take(&mut self, blocks: &PackBlocks) -> Vec<PackBuilder> {
         let [mut first, second] =
             std::mem::replace(&mut self.open, [PackBuilder::new(self.class), PackBuilder::new(self.class)]);
-        let rest = first.merge(second);
+        let rest = first.merge(second, blocks);
         std::iter::once(first).chain(rest).filter(|pack| !pack.is_empty()).collect()
     }
 }
@@ -113,6 +130,7 @@ impl<'a> Storer<'a> {
             chunker: Chunker::new(&repository.domain),
             options,
             queue: Queue::default(),
+            buffers: Buffers::default(),
             index,
             claims: (0..SHARDS).map(|_| Mutex::default()).collect(),
             window: Mutex::default(),
@@ -121,7 +139,8 @@ impl<'a> Storer<'a> {
                 Mutex::new(OpenPacks::new(PackClass::Data, data)),
                 Mutex::new(OpenPacks::new(PackClass::Tree, tree)),
             ],
-            sealing: Mutex::default(),
+            blocks: PackBlocks::default(),
+            sealing: Sealing::default(),
             finished: Mutex::default(),
             dedup_packs: Mutex::default(),
             counts: Counts::default(),
@@ -167,22 +186,24 @@ impl<'a> Storer<'a> {
     }
 
     /// Stores a small file's chunk through the window.
-    pub(crate) fn store_small(&self, name: &[u8], chunk: &[u8]) -> Result<ChunkRef> {
-        let id = self.id(PackClass::Data, chunk);
+    pub(crate) fn store_small(&self, name: &[u8], chunk: Vec<u8>) -> Result<ChunkRef> {
+        let id = self.id(PackClass::Data, &chunk);
+        let bytes = chunk.len() as u32;
         if self.claim(&id, chunk.len())? && !self.options.dry_run {
             let frames = lock(&self.window).add(id, name, chunk);
             if !frames.is_empty() {
                 self.queue.push_frames(frames);
             }
         }
-        Ok(ChunkRef { id, bytes: chunk.len() as u32 })
+        Ok(ChunkRef { id, bytes })
     }
 
     /// Compresses a frame of the window and adds it to a pack.
-    pub(crate) fn store_frame_job(&self, job: &FrameJob, scratch: &mut Scratch) -> Result<()> {
+    pub(crate) fn store_frame_job(&self, job: FrameJob, scratch: &mut Scratch) -> Result<()> {
+        let class = job.class;
         let chunks = job.gather(&mut scratch.buffer);
         let raw = std::mem::take(&mut scratch.buffer);
-        let stored = self.store_frame(job.class, &raw, chunks, scratch);
+        let stored = self.store_frame(class, &raw, chunks, scratch);
         scratch.buffer = raw;
         stored
     }
@@ -202,23 +223,25 @@ impl<'a> Storer<'a> {
             return Err(Error::new(ErrorKind::Internal, "a frame is larger than the format allows"));
         }
         let (codec, bytes) = scratch.compressor.compress(raw);
-        let full = lock(&self.packs[class as usize]).add(Frame {
-            codec,
-            raw_bytes: raw.len() as u32,
-            bytes,
-            chunks,
-        });
-        full.map_or(Ok(()), |pack| self.store_pack(class, pack))
+        let frame = Frame::new(codec, raw.len() as u32, bytes, chunks);
+        let mut packs = lock(&self.packs[class as usize]);
+        let (chosen, full) = packs.choose(&frame);
+        // While the pack before this one is under way, no other is taken out and no frame is added: memory stays bounded.
+        let full = full.map(|number| (self.sealing.begin(), packs.close(number)));
+        packs.open[chosen].add(frame, &self.blocks);
+        drop(packs);
+        full.map_or(Ok(()), |(turn, pack)| self.store_pack(class, pack, &turn))
     }
 
-    fn store_pack(&self, class: PackClass, pack: PackBuilder) -> Result<()> {
-        let _sealing = lock(&self.sealing);
+    fn store_pack(&self, class: PackClass, pack: PackBuilder, turn: &Turn<'_>) -> Result<()> {
         self.ctx.cancel.check()?;
         let verify = if self.options.verify_frames { Verify::Frames } else { Verify::Nothing };
         let ids = self.repository.domain.id_key(class);
-        let sealed = pack.seal(&self.repository.ring, &*self.repository.entropy, verify, ids)?;
+        let pool = turn.pool(self.ctx.parallelism)?;
+        let sealed = pack.seal(&self.repository.ring, &*self.repository.entropy, verify, ids, pool)?;
         let name = names::pack(class, &sealed.entry.hash);
         put_once(&*self.repository.store, &name, sealed.payload)?;
+        self.blocks.give_back(sealed.blocks);
         Counts::add(&self.counts.stored_bytes, sealed.entry.bytes);
         self.ctx.observer.event(&Event::PackStored { pack: sealed.entry.hash, bytes: sealed.entry.bytes });
         let mut finished = lock(&self.finished);
@@ -240,9 +263,9 @@ impl<'a> Storer<'a> {
         }
         self.queue.wait_idle()?;
         for class in PackClass::ALL {
-            let left = lock(&self.packs[class as usize]).take();
+            let left = lock(&self.packs[class as usize]).take(&self.blocks);
             for pack in left {
-                self.store_pack(class, pack)?;
+                self.store_pack(class, pack, &self.sealing.begin())?;
             }
         }
         Ok(())
@@ -304,7 +327,7 @@ impl TreeSink for Storer<'_> {
         let id = self.id(PackClass::Tree, bytes);
         if self.claim(&id, bytes.len())? && !self.options.dry_run {
             let mut trees = lock(&self.trees);
-            trees.add_in_order(id, bytes);
+            trees.add_in_order(id, bytes.to_vec());
             if trees.bytes() >= FRAME_TARGET_BYTES {
                 let frames = trees.take(PackClass::Tree, FRAME_TARGET_BYTES);
                 drop(trees);
@@ -320,16 +343,10 @@ impl TreeSink for Storer<'_> {
 pub(crate) struct Scratch {
     pub(crate) compressor: Compressor,
     pub(crate) buffer: Vec<u8>,
-    /// The content of a small file.
-    pub(crate) small: Vec<u8>,
 }
 
 impl Scratch {
     pub(crate) fn new(options: &BackupOptions) -> Result<Scratch> {
-        Ok(Scratch {
-            compressor: Compressor::new(options.compression)?,
-            buffer: Vec::new(),
-            small: Vec::new(),
-        })
+        Ok(Scratch { compressor: Compressor::new(options.compression)?, buffer: Vec::new() })
     }
 }

@@ -1,14 +1,12 @@
 //! The window: chunks of small files are gathered and framed in order of extension and name, so that alike things
 //! compress against one another. Memory is bounded by the window, whatever the number of files.
 
-use std::sync::Arc;
-
 use crate::format::envelope::PackClass;
 use crate::frame::FRAME_TARGET_BYTES;
 use crate::id::ChunkId;
 
 /// Raw bytes in a window.
-pub(crate) const WINDOW_BYTES: usize = 16 << 20;
+pub(crate) const WINDOW_BYTES: usize = 8 << 20;
 
 /// Chunks in a window, and in a frame: tiny files are bounded by these, so that no pack holds more than it may.
 const WINDOW_CHUNKS: usize = 32 << 10;
@@ -20,26 +18,19 @@ const _: () = assert!(FRAME_CHUNKS <= crate::limits::PACK_CHUNKS_MAX as usize);
 #[derive(Debug)]
 pub(crate) struct FrameJob {
     pub(crate) class: PackClass,
-    window: Arc<Vec<u8>>,
-    chunks: Vec<Item>,
-}
-
-#[derive(Debug, Clone)]
-struct Item {
-    id: ChunkId,
-    start: usize,
-    bytes: usize,
+    chunks: Vec<(ChunkId, Vec<u8>)>,
 }
 
 impl FrameJob {
     /// The raw bytes of the frame, put together in `buffer`, and the list of its chunks.
-    pub(crate) fn gather(&self, buffer: &mut Vec<u8>) -> Vec<(ChunkId, u32)> {
+    pub(crate) fn gather(self, buffer: &mut Vec<u8>) -> Vec<(ChunkId, u32)> {
         buffer.clear();
+        // Each chunk's memory is free as soon as it is copied: the next window takes it.
         self.chunks
-            .iter()
-            .map(|item| {
-                buffer.extend_from_slice(&self.window[item.start..item.start + item.bytes]);
-                (item.id, item.bytes as u32)
+            .into_iter()
+            .map(|(id, chunk)| {
+                buffer.extend_from_slice(&chunk);
+                (id, chunk.len() as u32)
             })
             .collect()
     }
@@ -48,8 +39,8 @@ impl FrameJob {
 /// A window that is being filled.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    bytes: Vec<u8>,
-    items: Vec<(SortKey, Item)>,
+    bytes: usize,
+    chunks: Vec<(SortKey, ChunkId, Vec<u8>)>,
 }
 
 /// Extension, then name.
@@ -57,12 +48,11 @@ type SortKey = (Box<[u8]>, Box<[u8]>);
 
 impl Window {
     /// Adds a chunk of the file `name`; gives the frames of the window where it is full.
-    pub(crate) fn add(&mut self, id: ChunkId, name: &[u8], chunk: &[u8]) -> Vec<FrameJob> {
+    pub(crate) fn add(&mut self, id: ChunkId, name: &[u8], chunk: Vec<u8>) -> Vec<FrameJob> {
         let extension = name.iter().rposition(|byte| *byte == b'.').map_or(&[][..], |dot| &name[dot..]);
-        let item = Item { id, start: self.bytes.len(), bytes: chunk.len() };
-        self.bytes.extend_from_slice(chunk);
-        self.items.push(((extension.into(), name.into()), item));
-        if self.bytes.len() >= WINDOW_BYTES || self.items.len() >= WINDOW_CHUNKS {
+        self.bytes += chunk.len();
+        self.chunks.push(((extension.into(), name.into()), id, chunk));
+        if self.bytes >= WINDOW_BYTES || self.chunks.len() >= WINDOW_CHUNKS {
             self.take(PackClass::Data, FRAME_TARGET_BYTES)
         } else {
             Vec::new()
@@ -71,34 +61,33 @@ impl Window {
 
     /// Empties the window into frames.
     pub(crate) fn take(&mut self, class: PackClass, target_bytes: usize) -> Vec<FrameJob> {
-        let window = Arc::new(std::mem::take(&mut self.bytes));
-        let mut items = std::mem::take(&mut self.items);
-        items.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut chunks = std::mem::take(&mut self.chunks);
+        self.bytes = 0;
+        chunks.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         let mut frames: Vec<FrameJob> = Vec::new();
         let mut frame_bytes = usize::MAX;
-        for (_, item) in items {
+        for (_, id, chunk) in chunks {
             let is_full = frames.last().is_some_and(|frame| frame.chunks.len() >= FRAME_CHUNKS);
-            if is_full || frame_bytes.saturating_add(item.bytes) > target_bytes {
-                frames.push(FrameJob { class, window: window.clone(), chunks: Vec::new() });
+            if is_full || frame_bytes.saturating_add(chunk.len()) > target_bytes {
+                frames.push(FrameJob { class, chunks: Vec::new() });
                 frame_bytes = 0;
             }
-            frame_bytes += item.bytes;
+            frame_bytes += chunk.len();
             if let Some(frame) = frames.last_mut() {
-                frame.chunks.push(item);
+                frame.chunks.push((id, chunk));
             }
         }
         frames
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes
     }
 
     /// Adds a chunk that stays in the order in which it came.
-    pub(crate) fn add_in_order(&mut self, id: ChunkId, chunk: &[u8]) {
-        let item = Item { id, start: self.bytes.len(), bytes: chunk.len() };
-        self.bytes.extend_from_slice(chunk);
-        self.items.push(((Box::default(), Box::default()), item));
+    pub(crate) fn add_in_order(&mut self, id: ChunkId, chunk: Vec<u8>) {
+        self.bytes += chunk.len();
+        self.chunks.push(((Box::default(), Box::default()), id, chunk));
     }
 }
 
@@ -111,12 +100,12 @@ mod tests {
         let mut window = Window::default();
         let id = |n: u8| ChunkId::from_bytes([n; 32]);
         for (number, name) in [(1, "b.rs"), (2, "x.png"), (3, "a.rs"), (4, "noext")] {
-            assert!(window.add(id(number), name.as_bytes(), &[number; 400]).is_empty());
+            assert!(window.add(id(number), name.as_bytes(), vec![number; 400]).is_empty());
         }
         let frames = window.take(PackClass::Data, 1000);
         let mut buffer = Vec::new();
         let order: Vec<Vec<u8>> = frames
-            .iter()
+            .into_iter()
             .map(|frame| frame.gather(&mut buffer).iter().map(|(id, _)| id.as_bytes()[0]).collect())
             .collect();
         assert_eq!(order, [vec![4, 2], vec![3, 1]]);

@@ -76,7 +76,7 @@ fn work(storer: &Storer<'_>) {
 /// Does a piece of work.
 pub(crate) fn run(storer: &Storer<'_>, work: Work, scratch: &mut Scratch) -> Result<Option<FileDone>> {
     match work {
-        Work::Frame(job) => storer.store_frame_job(&job, scratch).map(|()| None),
+        Work::Frame(job) => storer.store_frame_job(job, scratch).map(|()| None),
         Work::Segment(job) => job.run(storer, scratch).map(|()| None),
         Work::File(job) => job.run(storer, scratch).map(Some),
     }

@@ -8,6 +8,7 @@
 
 mod scan;
 
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "benchmarks and tests name a scan"))]
 pub use scan::Scan;
 
 use crate::crypto::Domain;
@@ -110,6 +111,11 @@ impl Chunker {
 
     /// The length of the first chunk of `source`, which must hold the stream's next `max_bytes` bytes or all of its rest.
     pub(crate) fn cut(&self, source: &[u8]) -> usize {
+        self.cut_behind(source, 0)
+    }
+
+    /// The same, where `looked` bytes were looked at before and no cut was found in them.
+    fn cut_behind(&self, source: &[u8], looked: usize) -> usize {
         if self.scan == Scan::Reference {
             return self.cut_by_reference(source);
         }
@@ -122,7 +128,17 @@ impl Chunker {
         let last = end - end % 2;
         let centre = last.min(self.params.average_bytes as usize);
         let find = |range, mask| self.gear.find(self.scan, source, min, range, mask);
-        find(min..centre, self.mask_small).or_else(|| find(centre..last, self.mask_large)).unwrap_or(end)
+        // Of an odd number of bytes, the last one was not looked at.
+        let looked = looked - looked % 2;
+        find(centre.min(min.max(looked))..centre, self.mask_small)
+            .or_else(|| find(last.min(centre.max(looked))..last, self.mask_large))
+            .unwrap_or(end)
+    }
+
+    /// The same for bytes that others follow: `None` where those decide. The first `looked` were looked at before.
+    pub(crate) fn cut_before_end(&self, source: &[u8], looked: usize) -> Option<usize> {
+        let length = self.cut_behind(source, looked);
+        (length < source.len() || length == self.max_bytes()).then_some(length)
     }
 
     fn cut_by_reference(&self, source: &[u8]) -> usize {

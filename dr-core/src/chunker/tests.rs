@@ -107,7 +107,7 @@ proptest! {
     #[test]
     fn every_scan_finds_the_cuts_of_the_reference(
         key: [u8; 32], kind: u8, bytes in 0usize..700_000, letters in 1u8..=255, average in 10u32..18,
-        min in 32u32..600, normalisation in 0u8..4,
+        min in 32u32..600, normalisation in 0u8..4, part in 1000usize..300_000,
     ) {
         let average_bytes = 1 << average;
         let params = ChunkerParams {
@@ -121,9 +121,25 @@ proptest! {
         let data = input(kind, u64::from(key[0]), bytes, letters);
         let expected = cuts(&Chunker::from_key(&key, params).with_scan(Scan::Reference), &data);
         for scan in scans() {
-            prop_assert_eq!(&cuts(&Chunker::from_key(&key, params).with_scan(scan), &data), &expected, "{:?}", scan);
+            let chunker = Chunker::from_key(&key, params).with_scan(scan);
+            prop_assert_eq!(&cuts(&chunker, &data), &expected, "{:?}", scan);
+            prop_assert_eq!(&cuts_of_parts(&chunker, &data, part), &expected, "{:?} in parts", scan);
         }
     }
+}
+
+/// The cuts of bytes that come in parts.
+fn cuts_of_parts(chunker: &Chunker, data: &[u8], part: usize) -> Vec<usize> {
+    let (mut lengths, mut start, mut looked) = (Vec::new(), 0, 0);
+    for end in (part..data.len()).step_by(part) {
+        while let Some(length) = chunker.cut_before_end(&data[start..end], looked).filter(|_| start < end) {
+            (start, looked) = (start + length, 0);
+            lengths.push(length);
+        }
+        looked = end - start;
+    }
+    lengths.extend(cuts(chunker, &data[start..]));
+    lengths
 }
 
 /// Bytes for which every position is a candidate and none a cut, as only somebody who knows the key can make them: vectors

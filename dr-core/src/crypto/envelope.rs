@@ -81,6 +81,23 @@ impl ObjectKey {
         Some(text)
     }
 
+    /// Decrypts `sealed`, a ciphertext and its tag, to `text`, whatever that held before; false where it was altered, and
+    /// `text` means nothing then.
+    pub(crate) fn open_into(
+        &self,
+        number: u32,
+        associated: &[u8],
+        sealed: &[u8],
+        text: &mut Vec<u8>,
+    ) -> bool {
+        let Some((sealed, tag)) = sealed.split_last_chunk::<TAG_BYTES>() else { return false };
+        text.resize(sealed.len(), 0);
+        InOutBuf::new(sealed, text.as_mut_slice()).is_ok_and(|buffers| {
+            let tag = Tag::from(*tag);
+            self.cipher.decrypt_inout_detached(&nonce(number), associated, buffers, &tag).is_ok()
+        })
+    }
+
     /// Fills `bytes` with what nobody without the key can tell from sealed bytes.
     pub(crate) fn fill_padding(&self, bytes: &mut [u8]) {
         blake3::Hasher::new_keyed(self.padding.bytes()).finalize_xof().fill(bytes);

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::envelope::TAG_BYTES;
 use crate::format::pack::Codec;
 
 /// How hard to compress.
@@ -69,18 +68,18 @@ impl Compressor {
         })
     }
 
-    /// Compresses `raw`, or copies it where that saves nothing. The buffer has room for a tag.
-    pub(crate) fn compress(&mut self, raw: &[u8]) -> (Codec, Vec<u8>) {
+    /// Compresses `raw`, or gives it back where that saves nothing.
+    pub(crate) fn compress<'a>(&'a mut self, raw: &'a [u8]) -> (Codec, &'a [u8]) {
         if self.compression != Compression::Off && !self.is_noise(raw) {
             self.scratch.clear();
             self.scratch.reserve(zstd::zstd_safe::compress_bound(raw.len()));
             let written = self.context.compress_to_buffer(raw, &mut self.scratch);
             // Less than one part in 64 saved is not worth a decompression.
             if written.is_ok_and(|written| written + raw.len() / 64 < raw.len()) {
-                return (Codec::Zstd, with_room_for_tag(&self.scratch));
+                return (Codec::Zstd, &self.scratch);
             }
         }
-        (Codec::Raw, with_room_for_tag(raw))
+        (Codec::Raw, raw)
     }
 
     /// Whether the bytes look random and a quick trial cannot compress them either. Entropy alone would misjudge repeated
@@ -94,13 +93,6 @@ impl Compressor {
         let compressed = self.trial.compress(sample).map_or(sample.len(), |bytes| bytes.len());
         compressed + sample.len() / 64 >= sample.len()
     }
-}
-
-/// A copy of just the right size, since packs hold it until they are stored.
-fn with_room_for_tag(bytes: &[u8]) -> Vec<u8> {
-    let mut copy = Vec::with_capacity(bytes.len() + TAG_BYTES);
-    copy.extend_from_slice(bytes);
-    copy
 }
 
 /// The order-0 entropy of a few samples, in bits a byte.
@@ -119,6 +111,30 @@ fn sampled_entropy(raw: &[u8]) -> f32 {
         .map(|count| *count as f32 / total)
         .map(|share| -share * share.log2())
         .sum()
+}
+
+/// Decompresses frames; one a thread, because its context is reused.
+#[derive(Default)]
+pub(crate) struct Decompressor(Option<zstd::bulk::Decompressor<'static>>);
+
+impl Decompressor {
+    /// Decompresses a frame that is `raw_bytes` long, a length that was authenticated and is bounded, to `raw`, whatever that
+    /// held before.
+    pub(crate) fn decompress(&mut self, bytes: &[u8], raw_bytes: u32, raw: &mut Vec<u8>) -> Result<()> {
+        let failed = |error| Error::corrupt("a frame does not decompress").with_source(error);
+        let context = match &mut self.0 {
+            Some(context) => context,
+            none => none.insert(zstd::bulk::Decompressor::new().map_err(failed)?),
+        };
+        raw.clear();
+        raw.reserve_exact(raw_bytes as usize);
+        context.decompress_to_buffer(bytes, raw).map_err(failed)?;
+        if raw.len() == raw_bytes as usize {
+            Ok(())
+        } else {
+            Err(Error::corrupt("a frame is not as long as it should be"))
+        }
+    }
 }
 
 /// Decompresses a frame that is `raw_bytes` long, a length that was authenticated and is bounded.
@@ -160,9 +176,8 @@ mod tests {
         ] {
             let (codec, bytes) = compressor.compress(&raw);
             assert_eq!(codec, expected, "{} bytes", raw.len());
-            assert!(bytes.capacity() >= bytes.len() + TAG_BYTES);
-            assert_eq!(decompress(codec, &bytes, raw.len() as u32).unwrap(), raw);
-            assert!(decompress(codec, &bytes, raw.len() as u32 + 1).is_err());
+            assert_eq!(decompress(codec, bytes, raw.len() as u32).unwrap(), raw);
+            assert!(decompress(codec, bytes, raw.len() as u32 + 1).is_err());
         }
     }
 

@@ -4,7 +4,7 @@
 mod compress;
 
 pub use compress::Compression;
-pub(crate) use compress::{Compressor, decompress};
+pub(crate) use compress::{Compressor, Decompressor, decompress};
 
 use crate::format::pack::Codec;
 use crate::id::ChunkId;
@@ -14,15 +14,36 @@ use crate::id::ChunkId;
 pub(crate) const FRAME_TARGET_BYTES: usize = 1 << 20;
 
 /// A compressed frame that is yet to be sealed.
-pub(crate) struct Frame {
+pub(crate) struct Frame<'a> {
     pub(crate) codec: Codec,
     pub(crate) raw_bytes: u32,
-    /// The bytes to be sealed; room for the tag is reserved.
-    pub(crate) bytes: Vec<u8>,
+    /// The bytes to be sealed.
+    pub(crate) bytes: &'a [u8],
     pub(crate) chunks: Vec<(ChunkId, u32)>,
+    /// What no frame of other bytes has.
+    pub(crate) digest: [u8; 32],
 }
 
-impl std::fmt::Debug for Frame {
+impl<'a> Frame<'a> {
+    /// A frame of these chunks, `raw_bytes` long together, as the codec left them.
+    pub(crate) fn new(codec: Codec, raw_bytes: u32, bytes: &'a [u8], chunks: Vec<(ChunkId, u32)>) -> Self {
+        let digest = match codec {
+            // The ids are hashes of all the bytes.
+            Codec::Raw => {
+                let mut hasher = blake3::Hasher::new();
+                for (id, bytes) in &chunks {
+                    hasher.update(id.as_bytes()).update(&bytes.to_le_bytes());
+                }
+                hasher.finalize()
+            }
+            // Other versions of the compressor make other bytes of the same chunks.
+            Codec::Zstd => blake3::hash(bytes),
+        };
+        Frame { codec, raw_bytes, bytes, chunks, digest: *digest.as_bytes() }
+    }
+}
+
+impl std::fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Frame({} of {} bytes, {} chunks)", self.bytes.len(), self.raw_bytes, self.chunks.len())
     }

@@ -30,7 +30,7 @@ impl<'r> Forger<'r> {
         let id = self.keys.chunk_id(class, chunk)?;
         let bytes = chunk.len() as u32;
         let (codec, stored) = self.compressor.compress(chunk);
-        let is_zstd = codec == Codec::Zstd;
+        let (is_zstd, stored) = (codec == Codec::Zstd, stored.to_vec());
         self.frame(
             class,
             ForgedFrame { is_zstd, raw_bytes: bytes, bytes: stored, chunks: vec![(id, bytes)] },

@@ -186,20 +186,19 @@ impl<'r> Trees<'r> {
     }
 
     fn end_frame(&mut self) -> Result<()> {
-        let (codec, bytes) = self.compressor.compress(&self.raw);
-        let raw_bytes = self.raw.len() as u32;
-        let frame = Frame { codec, raw_bytes, bytes, chunks: std::mem::take(&mut self.chunks) };
-        self.raw.clear();
-        if self.open.is_full_for(&frame) {
+        let chunks = std::mem::take(&mut self.chunks);
+        if self.open.is_full_for(chunks.len()) {
             self.end_pack()?;
         }
-        self.open.add(frame);
+        let (codec, bytes) = self.compressor.compress(&self.raw);
+        self.open.add(Frame::new(codec, self.raw.len() as u32, bytes, chunks), &PackBlocks::default());
+        self.raw.clear();
         Ok(())
     }
 
     fn end_pack(&mut self) -> Result<()> {
         let pack = std::mem::replace(&mut self.open, PackBuilder::new(PackClass::Tree));
-        let sealed = pack.seal(&self.keys.0, &SystemEntropy, Verify::Nothing, &[0; 32])?;
+        let sealed = pack.seal(&self.keys.0, &SystemEntropy, Verify::Nothing, &[0; 32], None)?;
         let name = names::pack(PackClass::Tree, &sealed.entry.hash);
         self.repository.0.store.put(&name, sealed.payload, PutMode::Create)?;
         self.packs.push(sealed.entry);

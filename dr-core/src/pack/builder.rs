@@ -1,15 +1,19 @@
 //! Gathers frames into a pack and seals it.
 
+use std::ops::Range;
+
 use dr_store::{Bytes, Payload};
+use rayon::prelude::*;
 use zeroize::Zeroize;
 
-use super::reader::{open_frame, split_frame};
+use super::blocks::PackBlocks;
+use super::reader::{FrameOpener, split_frame};
 use crate::crypto::{KeyRing, ObjectKey};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::{COMMIT_BYTES, Header, PackClass, TAG_BYTES};
 use crate::format::pack::{
-    FOOTER_NUMBER, Footer, FooterFrame, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer,
+    Codec, FOOTER_NUMBER, Footer, FooterFrame, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer,
 };
 use crate::format::padding;
 use crate::frame::Frame;
@@ -37,11 +41,25 @@ pub(crate) struct CopiedFrame {
     pub(crate) chunks: Vec<(ChunkId, u32)>,
 }
 
+/// A frame that was added.
+#[derive(Debug)]
+struct GatheredFrame {
+    /// Its place in the blocks, with the tag.
+    block: usize,
+    place: Range<usize>,
+    codec: Codec,
+    raw_bytes: u32,
+    digest: [u8; 32],
+    chunks: Vec<(ChunkId, u32)>,
+}
+
 /// A pack that is being filled.
 #[derive(Debug)]
 pub(crate) struct PackBuilder {
     class: PackClass,
-    frames: Vec<Frame>,
+    frames: Vec<GatheredFrame>,
+    /// The bytes of its frames, each with room for its tag behind it.
+    blocks: Vec<Vec<u8>>,
     /// Frames of other packs, which stand behind its own.
     copies: Vec<CopiedFrame>,
     /// What those were sealed under.
@@ -55,6 +73,7 @@ impl PackBuilder {
         PackBuilder {
             class,
             frames: Vec::new(),
+            blocks: Vec::new(),
             copies: Vec::new(),
             foreign: Vec::new(),
             bytes: 0,
@@ -62,15 +81,27 @@ impl PackBuilder {
         }
     }
 
-    /// Whether `frame` must go into another pack.
-    pub(crate) fn is_full_for(&self, frame: &Frame) -> bool {
-        self.bytes >= PACK_TARGET_BYTES || self.chunks + frame.chunks.len() > PACK_CHUNKS_MAX as usize
+    /// Whether a frame of so many chunks must go into another pack.
+    pub(crate) fn is_full_for(&self, chunks: usize) -> bool {
+        self.bytes >= PACK_TARGET_BYTES || self.chunks + chunks > PACK_CHUNKS_MAX as usize
     }
 
-    pub(crate) fn add(&mut self, frame: Frame) {
-        self.bytes += frame.bytes.len() + TAG_BYTES;
-        self.chunks += frame.chunks.len();
-        self.frames.push(frame);
+    /// Adds a frame, with memory of `blocks` where there is too little yet.
+    pub(crate) fn add(&mut self, frame: Frame<'_>, blocks: &PackBlocks) {
+        let Frame { codec, raw_bytes, bytes, chunks, digest } = frame;
+        let needed = bytes.len() + TAG_BYTES;
+        if self.blocks.last().is_none_or(|block| block.capacity() - block.len() < needed) {
+            self.blocks.push(blocks.take(needed));
+        }
+        let number = self.blocks.len() - 1;
+        let block = &mut self.blocks[number];
+        let start = block.len();
+        block.extend_from_slice(bytes);
+        block.extend_from_slice(&[0; TAG_BYTES]);
+        let place = start..block.len();
+        self.bytes += needed;
+        self.chunks += chunks.len();
+        self.frames.push(GatheredFrame { block: number, place, codec, raw_bytes, digest, chunks });
     }
 
     /// Whether a frame of another pack fits in.
@@ -95,14 +126,13 @@ impl PackBuilder {
     }
 
     /// Takes the other pack's frames, as far as they fit; gives back the rest.
-    pub(crate) fn merge(&mut self, other: PackBuilder) -> Option<PackBuilder> {
+    pub(crate) fn merge(&mut self, other: PackBuilder, blocks: &PackBlocks) -> Option<PackBuilder> {
         let mut rest = PackBuilder::new(self.class);
-        for frame in other.frames {
-            if self.chunks + frame.chunks.len() > PACK_CHUNKS_MAX as usize {
-                rest.add(frame)
-            } else {
-                self.add(frame)
-            }
+        for GatheredFrame { block, place, codec, raw_bytes, digest, chunks } in other.frames {
+            let fits = self.chunks + chunks.len() <= PACK_CHUNKS_MAX as usize;
+            let bytes = &other.blocks[block][place.start..place.end - TAG_BYTES];
+            let pack = if fits { &mut *self } else { &mut rest };
+            pack.add(Frame { codec, raw_bytes, bytes, chunks, digest }, blocks);
         }
         for copy in other.copies {
             if self.has_room_for(&copy) { self.add_copy(copy) } else { rest.add_copy(copy) }
@@ -110,19 +140,26 @@ impl PackBuilder {
         (!rest.is_empty()).then_some(rest)
     }
 
-    /// Seals the pack. Nothing is sealed before the list of frames is complete, because the salt hashes all of it.
+    /// The bytes that its frames take so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Seals the pack, its frames on the threads of `pool` where there is one. Nothing is sealed before the list of frames is
+    /// complete, because the salt hashes all of it.
     pub(crate) fn seal(
         mut self,
         ring: &KeyRing,
         entropy: &dyn Entropy,
         verify: Verify,
         ids: &[u8; 32],
+        pool: Option<&rayon::ThreadPool>,
     ) -> Result<SealedPack> {
         let mut header = ring.header(self.class.object());
         let mut randomness: [u8; 32] = random(entropy)?;
         header.salt = crate::crypto::hedged_salt(&randomness, entropy, |hasher| {
             for frame in &self.frames {
-                hasher.update(blake3::hash(&frame.bytes).as_bytes());
+                hasher.update(&frame.digest);
                 hasher.update(&frame.raw_bytes.to_le_bytes());
                 hasher.update(&[frame.codec as u8]);
             }
@@ -134,7 +171,6 @@ impl PackBuilder {
         let plain_header = header.encode();
         let key = ObjectKey::derive(&ring.kek(&header)?, &plain_header);
         let frames_start = plain_header.len() + COMMIT_BYTES;
-        let mut hasher = blake3::Hasher::new();
         let mut parts = vec![Bytes::from([plain_header.as_slice(), key.commit()].concat())];
         let mut entry = PackEntry {
             class: self.class,
@@ -145,19 +181,15 @@ impl PackBuilder {
             frames: vec![],
         };
         let mut offset = frames_start;
-        for (number, frame) in std::mem::take(&mut self.frames).into_iter().enumerate() {
-            let sealed = seal_frame(&key, number as u32, frame, verify, ids)?;
+        let shapes = Sealer { key: &key, verify, ids }.seal_frames(&self.frames, &mut self.blocks, pool)?;
+        for (shape, frame) in shapes.into_iter().zip(std::mem::take(&mut self.frames)) {
             let place = u32::try_from(offset)
                 .map_err(|_| Error::new(ErrorKind::Internal, "a pack has grown beyond 4 GiB"))?;
-            offset += sealed.bytes.len();
-            entry.frames.push(PackFrame {
-                header: 0,
-                offset: place,
-                shape: sealed.shape,
-                chunks: sealed.chunks,
-            });
-            parts.push(Bytes::from(sealed.bytes));
+            offset += frame.place.len();
+            entry.frames.push(PackFrame { header: 0, offset: place, shape, chunks: frame.chunks });
         }
+        let blocks: Vec<Bytes> = self.blocks.into_iter().map(Bytes::from).collect();
+        parts.extend(blocks.iter().cloned());
         for copy in std::mem::take(&mut self.copies) {
             let place = u32::try_from(offset)
                 .map_err(|_| Error::new(ErrorKind::Internal, "a pack has grown beyond 4 GiB"))?;
@@ -172,48 +204,98 @@ impl PackBuilder {
             parts.push(Bytes::from(copy.sealed));
         }
         parts.push(Bytes::from(seal_tail(&key, frames_start, offset, &entry)));
-        parts.iter().for_each(|part| {
-            hasher.update(part);
-        });
-        entry.hash = ObjectHash::from_bytes(*hasher.finalize().as_bytes());
+        entry.hash = hash_of(&parts, pool);
         let payload = Payload::from_parts(parts);
         entry.bytes = payload.bytes();
-        Ok(SealedPack { entry, payload })
+        Ok(SealedPack { entry, payload, blocks })
     }
 }
 
-struct SealedFrame {
-    shape: FrameShape,
-    bytes: Vec<u8>,
-    chunks: Vec<(ChunkId, u32)>,
+/// What frames are sealed with.
+struct Sealer<'k> {
+    key: &'k ObjectKey,
+    verify: Verify,
+    ids: &'k [u8; 32],
 }
 
-fn seal_frame(
-    key: &ObjectKey,
-    number: u32,
-    frame: Frame,
-    verify: Verify,
-    ids: &[u8; 32],
-) -> Result<SealedFrame> {
-    let Frame { codec, raw_bytes, mut bytes, chunks } = frame;
-    let stored_bytes = u32::try_from(bytes.len() + TAG_BYTES)
-        .map_err(|_| Error::new(ErrorKind::Internal, "a frame has grown beyond 4 GiB"))?;
-    let shape = FrameShape { number, raw_bytes, stored_bytes, codec };
-    let tag = key.seal(number, &shape.associated_data(key.header_hash()), &mut bytes);
-    bytes.extend_from_slice(&tag);
-    if verify == Verify::Frames {
-        let raw = open_frame(key, &shape, &mut bytes.clone())?;
-        let intact = split_frame(&raw, &chunks)
-            .all(|(id, chunk)| *blake3::keyed_hash(ids, chunk).as_bytes() == *id.as_bytes());
-        if !intact {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "a frame did not read back as it was written: nothing was stored",
-            )
-            .with_remedy("this machine's memory or processor made an error: test its memory"));
+impl Sealer<'_> {
+    /// Seals frames where they are in the blocks; gives their shapes.
+    fn seal_frames(
+        &self,
+        frames: &[GatheredFrame],
+        blocks: &mut [Vec<u8>],
+        pool: Option<&rayon::ThreadPool>,
+    ) -> Result<Vec<FrameShape>> {
+        let mut blocks = blocks.iter_mut();
+        let (mut block, mut rest) = (usize::MAX, <&mut [u8]>::default());
+        let mut places = Vec::with_capacity(frames.len());
+        for (number, frame) in frames.iter().enumerate() {
+            if frame.block != block {
+                (block, rest) = (frame.block, blocks.next().map(Vec::as_mut_slice).unwrap_or_default());
+            }
+            let place;
+            (place, rest) = rest.split_at_mut(frame.place.len());
+            places.push((number as u32, frame, place));
+        }
+        let seal = |opener: &mut FrameOpener, (number, frame, place): (u32, _, _)| {
+            self.seal_frame(number, frame, place, opener)
+        };
+        match pool {
+            Some(pool) => {
+                pool.install(|| places.into_par_iter().map_init(FrameOpener::default, seal).collect())
+            }
+            None => {
+                let mut opener = FrameOpener::default();
+                places.into_iter().map(|frame| seal(&mut opener, frame)).collect()
+            }
         }
     }
-    Ok(SealedFrame { shape, bytes, chunks })
+
+    fn seal_frame(
+        &self,
+        number: u32,
+        frame: &GatheredFrame,
+        place: &mut [u8],
+        opener: &mut FrameOpener,
+    ) -> Result<FrameShape> {
+        let stored_bytes = u32::try_from(place.len())
+            .map_err(|_| Error::new(ErrorKind::Internal, "a frame has grown beyond 4 GiB"))?;
+        let shape = FrameShape { number, raw_bytes: frame.raw_bytes, stored_bytes, codec: frame.codec };
+        let associated = shape.associated_data(self.key.header_hash());
+        let (text, tag) = place.split_at_mut(place.len() - TAG_BYTES);
+        tag.copy_from_slice(&self.key.seal(number, &associated, text));
+        if self.verify == Verify::Frames {
+            let raw = opener.open(self.key, &shape, place)?;
+            let intact = split_frame(raw, &frame.chunks)
+                .all(|(id, chunk)| *blake3::keyed_hash(self.ids, chunk).as_bytes() == *id.as_bytes());
+            if !intact {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "a frame did not read back as it was written: nothing was stored",
+                )
+                .with_remedy("this machine's memory or processor made an error: test its memory"));
+            }
+        }
+        Ok(shape)
+    }
+}
+
+/// The name of a pack of these bytes, found on all threads of `pool`.
+fn hash_of(parts: &[Bytes], pool: Option<&rayon::ThreadPool>) -> ObjectHash {
+    let mut hasher = blake3::Hasher::new();
+    match pool {
+        Some(pool) => pool.install(|| {
+            for part in parts {
+                hasher.update_rayon(part);
+            }
+        }),
+        None => {
+            for part in parts {
+                hasher.update(part);
+            }
+        }
+    }
+    ObjectHash::from_bytes(*hasher.finalize().as_bytes())
 }
 
 /// Padding, sealed footer and sealed trailer.
@@ -257,6 +339,8 @@ fn seal_tail(key: &ObjectKey, frames_start: usize, frames_end: usize, entry: &Pa
 pub(crate) struct SealedPack {
     pub(crate) entry: PackEntry,
     pub(crate) payload: Payload,
+    /// What the payload is made of, to be given back when it is stored.
+    pub(crate) blocks: Vec<Bytes>,
 }
 
 /// What the index must know of a pack.

@@ -5,9 +5,9 @@ use crate::crypto::{KeyRing, ObjectKey};
 use crate::error::{Error, Result};
 use crate::format::envelope::{COMMIT_BYTES, Header, PackClass};
 use crate::format::pack::{
-    FOOTER_NUMBER, Footer, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer, check_shape,
+    Codec, FOOTER_NUMBER, Footer, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer, check_shape,
 };
-use crate::frame::decompress;
+use crate::frame::{Decompressor, decompress};
 use crate::id::{ChunkId, ObjectHash};
 use crate::limits::PACK_BYTES_MAX;
 
@@ -21,6 +21,35 @@ pub(crate) fn open_frame(key: &ObjectKey, shape: &FrameShape, sealed: &mut [u8])
         .open(shape.number, &shape.associated_data(key.header_hash()), sealed)
         .ok_or_else(|| Error::corrupt("a frame does not authenticate"))?;
     decompress(shape.codec, text, shape.raw_bytes)
+}
+
+/// Opens frames one after the other, and keeps what it needs for that.
+#[derive(Default)]
+pub(crate) struct FrameOpener {
+    text: Vec<u8>,
+    raw: Vec<u8>,
+    decompressor: Decompressor,
+}
+
+impl FrameOpener {
+    /// The raw bytes of a sealed frame.
+    pub(crate) fn open(&mut self, key: &ObjectKey, shape: &FrameShape, sealed: &[u8]) -> Result<&[u8]> {
+        check_shape(shape)?;
+        if sealed.len() != shape.stored_bytes as usize {
+            return Err(Error::corrupt("a frame is cut short"));
+        }
+        if !key.open_into(shape.number, &shape.associated_data(key.header_hash()), sealed, &mut self.text) {
+            return Err(Error::corrupt("a frame does not authenticate"));
+        }
+        match shape.codec {
+            // Of these the shape says that they are as long as they should be.
+            Codec::Raw => Ok(&self.text),
+            Codec::Zstd => {
+                self.decompressor.decompress(&self.text, shape.raw_bytes, &mut self.raw)?;
+                Ok(&self.raw)
+            }
+        }
+    }
 }
 
 /// The chunks of a raw frame; a chunk that would lie outside is empty, and so does not match its id.
@@ -161,6 +190,7 @@ fn entry_of(
 
 #[cfg(test)]
 mod tests {
+    use super::super::PackBlocks;
     use super::*;
     use crate::chunker::DEFAULT_PARAMS;
     use crate::entropy::SystemEntropy;
@@ -185,10 +215,10 @@ mod tests {
                 })
                 .collect();
             let (codec, bytes) = compressor.compress(content);
-            builder.add(Frame { codec, raw_bytes: content.len() as u32, bytes, chunks });
+            builder.add(Frame::new(codec, content.len() as u32, bytes, chunks), &PackBlocks::default());
             raws.push(content.to_vec());
         }
-        let sealed = builder.seal(ring, &SystemEntropy, Verify::Frames, ids.bytes()).unwrap();
+        let sealed = builder.seal(ring, &SystemEntropy, Verify::Frames, ids.bytes(), None).unwrap();
         let bytes = sealed.payload.to_vec();
         assert_eq!(sealed.entry.hash, ObjectHash::of_parts([bytes.as_slice()]));
         (bytes, raws)
@@ -224,7 +254,7 @@ mod tests {
         let ids = ring.domain().unwrap().data_ids;
         let mut builder = PackBuilder::new(PackClass::Data);
         let id = ChunkId::from_bytes(*blake3::keyed_hash(ids.bytes(), b"own").as_bytes());
-        builder.add(Frame { codec: Codec::Raw, raw_bytes: 3, bytes: b"own".to_vec(), chunks: vec![(id, 3)] });
+        builder.add(Frame::new(Codec::Raw, 3, b"own", vec![(id, 3)]), &PackBlocks::default());
         for pack in packs {
             let opened = open_pack(ring, PackClass::Data, pack).unwrap().entry;
             for frame in opened.frames {
@@ -239,7 +269,7 @@ mod tests {
                 builder.add_copy(copy);
             }
         }
-        builder.seal(ring, &SystemEntropy, Verify::Frames, ids.bytes()).unwrap().payload.to_vec()
+        builder.seal(ring, &SystemEntropy, Verify::Frames, ids.bytes(), None).unwrap().payload.to_vec()
     }
 
     #[test]
@@ -294,9 +324,9 @@ mod tests {
         let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
         let mut builder = PackBuilder::new(PackClass::Data);
         let wrong = (ChunkId::from_bytes([1; 32]), 3);
-        builder.add(Frame { codec: Codec::Raw, raw_bytes: 3, bytes: b"abc".to_vec(), chunks: vec![wrong] });
+        builder.add(Frame::new(Codec::Raw, 3, b"abc", vec![wrong]), &PackBlocks::default());
         let ids = ring.domain().unwrap().data_ids;
-        let error = builder.seal(&ring, &SystemEntropy, Verify::Frames, ids.bytes()).unwrap_err();
+        let error = builder.seal(&ring, &SystemEntropy, Verify::Frames, ids.bytes(), None).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Internal);
     }
 }

@@ -13,7 +13,7 @@ use crate::index::segment_of_packs;
 use crate::limits::{FRAME_BYTES_MAX, PACK_CHUNKS_MAX};
 use crate::log::Log;
 use crate::observer::{Context, Event as Observed};
-use crate::pack::{CopiedFrame, PackBuilder, PackEntry, Verify};
+use crate::pack::{CopiedFrame, PackBlocks, PackBuilder, PackEntry, Verify};
 
 /// Packs are committed when they list this many chunks, so that memory is bounded and a killed run keeps what it did.
 const COMMIT_CHUNKS: usize = 1 << 18;
@@ -34,6 +34,7 @@ pub(crate) struct ChunkWriter<'a> {
     compressor: Compressor,
     frames: [OpenFrame; 2],
     packs: [PackBuilder; 2],
+    blocks: PackBlocks,
     unlisted: Vec<PackEntry>,
     /// The names of all packs written so far.
     pub(crate) written: Vec<ObjectHash>,
@@ -48,6 +49,7 @@ impl<'a> ChunkWriter<'a> {
             compressor: Compressor::new(Compression::Auto)?,
             frames: Default::default(),
             packs: [PackBuilder::new(PackClass::Data), PackBuilder::new(PackClass::Tree)],
+            blocks: PackBlocks::default(),
             unlisted: Vec::new(),
             written: Vec::new(),
             bytes: 0,
@@ -90,12 +92,11 @@ impl<'a> ChunkWriter<'a> {
         if chunks.is_empty() {
             return Ok(());
         }
-        let (codec, bytes) = self.compressor.compress(&raw);
-        let frame = Frame { codec, raw_bytes: raw.len() as u32, bytes, chunks };
-        if self.packs[class as usize].is_full_for(&frame) {
+        if self.packs[class as usize].is_full_for(chunks.len()) {
             self.close_pack(class)?;
         }
-        self.packs[class as usize].add(frame);
+        let (codec, bytes) = self.compressor.compress(&raw);
+        self.packs[class as usize].add(Frame::new(codec, raw.len() as u32, bytes, chunks), &self.blocks);
         Ok(())
     }
 
@@ -107,9 +108,10 @@ impl<'a> ChunkWriter<'a> {
         self.ctx.cancel.check()?;
         let repository = self.repository;
         let ids = repository.domain.id_key(class);
-        let sealed = pack.seal(&repository.ring, &*repository.entropy, Verify::Frames, ids)?;
+        let sealed = pack.seal(&repository.ring, &*repository.entropy, Verify::Frames, ids, None)?;
         let name = names::pack(class, &sealed.entry.hash);
         put_once(&*repository.store, &name, sealed.payload)?;
+        self.blocks.give_back(sealed.blocks);
         self.bytes += sealed.entry.bytes;
         let stored = Observed::PackStored { pack: sealed.entry.hash, bytes: sealed.entry.bytes };
         self.ctx.observer.event(&stored);

@@ -1,5 +1,6 @@
 //! The scan for cuts. The hash of a position modulo 2^16 is exact in 16-bit lanes and depends on 16 bytes only, and ten mask
 //! bits lie in it: vectors find the one position in a thousand that may be a cut, and the whole hash decides.
+#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "benchmarks and tests name a scan"))]
 
 #[cfg(target_arch = "x86_64")]
 mod x86;

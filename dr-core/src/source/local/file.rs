@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, openat, seek};
+use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, Statx, openat, seek};
 use rustix::io::Errno;
 
 use crate::source::local::owners::Recent;
@@ -19,6 +19,8 @@ use crate::tree::{Entry, Extent};
 #[derive(Debug)]
 pub(super) struct LocalFile {
     file: File,
+    /// What the file was when it was opened.
+    opened: Statx,
     name: Vec<u8>,
     shared: Arc<Shared>,
 }
@@ -32,8 +34,8 @@ impl LocalFile {
             Err(Errno::AGAIN) => open_leased(dir, name)?,
             opened => opened?,
         };
-        check_regular(&fd)?;
-        Ok(LocalFile { file: fd.into(), name: name.to_vec(), shared: Arc::clone(shared) })
+        let opened = check_regular(&fd)?;
+        Ok(LocalFile { file: fd.into(), opened, name: name.to_vec(), shared: Arc::clone(shared) })
     }
 }
 
@@ -48,8 +50,7 @@ impl SourceFile for LocalFile {
     }
 
     fn entry(&self) -> io::Result<Entry> {
-        let stat = stat::of_open(&self.file)?;
-        stat::entry(&self.shared, self.name.clone(), &stat, &mut Recent::default())
+        stat::entry(&self.shared, self.name.clone(), &self.opened, &mut Recent::default())
     }
 
     fn complete(&self, entry: &mut Entry) -> io::Result<()> {
@@ -64,8 +65,7 @@ impl SourceFile for LocalFile {
     }
 
     fn extents(&self, bytes: u64) -> io::Result<Option<Vec<Extent>>> {
-        let stat = stat::of_open(&self.file)?;
-        if bytes == 0 || stat.stx_blocks.saturating_mul(512) >= stat.stx_size {
+        if bytes == 0 || self.opened.stx_blocks.saturating_mul(512) >= self.opened.stx_size {
             return Ok(None);
         }
         match data_extents(self.file.as_fd(), bytes) {
@@ -114,9 +114,10 @@ pub(super) fn open_leased(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedF
     Ok(open_quietly(CWD, path.as_slice(), OFlags::RDONLY | OFlags::CLOEXEC)?)
 }
 
-fn check_regular(fd: &OwnedFd) -> io::Result<()> {
-    match stat::file_type(&stat::of_open(fd)?) {
-        FileType::RegularFile => Ok(()),
+fn check_regular(fd: &OwnedFd) -> io::Result<Statx> {
+    let stat = stat::of_open(fd)?;
+    match stat::file_type(&stat) {
+        FileType::RegularFile => Ok(stat),
         _ => Err(not_regular()),
     }
 }
