@@ -19,6 +19,7 @@ mod metadata;
 mod model;
 mod processes;
 mod prune;
+mod repair_log;
 mod rollback;
 mod servers;
 mod siblings;

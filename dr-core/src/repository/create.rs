@@ -17,7 +17,7 @@ use crate::format::log::{Event, Genesis};
 use crate::format::names;
 use crate::format::ring::{Wrap, Wraps};
 use crate::id::ObjectHash;
-use crate::log::{Log, append};
+use crate::log::{Appender, Behind, Log, append};
 
 /// How a repository is made.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +68,9 @@ impl Repository {
         let genesis = Genesis { config: config.hash(), ring: ring_hash };
         let writer = random(&*entropy)?;
         let mut log = Log::of_mode(config.mode);
-        append(&mut log, &*store, &ring, &*entropy, writer, &mut |log| {
+        let appender =
+            Appender { store: &*store, ring: &ring, entropy: &*entropy, writer, behind: Behind::Entry };
+        append(&mut log, appender, &mut |log| {
             if log.fold.next > 0 { Err(exists()) } else { Ok(Event::Genesis(genesis.clone())) }
         })
         .map_err(|error| if error.kind() == ErrorKind::AlreadyExists { exists() } else { error })?;
