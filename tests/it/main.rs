@@ -15,6 +15,7 @@ mod hostile;
 mod incremental;
 mod kill;
 mod limits;
+mod long_file;
 mod metadata;
 mod model;
 mod processes;
