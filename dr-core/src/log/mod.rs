@@ -4,6 +4,7 @@
 mod append;
 mod checkpoint;
 mod fold;
+mod hold;
 mod read;
 mod siblings;
 

@@ -9,6 +9,7 @@ mod chunk_writer;
 mod chunks;
 mod create;
 mod distrust;
+mod hold;
 mod open;
 mod options;
 mod probe;
@@ -32,6 +33,7 @@ pub(crate) use chunks::{
 };
 pub use create::CreateOptions;
 pub(crate) use create::{put_hashed, put_once};
+pub use hold::HoldState;
 pub use options::RepositoryOptions;
 use segments::load_part;
 pub(crate) use segments::{load_table, read_segment, read_table};
