@@ -297,7 +297,7 @@ fn one_of_two_repairs_at_once_wins_and_a_writer_behind_it_goes_on() {
                     let other = open(&other).unwrap();
                     repair(&other, &promised()).unwrap();
                     if with_backup {
-                        backup(&other, &source).unwrap();
+                        let _ = backup(&other, &source).unwrap();
                     }
                 },
             );

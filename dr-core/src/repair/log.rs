@@ -110,7 +110,9 @@ impl Repository {
         }
         report.is_repaired = true;
         if !report.segments_missing.is_empty() {
-            report.index = self.repair_index(ctx)?;
+            report.index = self.repair_index(ctx).map_err(|error| {
+                error.with_remedy("the slot is void, but run 'dr repair index' before anybody backs up")
+            })?;
         }
         Ok(report)
     }
