@@ -45,7 +45,7 @@ pub(crate) fn append(
     validate: &mut dyn FnMut(&Log) -> Result<Event>,
 ) -> Result<()> {
     let Appender { store, ring, entropy, writer, behind } = appender;
-    let sync = Sync { store, ring };
+    let sync = Sync { store, ring, copies: None };
     if log.siblings.is_some() {
         return append_sibling(log, &sync, entropy, writer, validate);
     }

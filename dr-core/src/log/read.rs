@@ -51,6 +51,18 @@ pub(crate) struct Log {
 pub(crate) struct Sync<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) ring: &'a KeyRing,
+    /// Copies of entries that were read before, where they may be taken for what the store has.
+    pub(crate) copies: Option<&'a dyn EntryCopies>,
+}
+
+/// Sealed entries of a log of siblings that this machine has read before. They have names of their own that nobody else writes,
+/// so that a listing says which of them count.
+pub(crate) trait EntryCopies {
+    /// The copy of an entry, as long as it must be. Whoever opens it sees whether it is what was kept.
+    fn entry(&self, name: &Name, bytes: u64) -> Option<Vec<u8>>;
+
+    /// Keeps an entry.
+    fn keep_entry(&self, name: &Name, sealed: &[u8]);
 }
 
 impl Default for Log {

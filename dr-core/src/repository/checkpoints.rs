@@ -30,7 +30,7 @@ pub(super) fn read_log(
     mode: LogMode,
     cache: Option<&Cache>,
 ) -> Result<Log> {
-    let sync = Sync { store, ring };
+    let sync = Sync { store, ring, copies: cache.map(Cache::entry_copies) };
     if mode != LogMode::CreateIfAbsent {
         let mut log = Log::of_mode(mode);
         log.synchronise(&sync)?;

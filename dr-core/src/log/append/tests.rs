@@ -80,7 +80,7 @@ impl Repository {
         writer.fold.next += 1;
         self.put(&writer, |_| {});
         let mut log = Log::default();
-        log.synchronise(&Sync { store: &self.store, ring: &self.ring }).unwrap();
+        log.synchronise(&Sync { store: &self.store, ring: &self.ring, copies: None }).unwrap();
         log
     }
 }
