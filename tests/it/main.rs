@@ -16,6 +16,7 @@ mod incremental;
 mod kill;
 mod limits;
 mod long_file;
+mod many;
 mod metadata;
 mod model;
 mod processes;

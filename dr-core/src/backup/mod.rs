@@ -32,6 +32,7 @@ use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
 use crate::id::SnapshotId;
 use crate::limits::REPORTED_PROBLEMS_MAX;
 use crate::observer::{Context, Event, lock};
+use crate::prune::merge_small;
 use crate::repository::{ChunkReader, Inner, Repository};
 use crate::source::Source;
 use crate::time::Timestamp;
@@ -211,6 +212,10 @@ impl<'s, 'a> Run<'s, 'a> {
             Some(Committed::Snapshot(id)) => Some(id),
             None => None,
         };
+        if snapshot.is_some() {
+            // Housekeeping: the snapshot is there whatever comes of it.
+            let _ = merge_small(self.storer.repository, self.storer.ctx);
+        }
         let problem_count = tally.problems.len() as u64;
         tally.problems.truncate(REPORTED_PROBLEMS_MAX);
         Ok(Some(BackupReport {
