@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use dr_core::SnapshotFilter;
 
 use crate::commands::{
-    backup, check, forget, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
 };
 use crate::exit_code;
 use crate::store_args::StoreArgs;
@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Protect(mark::ProtectArgs),
     /// Change the tags of snapshots
     Tag(mark::TagArgs),
+    /// Say or change how long forgotten snapshots are held
+    Hold(hold::HoldArgs),
     /// Collect forgotten snapshots, and delete what nothing needs
     Prune(prune::PruneCommand),
     /// Look for damage in the repository

@@ -48,6 +48,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if is_whole && !text.is_empty() { Ok(Duration::from_secs(total)) } else { Err(wrong()) }
 }
 
+/// Writes a length of time in the largest units that give whole numbers, as `duration` reads it.
+pub(crate) fn render_duration(time: Duration) -> String {
+    let mut left = time.as_secs();
+    let mut text = String::new();
+    for (unit, seconds) in [('d', 24 * 3600), ('h', 3600), ('m', 60), ('s', 1)] {
+        if left >= seconds {
+            text.push_str(&format!("{}{unit}", left / seconds));
+            left %= seconds;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +74,13 @@ mod tests {
         }
         for text in ["", "x", "-1", "1X", "1e30", "NaN"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        for text in ["0s", "90d", "14d", "1d12h", "59s", "1h1s"] {
+            assert_eq!(render_duration(duration(text).unwrap()), text);
         }
     }
 

@@ -9,7 +9,9 @@ use crate::id::SnapshotId;
 use crate::log::{Log, slot_times};
 use crate::prune::store_time;
 use crate::repository::Repository;
-use crate::snapshot::{Decision, Group, GroupBy, KeepPolicy, Snapshot, SnapshotFilter, decide, dropped};
+use crate::snapshot::{
+    Decision, Group, GroupBy, KeepPolicy, Snapshot, SnapshotFilter, Timed, decide, dropped,
+};
 
 /// How many snapshots one entry names: 32 bytes each must fit into a slot.
 const SNAPSHOTS_PER_ENTRY: usize = 1024;
@@ -114,9 +116,9 @@ impl Repository {
     /// just before and of its own. A slot's time is the store's, and where its successor recorded an earlier one, that: so a
     /// copy of the repository in another store, where all slots are young, keeps what the first one keeps. No time lies
     /// before that of an earlier slot, or in the future, whatever an entry says.
-    fn snapshots_as_kept(&self, options: &ForgetOptions) -> Result<Vec<Snapshot>> {
+    fn snapshots_as_kept(&self, options: &ForgetOptions) -> Result<Vec<Timed>> {
         let repository = &self.0;
-        let mut snapshots = self.snapshots(&options.filter)?;
+        let snapshots = self.snapshots(&options.filter)?;
         let now_ms = store_time(repository, options.dry_run)?;
         let log = repository.synchronise()?;
         let first = log.fold.uncollected_snapshots().next().map_or(0, |state| state.slot.saturating_sub(1));
@@ -133,14 +135,14 @@ impl Repository {
             bounds.insert(state.record.id, (earliest, latest));
             earliest = latest;
         }
-        for snapshot in &mut snapshots {
-            if let Some((earliest, latest)) = bounds.get(&snapshot.id) {
-                let claimed = snapshot.time.as_nanoseconds() / 1_000_000;
-                let claimed = i64::try_from(claimed).unwrap_or(i64::MAX);
-                snapshot.kept_ms = claimed.clamp(*earliest, *latest);
-            }
-        }
-        Ok(snapshots)
+        // One that was collected meanwhile is nobody's to decide over.
+        let timed = snapshots.into_iter().filter_map(|snapshot| {
+            let (earliest, latest) = bounds.get(&snapshot.id)?;
+            let claimed = snapshot.time.as_nanoseconds() / 1_000_000;
+            let claimed = i64::try_from(claimed).unwrap_or(i64::MAX);
+            Some((snapshot, claimed.clamp(*earliest, *latest)))
+        });
+        Ok(timed.collect())
     }
 
     /// Forgets snapshots.

@@ -34,7 +34,7 @@ use crate::format::tree::{
 use crate::frame::{Compression, Compressor, Frame};
 use crate::id::{ChunkId, ObjectHash, SnapshotId};
 use crate::index::Table;
-use crate::log::{Log, append};
+use crate::log::{Appender, Behind, Log, append};
 use crate::observer::lock;
 use crate::pack::{CopiedFrame, PackBlocks, PackBuilder, PackEntry, Verify};
 use crate::repository::Repository;

@@ -83,8 +83,8 @@ pub use frame::Compression;
 pub use id::{ChunkId, ObjectHash, SnapshotId};
 pub use observer::{Change, Context, Event, Observer, RecordingObserver};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
-pub use repair::{IndexRepair, PackRepair};
-pub use repository::{CreateOptions, Repository, RepositoryOptions, Stats, Visit};
+pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
+pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
 pub use restore::{RestoreOptions, RestoreReport};
 pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,

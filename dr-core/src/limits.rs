@@ -68,6 +68,9 @@ pub(crate) const KDF_PASSES_MIN: u32 = 3;
 /// The longest label of a key slot, in bytes.
 pub(crate) const LABEL_BYTES_MAX: usize = 128;
 
+/// The longest hold that counts, in seconds: ten years. A longer one, which could not be taken back for as long, is cut.
+pub(crate) const HOLD_SECONDS_MAX: u64 = 3660 * 24 * 3600;
+
 const _: () = assert!(PACK_FOOTER_BYTES_MAX as u64 <= PACK_BYTES_MAX);
 const _: () = assert!(LIST_HASHES_MAX * 33 < LIST_BYTES_MAX);
 const _: () = assert!(XATTR_BYTES_MAX <= XATTRS_BYTES_MAX);

@@ -183,3 +183,36 @@ fn a_damaged_page_is_named_and_nothing_else_is_lost() {
     let pruned = with_context(|ctx| repo.repository.prune(&dr_core::PruneOptions::new(), ctx).map(drop));
     assert_eq!(pruned.unwrap_err().kind(), ErrorKind::Corrupt);
 }
+
+/// A store that answers with another segment of the repository, whole: reads fail, and a backup stores again what it does not
+/// find; nothing rests on what is not there.
+#[test]
+fn another_segment_in_a_segments_place_makes_nobody_rest_on_what_is_gone() {
+    let sim = SimStore::new();
+    let store: Arc<dyn Store> = Arc::new(sim.clone());
+    let (name, _) = large(&store, 150_000);
+    let repository = open(&store, None).unwrap().repository;
+    let mut forger = Forger::new(&repository).unwrap();
+    forger.chunk(Class::Data, &content(5000)).unwrap();
+    forger.invent_chunks(160_000);
+    let root = forger.directory(&[]).unwrap();
+    forger.commit(root).unwrap();
+    let segments = store.list_folder("index").unwrap().objects;
+    let other = segments.iter().find(|meta| meta.name != name).unwrap();
+    assert_eq!(segments.len(), 2);
+    let bytes = sim.get(&other.name).unwrap();
+    sim.remove(&name).unwrap();
+    sim.put(&name, bytes.into(), dr_store::PutMode::Create).unwrap();
+
+    let repo = open(&store, None).unwrap();
+    let room = tempfile::tempdir().unwrap();
+    let restored = restore_one(&repo, room.path());
+    assert!(restored.is_err() || !restored.unwrap().is_complete());
+    let folder = source(1);
+    let report = repo.backup(&[folder.path()]).unwrap();
+    assert!(report.is_complete() && report.totals.new_chunks >= 4, "{report:?}");
+    let room = tempfile::tempdir().unwrap();
+    assert!(repo.restore(&repo.latest().unwrap(), room.path()).unwrap().is_complete());
+    let pruned = with_context(|ctx| repo.repository.prune(&dr_core::PruneOptions::new(), ctx).map(drop));
+    assert_eq!(pruned.unwrap_err().kind(), ErrorKind::Corrupt);
+}

@@ -228,3 +228,59 @@ fn a_lost_entry_is_noticed() {
         assert!(!check(&open(careless(&image, false))).is_intact(), "{name} was not missed");
     }
 }
+
+/// A machine that has read the log before asks for the newest entries and for the names of all others.
+#[test]
+fn entries_that_were_read_before_are_not_read_again() {
+    let inner = SimStore::new();
+    let store = careless(&inner, false);
+    let repository = create(store.clone()).unwrap();
+    for number in 0..10 {
+        backup(&repository, "a", number);
+    }
+    let cache = tempdir().unwrap();
+    let open_cached = || {
+        let options = RepositoryOptions::new().cache_dir(cache.path());
+        Repository::open(store.clone(), &key(), options).unwrap()
+    };
+    let is_read = |call: &dr_store::sim::Call| {
+        call.kind == dr_store::sim::CallKind::Get && call.object.starts_with("log/")
+    };
+    let reads = || inner.calls().iter().filter(|call| is_read(call)).count();
+    inner.clear_calls();
+    let first = open_cached();
+    assert_eq!(reads(), 11);
+    inner.clear_calls();
+    let second = open_cached();
+    assert_eq!(reads(), 1, "the newest only");
+    let ids = |repository: &Repository| {
+        let all = repository.snapshots(&SnapshotFilter::new()).unwrap();
+        all.into_iter().map(|snapshot| snapshot.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&first), ids(&second));
+    backup(&repository, "b", 100);
+    inner.clear_calls();
+    assert_eq!(ids(&open_cached()).len(), 11);
+    // One that is new, and the one below it, which was the newest.
+    assert!(reads() <= 4, "{}", reads());
+
+    // A copy that is bad, or another entry's, is none.
+    let folder = cache.path().join(repository.id()).join("log/fffffffffffff");
+    let mut copies: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    copies.sort();
+    assert_eq!(copies.len(), 12);
+    std::fs::write(&copies[3], std::fs::read(&copies[4]).unwrap()).unwrap();
+    let mut bytes = std::fs::read(&copies[6]).unwrap();
+    bytes[120] ^= 1;
+    std::fs::write(&copies[6], bytes).unwrap();
+    assert_eq!(ids(&open_cached()), ids(&repository));
+    assert!(check(&open_cached()).is_intact());
+
+    // An entry that the store lost counts no more, whatever this machine remembers of it.
+    let lost =
+        inner.objects().into_iter().map(|(name, _)| name).filter(|name| name.as_str().starts_with("log/"));
+    inner.remove(&lost.collect::<Vec<_>>()[5]).unwrap();
+    assert!(!check(&open_cached()).is_intact());
+    assert_eq!(ids(&open_cached()), ids(&open(store.clone())));
+    assert!(ids(&open_cached()).len() < 11);
+}

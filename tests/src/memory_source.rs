@@ -1,6 +1,7 @@
 //! A source that exists only in memory, for trees that no file system would hold or that misbehave on purpose.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,18 @@ pub struct MemorySource {
     pub hides_xattrs: Arc<AtomicBool>,
     /// Panics when it is listed.
     pub panics: bool,
+    /// What happens before each read of a file's bytes.
+    pub before_read: BeforeRead,
+}
+
+/// Takes the place in the file that is about to be read.
+#[derive(Clone, Default)]
+pub struct BeforeRead(pub Option<Arc<dyn Fn(u64) + Send + Sync>>);
+
+impl fmt::Debug for BeforeRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BeforeRead").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A file in memory.
@@ -132,6 +145,9 @@ impl SourceDirectory for Root {
 
 impl SourceFile for OpenFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if let Some(before) = &self.source.before_read.0 {
+            before(offset);
+        }
         let rest = self.file.bytes.get(offset as usize..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);

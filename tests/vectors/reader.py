@@ -125,7 +125,7 @@ class State:
     def __init__(self):
         self.genesis = self.ring = self.lossy = None
         self.changed, self.snapshots, self.segments, self.replaced, self.condemned = 0, {}, {}, set(), {}
-        self.attempts, self.checkpoints, self.collected, self.pending = {}, [], [], {}
+        self.attempts, self.checkpoints, self.collected, self.pending, self.holds = {}, [], [], {}, []
 
     def apply(self, slot, previous_ms, attempt, kind, c):
         for state in self.snapshots.values():
@@ -194,6 +194,10 @@ class State:
             states, tags = c.record(ids, lambda: c.list(c.text))
             for state in states:
                 state["tags"] = tags
+        elif kind == 0x800c:
+            seconds = min(c.uint(), 316224000)
+            if seconds != (self.holds[-1][1] if self.holds else 0):
+                self.holds.append((slot, seconds))
         else:
             assert kind < 0x8000, "a newer program wrote this"
             return
@@ -225,6 +229,7 @@ class State:
         state.collected = c.list(pair(c.uint, c.uint))
         hashes = lambda: c.list(c.hash) if c.uint() == 0 else sys.exit("lists are not read")
         state.pending = dict(c.list(pair(c.uint, hashes)))
+        state.holds = c.list(pair(c.uint, c.uint))
         return through, head, state
 
 

@@ -3,6 +3,7 @@
 use std::env;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dr_core::{CreateOptions, Credentials, Error, ErrorKind, KdfStrength, Repository, RepositoryOptions};
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::credentials::{self, Place, Purpose};
 use crate::error::Result;
 use crate::key_file::{self, Origin};
+use crate::quantity;
 use crate::render::{json, text};
 use crate::session::Session;
 
@@ -29,6 +31,9 @@ pub(crate) struct InitArgs {
     /// A label for the password or key; anybody who reads the store can read it
     #[arg(long, default_value = "")]
     label: String,
+    /// Hold forgotten snapshots so long before 'dr prune' may take them, as in 14d; 'dr hold' changes it
+    #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
+    hold: Option<Duration>,
     /// For a store that cannot decide between several writers (sftp, WebDAV, some servers): prune it only while nobody
     /// writes, with --exclusive
     #[arg(long)]
@@ -65,6 +70,7 @@ pub(crate) fn run(args: &InitArgs, session: &Session) -> Result<()> {
     };
     options.label.clone_from(&args.label);
     options.siblings = args.siblings;
+    options.hold = args.hold.unwrap_or_default();
     let created = Repository::create(store.clone(), &credentials, &options, session.repository_options());
     let repository = created.inspect_err(|error| withdraw(new_key_file, &store, &credentials, error))?;
     let endpoint = store.endpoint();

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod check;
 mod check_reduce;
 pub(crate) mod forget;
+pub(crate) mod hold;
 pub(crate) mod init;
 pub(crate) mod ls;
 pub(crate) mod mark;

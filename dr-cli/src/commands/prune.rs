@@ -32,7 +32,8 @@ pub(crate) struct PruneArgs {
     /// Rewrite at most so many bytes of packs, as in 10G
     #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
     max_repack_size: Option<u64>,
-    /// Collect only what was forgotten at least so long ago by the store's clock, as in 14d
+    /// Collect only what was forgotten at least so long ago by the store's clock, as in 14d; never less than the repository
+    /// requires ('dr hold')
     #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     hold: Option<Duration>,
     /// Delete only what was condemned at least so long ago by the store's clock, as in 7d

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
-use dr_core::{CheckOptions, ObjectHash, SnapshotRepair};
+use dr_core::{CheckOptions, LogRepair, LogRepairOptions, ObjectHash, SnapshotRepair};
 use serde::Serialize;
 
 use crate::error::{CliError, Result};
@@ -13,7 +13,7 @@ use crate::session::Session;
 /// Repairs what 'dr check' found damaged.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "In this order: 'repair index' where index segments are damaged or missing, 'repair packs' where \
+    after_help = "In this order: 'repair log' where the newest slot of the log was written bad, 'repair index' where index segments are damaged or missing, 'repair packs' where \
 packs are, 'repair snapshots' for what is lost then. Copy the named objects from another copy of the repository instead \
 where there is one: that loses nothing. A backup of the same files stores again what it still finds."
 )]
@@ -24,6 +24,14 @@ pub(crate) struct RepairArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Make the newest slot of the log void where it was written bad, so that backups can go on
+    #[command(
+        after_help = "A slot that does not open, and that nobody wrote behind, stops every writer. This writes an entry \
+behind it that says so. Whatever the slot was to say then never happened: a backup, a forget or a prune that reported \
+success just before must be done again. Copy the slot from another copy of the repository instead where there is a good \
+one. A slot that a newer dr wrote, an older slot, or a missing one is never touched."
+    )]
+    Log(LogArgs),
     /// Replace index segments that cannot be read, from the packs
     Index,
     /// Store again what can be read of damaged packs, and give up the rest of them
@@ -43,9 +51,34 @@ enum What {
     },
 }
 
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// Only say what is wrong
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Promise that nobody else backs up to, prunes or repairs this repository meanwhile
+    #[arg(long)]
+    exclusive: bool,
+    /// Give up packs that the index lists and that are not in the store
+    #[arg(long)]
+    give_up_missing: bool,
+}
+
 fn pack_name(text: &str) -> std::result::Result<ObjectHash, String> {
     let name = text.rsplit('/').next().unwrap_or(text);
     ObjectHash::from_hex(name).ok_or_else(|| "a pack's name has 64 hexadecimal digits".to_owned())
+}
+
+#[derive(Debug, Serialize)]
+struct LogDocument {
+    message_type: &'static str,
+    schema: u32,
+    dry_run: bool,
+    slot: Option<u64>,
+    reason: Option<String>,
+    repaired: bool,
+    packs_missing: Vec<String>,
+    segments_missing: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,10 +118,60 @@ struct SnapshotRecord {
 /// Runs the command.
 pub(crate) fn run(args: &RepairArgs, session: &Session) -> Result<()> {
     match &args.what {
+        What::Log(args) => repair_log(args, session),
         What::Index => repair_index(session),
         What::Packs { packs } => repair_packs(packs, session),
         What::Snapshots { dry_run, forget } => repair_snapshots(*dry_run, *forget, session),
     }
+}
+
+fn repair_log(args: &LogArgs, session: &Session) -> Result<()> {
+    let repository = session.open_repository()?;
+    let mut options = LogRepairOptions::new();
+    options.dry_run = args.dry_run;
+    options.exclusive = args.exclusive;
+    options.give_up_missing = args.give_up_missing;
+    let progress = Progress::begin(Operation::Repair, &session.output);
+    let graceful = session.signals.graceful();
+    let repaired = repository.repair_log(&options, &session.context(&progress));
+    progress.finish(&[]);
+    let report = session.answer(repaired)?;
+    drop(graceful);
+    let document = LogDocument {
+        message_type: "repair_log",
+        schema: json::SCHEMA,
+        dry_run: args.dry_run,
+        slot: report.bad.as_ref().map(|(slot, _)| *slot),
+        reason: report.bad.as_ref().map(|(_, why)| why.clone()),
+        repaired: report.is_repaired,
+        packs_missing: names(&report.packs_missing),
+        segments_missing: names(&report.segments_missing),
+    };
+    session.output.summary(&document, |to| write_log_repair(to, &report))?;
+    match report.bad {
+        Some((slot, _)) if !report.is_repaired => {
+            Err(CliError::damage_found(format!("slot {slot} of the log was written bad")).with_remedy(
+                "copy it from another copy of the repository; else make it void: dr repair log --exclusive",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_log_repair(to: &mut dyn Write, report: &LogRepair) -> io::Result<()> {
+    let Some((slot, why)) = &report.bad else {
+        return writeln!(to, "the newest slot of the log can be read: there is nothing to repair");
+    };
+    writeln!(to, "slot {slot} of the log says nothing: {}", text::printable(why))?;
+    let verb = if report.is_repaired { "given up" } else { "not in the store" };
+    report.packs_missing.iter().try_for_each(|pack| writeln!(to, "pack {pack} {verb}"))?;
+    let verb = if report.is_repaired { "replaced" } else { "not in the store" };
+    report.segments_missing.iter().try_for_each(|segment| writeln!(to, "index segment {segment} {verb}"))?;
+    if report.is_repaired {
+        writeln!(to, "it is void now: whatever reported success just before it broke did not happen")?;
+        writeln!(to, "run 'dr check', and then again what was lost: backups first")?;
+    }
+    Ok(())
 }
 
 fn repair_index(session: &Session) -> Result<()> {

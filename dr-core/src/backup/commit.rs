@@ -1,5 +1,7 @@
 //! Makes a backup's work count: index segments, then lists, then one entry of the log.
 
+use std::time::Duration;
+
 use super::rescue::rescue;
 use super::scan::Tally;
 use super::storer::{Scratch, Storer};
@@ -15,6 +17,7 @@ use crate::index::segment_of_packs;
 use crate::limits::SNAPSHOT_BYTES_MAX;
 use crate::repository::NewSegment;
 use crate::snapshot::Problem;
+use crate::time::Timestamp;
 use crate::tree::{Stream, store_bytes};
 
 /// Snapshots' bodies up to this length stand in the log's entry itself.
@@ -26,6 +29,12 @@ const BODY_CHUNK_BYTES: usize = 256 << 10;
 const PROBLEMS_BYTES_MAX: usize = 256 << 10;
 /// Segments are written when they list this many chunks, so that memory follows neither the data nor the repository.
 const SEGMENT_CHUNKS: usize = 1 << 20;
+
+/// How often a run names its packs in the log while no snapshot can be committed.
+const KEEP_PACKS_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// How often it names them again where no pack is new: a collector spares them for a day.
+const NAME_AGAIN_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// How a commit ended.
 #[derive(Debug)]
@@ -43,6 +52,10 @@ pub(crate) struct Segments {
     pub(super) inline: Vec<Vec<u8>>,
     /// Objects named by an entry already.
     pub(super) named: usize,
+    /// The packs are to be named again though none is new.
+    again: bool,
+    /// Entries that were appended.
+    entries: usize,
 }
 
 impl Segments {
@@ -74,6 +87,23 @@ impl Segments {
             NewSegment::Object(hash) => self.objects.push(hash),
         }
         Ok(())
+    }
+}
+
+/// What the log was told of a backup's packs.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(super) segments: Segments,
+    /// When it was told last, or nothing was to be told.
+    pub(super) at: Timestamp,
+    /// When packs were named last.
+    named_at: Timestamp,
+}
+
+impl Kept {
+    /// Nothing yet.
+    pub(super) fn since(at: Timestamp) -> Kept {
+        Kept { segments: Segments::default(), at, named_at: at }
     }
 }
 
@@ -155,6 +185,30 @@ fn encode_problems(problems: &[Problem]) -> impl Iterator<Item = Vec<u8>> + '_ {
     })
 }
 
+/// Names the packs that are finished in the log, where the last time is long enough ago: a collector then leaves them alone,
+/// and a run that is cut short need not store them again. Whoever reads a file calls this, as nobody can tell how long that
+/// takes, and until it is done there is nothing that a snapshot could hold.
+pub(super) fn keep_packs_if_due(storer: &Storer<'_>) -> Result<()> {
+    let now = storer.repository.clock.now();
+    // Where it is held, another thread is telling the log just now.
+    let Ok(mut kept) = storer.kept.try_lock() else { return Ok(()) };
+    let is_over = |since: Timestamp, time: Duration| {
+        now.as_nanoseconds() - since.as_nanoseconds() >= time.as_nanos() as i128
+    };
+    if storer.options.dry_run || !is_over(kept.at, KEEP_PACKS_EVERY) {
+        return Ok(());
+    }
+    kept.at = now;
+    kept.segments.again = is_over(kept.named_at, NAME_AGAIN_EVERY) && !storer.own_packs().is_empty();
+    let known = kept.segments.entries;
+    // What was condemned meanwhile is dealt with by the commit of the snapshot.
+    commit_packs(storer, &mut kept.segments)?;
+    if kept.segments.entries > known {
+        kept.named_at = now;
+    }
+    Ok(())
+}
+
 /// Names the packs that were finished in the log, without a snapshot, so that the next run finds their chunks.
 pub(crate) fn commit_packs(storer: &Storer<'_>, segments: &mut Segments) -> Result<()> {
     append_commit(storer, segments, None, Vec::new(), 0).map(drop)
@@ -182,7 +236,7 @@ fn append_commit(
     segments.write(storer)?;
     let unnamed = segments.objects[segments.named..].to_vec();
     let inline = segments.inline.clone();
-    if snapshot.is_none() && unnamed.is_empty() && inline.is_empty() {
+    if snapshot.is_none() && unnamed.is_empty() && inline.is_empty() && !segments.again {
         return Ok(true);
     }
     // Packs alone rest on nothing.
@@ -209,5 +263,7 @@ fn append_commit(
     }
     segments.named = segments.objects.len();
     segments.inline.clear();
+    segments.again = false;
+    segments.entries += 1;
     Ok(true)
 }

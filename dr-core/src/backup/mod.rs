@@ -18,13 +18,12 @@ mod workers;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub use mend::SnapshotRepair;
 pub use options::{BackupOptions, Parent, StreamInput};
 pub use report::BackupReport;
 
-use commit::{Committed, Draft, Segments, commit, commit_packs, totals};
+use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due, totals};
 use parent::Parents;
 use scan::{Scan, Tally};
 use storer::{Scratch, Storer};
@@ -33,7 +32,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
 use crate::id::SnapshotId;
 use crate::limits::REPORTED_PROBLEMS_MAX;
-use crate::observer::{Context, Event};
+use crate::observer::{Context, Event, lock};
+use crate::prune::merge_small;
 use crate::repository::{ChunkReader, Inner, Repository};
 use crate::source::Source;
 use crate::time::Timestamp;
@@ -41,8 +41,6 @@ use crate::tree::Stream;
 
 /// How often a backup is made again because packs that it needs were condemned meanwhile.
 const ATTEMPTS_MAX: usize = 3;
-/// How often a run that commits no partial snapshots names its packs in the log.
-const KEEP_PACKS_EVERY: Duration = Duration::from_secs(15 * 60);
 
 impl Repository {
     /// Backs a source up.
@@ -128,7 +126,6 @@ impl Inner {
 /// One attempt at a backup.
 pub(crate) struct Run<'s, 'a> {
     storer: &'s Storer<'a>,
-    segments: Segments,
     scratch: Scratch,
     started: Timestamp,
     paths: Vec<PathBuf>,
@@ -147,7 +144,6 @@ impl<'s, 'a> Run<'s, 'a> {
     ) -> Result<Self> {
         Ok(Run {
             storer,
-            segments: Segments::default(),
             scratch: Scratch::new(storer.options)?,
             started,
             paths,
@@ -160,7 +156,7 @@ impl<'s, 'a> Run<'s, 'a> {
     /// Commits what is done so far, where the last time is long enough ago.
     fn commit_partial_if_due(&mut self, scan: &mut Scan<'_, '_>) -> Result<()> {
         let Some(every) = self.storer.options.partial_every.filter(|_| !self.storer.options.dry_run) else {
-            return Ok(());
+            return keep_packs_if_due(self.storer);
         };
         let now = self.storer.repository.clock.now();
         if now.as_nanoseconds() - self.last_partial.as_nanoseconds() < every.as_nanos() as i128 {
@@ -170,20 +166,6 @@ impl<'s, 'a> Run<'s, 'a> {
         self.commit(root, true, &scan.tally)?;
         self.last_partial = self.storer.repository.clock.now();
         Ok(())
-    }
-
-    /// Names the packs that are finished in the log, where the last time is long enough ago: a collector then leaves them
-    /// alone, and a run that is cut short need not store them again.
-    pub(super) fn keep_packs_if_due(&mut self) -> Result<()> {
-        let options = self.storer.options;
-        let now = self.storer.repository.clock.now();
-        let passed = now.as_nanoseconds() - self.last_partial.as_nanoseconds();
-        if options.dry_run || passed < KEEP_PACKS_EVERY.as_nanos() as i128 {
-            return Ok(());
-        }
-        self.last_partial = now;
-        // What was condemned meanwhile is dealt with by the commit of the snapshot.
-        commit_packs(self.storer, &mut self.segments)
     }
 
     fn commit(&mut self, root: Stream, partial: bool, tally: &Tally) -> Result<Option<Committed>> {
@@ -207,7 +189,9 @@ impl<'s, 'a> Run<'s, 'a> {
             problem_list: Stream::default(),
         };
         let draft = Draft { body, tally, reused: self.parents.clone(), read_at: self.read_at };
-        let committed = commit(self.storer, &mut self.segments, draft, &mut self.scratch)?;
+        let mut kept = lock(&self.storer.kept);
+        let committed = commit(self.storer, &mut kept.segments, draft, &mut self.scratch)?;
+        kept.at = self.storer.repository.clock.now();
         if let Committed::Snapshot(snapshot) = committed {
             self.storer.ctx.observer.event(&Event::Committed { snapshot, partial });
         }
@@ -215,12 +199,12 @@ impl<'s, 'a> Run<'s, 'a> {
     }
 
     /// Makes the report; after a failure, keeps the packs that were finished for the next run.
-    fn conclude(mut self, outcome: Result<(Option<Committed>, Tally)>) -> Result<Option<BackupReport>> {
+    fn conclude(self, outcome: Result<(Option<Committed>, Tally)>) -> Result<Option<BackupReport>> {
         let (committed, mut tally) = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
                 // The failure is what the caller must hear of; that its packs are kept as well is a courtesy.
-                let _ = commit_packs(self.storer, &mut self.segments);
+                let _ = commit_packs(self.storer, &mut lock(&self.storer.kept).segments);
                 return Err(error);
             }
         };
@@ -229,6 +213,10 @@ impl<'s, 'a> Run<'s, 'a> {
             Some(Committed::Snapshot(id)) => Some(id),
             None => None,
         };
+        if snapshot.is_some() {
+            // Housekeeping: the snapshot is there whatever comes of it.
+            let _ = merge_small(self.storer.repository, self.storer.ctx);
+        }
         let problem_count = tally.problems.len() as u64;
         tally.problems.truncate(REPORTED_PROBLEMS_MAX);
         Ok(Some(BackupReport {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::commit::keep_packs_if_due;
 use super::storer::{Scratch, Storer};
 use super::workers;
 use crate::error::{Error, Result};
@@ -136,6 +137,7 @@ impl<'s, 'a> StreamCutter<'s, 'a> {
             let mut is_end = false;
             while self.filled < end && !is_end {
                 self.storer.ctx.cancel.check()?;
+                keep_packs_if_due(self.storer)?;
                 let count = read(&mut self.buffer[self.filled..end])?;
                 self.filled += count;
                 is_end = count == 0;

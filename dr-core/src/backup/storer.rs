@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::commit::Kept;
 use super::options::BackupOptions;
 use super::queue::Queue;
 use super::sealing::{Sealing, Turn};
@@ -44,6 +45,8 @@ pub(crate) struct Storer<'a> {
     sealing: Sealing,
     finished: Mutex<Finished>,
     dedup_packs: Mutex<HashSet<ObjectHash>>,
+    /// Held while an entry is appended to the log.
+    pub(crate) kept: Mutex<Kept>,
     pub(crate) counts: Counts,
 }
 
@@ -143,6 +146,7 @@ impl<'a> Storer<'a> {
             sealing: Sealing::default(),
             finished: Mutex::default(),
             dedup_packs: Mutex::default(),
+            kept: Mutex::new(Kept::since(repository.clock.now())),
             counts: Counts::default(),
         })
     }

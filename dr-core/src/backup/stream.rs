@@ -71,7 +71,7 @@ impl Inner {
         let StreamInput { reader, confirm, .. } = input;
         let outcome = workers::with_workers(&storer, || {
             let mut scratch = Scratch::new(options)?;
-            let stream = read_stream(&storer, reader, &mut scratch, &mut || run.keep_packs_if_due())?;
+            let stream = read_stream(&storer, reader, &mut scratch)?;
             confirm()?;
             let bytes = stream.bytes;
             let mut tally = Tally { entries_new: 1, ..Tally::default() };
@@ -98,18 +98,10 @@ fn split_name(name: &str) -> Result<Vec<&str>> {
     Ok(components)
 }
 
-fn read_stream(
-    storer: &Storer<'_>,
-    reader: Box<dyn Read + Send>,
-    scratch: &mut Scratch,
-    pause: &mut dyn FnMut() -> Result<()>,
-) -> Result<Stream> {
+fn read_stream(storer: &Storer<'_>, reader: Box<dyn Read + Send>, scratch: &mut Scratch) -> Result<Stream> {
     let mut ahead = ReadAhead::start(reader, storer.ctx.cancel.clone())?;
     let mut cutter = StreamCutter::new(storer);
-    cutter.fill(scratch, &mut |buffer| {
-        pause()?;
-        ahead.read(buffer)
-    })?;
+    cutter.fill(scratch, &mut |buffer| ahead.read(buffer))?;
     cutter.finish(scratch)
 }
 

@@ -8,7 +8,7 @@ use super::body;
 use super::log::{HashList, SnapshotRecord};
 use super::{FormatError, invalid};
 use crate::id::ObjectHash;
-use crate::limits::LIST_BYTES_MAX;
+use crate::limits::{HOLD_SECONDS_MAX, LIST_BYTES_MAX};
 
 const WHAT: &str = "a checkpoint";
 
@@ -46,6 +46,8 @@ pub(crate) struct CheckpointBody {
     pub(crate) collected: Vec<(u64, u64)>,
     /// The packs of the newest commits without a snapshot, by slot.
     pub(crate) pending: Vec<(u64, HashList)>,
+    /// The slots that changed how long forgotten snapshots are held, and to how many seconds, ascending.
+    pub(crate) holds: Vec<(u64, u64)>,
 }
 
 /// A snapshot in a checkpoint.
@@ -88,10 +90,15 @@ impl CheckpointBody {
         let checkpoint = decoded.value;
         let is_sorted = checkpoint.snapshots.is_sorted_by(|a, b| a.slot < b.slot)
             && checkpoint.attempts.is_sorted_by(|a, b| a.0 < b.0)
+            && checkpoint.holds.is_sorted_by(|a, b| a.0 < b.0 && a.1 != b.1)
             && checkpoint.superseded.is_sorted_by(|a, b| a < b)
             && checkpoint.condemned.is_sorted_by(|a, b| a.0 < b.0);
         let is_past = checkpoint.snapshots.iter().all(|snapshot| snapshot.slot <= checkpoint.through)
             && checkpoint.attempts.iter().all(|attempt| attempt.0 <= checkpoint.through)
+            && checkpoint
+                .holds
+                .iter()
+                .all(|(slot, seconds)| *slot <= checkpoint.through && *seconds <= HOLD_SECONDS_MAX)
             && checkpoint.through < u64::MAX
             && checkpoint.changed <= checkpoint.through + 1;
         if !is_sorted || !is_past {

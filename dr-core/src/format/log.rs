@@ -45,6 +45,7 @@ pub(crate) enum Event {
     Protect(Snapshots),
     Unprotect(Snapshots),
     Tag(Tag),
+    Hold(Hold),
     /// Of a kind that this program does not know.
     Unknown {
         kind: u16,
@@ -114,6 +115,12 @@ pub(crate) struct Tag {
     pub(crate) snapshots: Vec<SnapshotId>,
     /// All tags that each of them bears now.
     pub(crate) tags: Vec<String>,
+}
+
+/// How long a forgotten snapshot must stay from now on before it may be collected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hold {
+    pub(crate) seconds: u64,
 }
 
 /// What may now be deleted.
@@ -226,6 +233,7 @@ impl Event {
             Event::Protect(event) => encode_payload(9, event, &mut payload),
             Event::Unprotect(event) => encode_payload(10, event, &mut payload),
             Event::Tag(event) => encode_payload(11, event, &mut payload),
+            Event::Hold(event) => encode_payload(12, event, &mut payload),
             Event::Unknown { kind } => *kind,
         };
         (kind, payload)
@@ -252,6 +260,7 @@ impl Event {
             9 => Event::Protect(body::decode_plain(WHAT, payload)?),
             10 => Event::Unprotect(body::decode_plain(WHAT, payload)?),
             11 => Event::Tag(body::decode_plain(WHAT, payload)?),
+            12 => Event::Hold(body::decode_plain(WHAT, payload)?),
             _ => Event::Unknown { kind },
         })
     }

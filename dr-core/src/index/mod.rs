@@ -111,7 +111,8 @@ impl Part {
         }
     }
 
-    fn chunks(&self) -> usize {
+    /// How many chunks it lists, copies counted each time.
+    pub(crate) fn chunks(&self) -> usize {
         match self {
             Part::Whole(table) => table.chunks(),
             Part::Paged(table) => table.chunks(),

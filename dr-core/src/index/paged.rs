@@ -2,6 +2,15 @@
 //!
 //! Every page is a sealed message of its own, so nothing is believed that the store says. One that cannot be opened leaves
 //! a gap; a store that does not answer ends the lookup.
+//!
+//! The bytes are not compared with the hash that the log names, which takes all of them. What can a store make of that? The head
+//! gives the key, which no other segment has: it hangs on the head's salt. Every part is opened under that key, by its number and the
+//! hash of the head, so parts of two segments, of two places or of two reads never go together: what does not belong to the head is
+//! a gap. What is left is another whole segment of this repository. Then lookups miss what this one lists, which fails a read and makes a
+//! backup store the chunk again; and they find what the other one lists. That is true as well: its packs were durable before it was
+//! written, and only what is condemned is ever deleted, which the log says and every lookup passes over. Chunks are verified by
+//! their ids in any case. So such a store can withhold, as any can, and nothing more. Whoever counts, deletes or checks reads whole
+//! segments, and compares them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -635,6 +644,52 @@ mod tests {
             let short = Sealed { object: Arc::new(Mutex::new(object)), ..sealed.clone() };
             assert!(short.open().is_err_and(|error| error.kind() == ErrorKind::Corrupt));
         }
+    }
+
+    /// Whether a segment is refused or shows a gap; a place that is not the table's stops the test.
+    fn is_noticed(sealed: &Sealed, object: Vec<u8>, segment: &Segment, table: &Table) -> bool {
+        let spliced = Sealed { object: Arc::new(Mutex::new(object)), ..sealed.clone() };
+        let Ok(paged) = spliced.open() else { return true };
+        for record in &segment.chunks {
+            let found = places(paged.lookup(&record.id).unwrap());
+            assert!(found.is_empty() || found == places(table.lookup(&record.id)));
+        }
+        paged.gap().is_some()
+    }
+
+    /// Two segments of one repository, alike in every length: no part of one passes for the other's, and no page for another.
+    #[test]
+    fn parts_of_another_segment_are_noticed() {
+        let (one, ring) = segment(2100, 1_000_000);
+        let (mut two, _) = segment(2100, 1_000_000);
+        two.packs[0].hash = ObjectHash::from_bytes([9; 32]);
+        let (sealed, table) = Sealed::new(&one, ring.clone());
+        let (other, other_table) = Sealed::new(&two, ring);
+        let (first, second) = (lock(&sealed.object).clone(), lock(&other.object).clone());
+        assert_eq!(first.len(), second.len());
+        let layout = sealed.open().unwrap().layout;
+        let end = first.len() - TRAILER_BYTES;
+        let mut parts = vec![0..layout.start as usize, layout.end() as usize..end, end..first.len()];
+        parts.extend((0..=4).map(|number| {
+            let section = layout.section(number).unwrap();
+            section.start as usize..section.end as usize
+        }));
+        for part in parts {
+            let mut spliced = first.clone();
+            spliced[part.clone()].copy_from_slice(&second[part.clone()]);
+            assert!(is_noticed(&sealed, spliced, &one, &table), "{part:?} of the other");
+            let mut spliced = second.clone();
+            spliced[part.clone()].copy_from_slice(&first[part.clone()]);
+            assert!(is_noticed(&sealed, spliced, &two, &other_table), "all but {part:?} of the other");
+        }
+        let [one_page, next_page] = [1, 2].map(|number| layout.section(number).unwrap());
+        let mut swapped = first.clone();
+        let page = |range: &Range<u64>| range.start as usize..range.end as usize;
+        swapped[page(&one_page)].copy_from_slice(&first[page(&next_page)]);
+        swapped[page(&next_page)].copy_from_slice(&first[page(&one_page)]);
+        assert!(is_noticed(&sealed, swapped, &one, &table), "pages in each other's place");
+        // All of the other says what the other says.
+        assert!(!is_noticed(&sealed, second, &two, &other_table));
     }
 
     #[test]

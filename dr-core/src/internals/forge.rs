@@ -112,9 +112,8 @@ pub(super) fn append_snapshot(
         reused: Vec::new(),
     };
     let mut log = lock(&inner.log);
-    append(&mut log, &*inner.store, &keys.0, &SystemEntropy, inner.writer, &mut |_| {
-        Ok(Event::Commit(commit.clone()))
-    })?;
+    let appender = Appender { ring: &keys.0, entropy: &SystemEntropy, ..inner.appender(Behind::Entry) };
+    append(&mut log, appender, &mut |_| Ok(Event::Commit(commit.clone())))?;
     Ok(id)
 }
 

@@ -143,6 +143,9 @@ impl Text {
         for (slot, packs) in &checkpoint.pending {
             self.list(&format!("pending.{slot}"), packs);
         }
+        for (slot, seconds) in &checkpoint.holds {
+            self.put("hold", format!("{slot} {seconds}"));
+        }
     }
 
     pub(super) fn log_entry(&mut self, entry: &LogEntry) {
@@ -188,6 +191,7 @@ impl Text {
                 self.put("tag.snapshots", join(&event.snapshots));
                 self.put("tag.tags", join(&event.tags));
             }
+            Event::Hold(event) => self.put("hold", event.seconds),
             Event::Unknown { kind } => self.put("unknown", kind),
         }
     }

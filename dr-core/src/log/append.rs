@@ -18,17 +18,34 @@ const ATTEMPTS_MAX: usize = 1000;
 /// How often an unclear answer of the store is followed up.
 const UNCLEAR_MAX: usize = 5;
 
+/// Who appends, and with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Appender<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) ring: &'a KeyRing,
+    pub(crate) entropy: &'a dyn Entropy,
+    pub(crate) writer: [u8; 16],
+    pub(crate) behind: Behind,
+}
+
+/// What the newest slot may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// An entry, in a log without damage.
+    Entry,
+    /// Also bytes that are none: an entry behind them says that they were written so, and makes them void.
+    BadSlot,
+}
+
 /// Appends an entry. `validate` is called on the newest state before every attempt and gives the event to append, or an
 /// error that ends the append: what it saw is what the entry follows, or the attempt fails.
 pub(crate) fn append(
     log: &mut Log,
-    store: &dyn Store,
-    ring: &KeyRing,
-    entropy: &dyn Entropy,
-    writer: [u8; 16],
+    appender: Appender<'_>,
     validate: &mut dyn FnMut(&Log) -> Result<Event>,
 ) -> Result<()> {
-    let sync = Sync { store, ring };
+    let Appender { store, ring, entropy, writer, behind } = appender;
+    let sync = Sync { store, ring, copies: None };
     if log.siblings.is_some() {
         return append_sibling(log, &sync, entropy, writer, validate);
     }
@@ -40,10 +57,10 @@ pub(crate) fn append(
             // An earlier attempt, whose answer was unclear, got there after all; it was validated on this very prefix.
             return Ok(());
         }
-        let event = validate(log)?;
-        if log.fold.next > 0 {
+        if log.fold.next > 0 && (behind == Behind::Entry || log.bad_head().is_none()) {
             log.check_writable()?;
         }
+        let event = validate(log)?;
         let slot = log.fold.next;
         let entry = LogEntry {
             slot,

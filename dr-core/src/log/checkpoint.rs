@@ -32,6 +32,7 @@ impl Log {
             snapshots: fold.uncollected_snapshots().map(snapshot_to_checkpoint).collect(),
             collected: fold.collected.clone(),
             pending: fold.pending.iter().map(|(slot, packs)| (*slot, packs.clone())).collect(),
+            holds: fold.holds.clone(),
             segments: fold.segments().iter().map(segment_to_checkpoint).collect(),
             superseded,
             condemned,
@@ -60,6 +61,7 @@ impl Log {
             lossy: body.lossy,
             collected: body.collected,
             pending: body.pending.into_iter().collect(),
+            holds: body.holds,
             lists: body.lists,
             ..Fold::default()
         };

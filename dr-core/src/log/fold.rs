@@ -96,6 +96,8 @@ pub(crate) struct Fold {
     pub(crate) collected: Vec<(u64, u64)>,
     /// The packs of the newest commits without a snapshot: those of runs that go on, or were cut short.
     pub(crate) pending: BTreeMap<u64, HashList>,
+    /// How long forgotten snapshots must stay: the slots that changed it, and to how many seconds. None at first.
+    pub(super) holds: Vec<(u64, u64)>,
     pub(super) segments: Vec<SegmentPlace>,
     /// The hashes of `segments`.
     pub(super) live: HashSet<ObjectHash>,
@@ -175,6 +177,7 @@ impl Fold {
             Event::Tag(Tag { snapshots, tags }) => {
                 self.each(snapshots, |state| state.tags = Some(tags.clone()));
             }
+            Event::Hold(hold) => self.apply_hold(entry.slot, hold.seconds),
             Event::Condemn(condemn) => self.apply_condemn(entry, condemn, names),
             Event::Reindex(reindex) => self.apply_reindex(reindex, &names),
             Event::Checkpoint(checkpoint) => {

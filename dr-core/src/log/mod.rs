@@ -4,11 +4,14 @@
 mod append;
 mod checkpoint;
 mod fold;
+mod hold;
 mod read;
 mod siblings;
 
-pub(crate) use append::append;
+pub(crate) use append::{Appender, Behind, append};
 #[cfg(feature = "internals")]
 pub(crate) use fold::{Fold, Refusal};
 pub(crate) use fold::{SegmentPlace, SnapshotState};
-pub(crate) use read::{Log, Sync, open_checkpoint, read_entry, read_list, read_names, slot_times};
+pub(crate) use read::{
+    EntryCopies, Log, Sync, is_written_bad, open_checkpoint, read_entry, read_list, read_names, slot_times,
+};

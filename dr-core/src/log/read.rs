@@ -51,6 +51,18 @@ pub(crate) struct Log {
 pub(crate) struct Sync<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) ring: &'a KeyRing,
+    /// Copies of entries that were read before, where they may be taken for what the store has.
+    pub(crate) copies: Option<&'a dyn EntryCopies>,
+}
+
+/// Sealed entries of a log of siblings that this machine has read before. They have names of their own that nobody else writes,
+/// so that a listing says which of them count.
+pub(crate) trait EntryCopies {
+    /// The copy of an entry, as long as it must be. Whoever opens it sees whether it is what was kept.
+    fn entry(&self, name: &Name, bytes: u64) -> Option<Vec<u8>>;
+
+    /// Keeps an entry.
+    fn keep_entry(&self, name: &Name, sealed: &[u8]);
 }
 
 impl Default for Log {
@@ -160,6 +172,13 @@ impl Log {
         self.damaged.iter().chain(&self.suspect).filter(|slot| !slot.void)
     }
 
+    /// The newest slot, where it does not open and nothing else is in the way: an entry behind it would make it void. Never
+    /// one that a newer program wrote, or one that another key opens.
+    pub(crate) fn bad_head(&self) -> Option<&DamagedSlot> {
+        let is_alone = self.damaged.iter().all(|slot| slot.void) && self.fold.check_writable().is_ok();
+        self.suspect.as_ref().filter(|_| is_alone)
+    }
+
     /// Whether an entry may be appended.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if let Some(damaged) = self.damage().next() {
@@ -168,9 +187,11 @@ impl Log {
                 damaged.slot, damaged.why
             ))
             .with_object(names::slot(damaged.slot))
-            .with_remedy(
-                "run 'dr check'; snapshots can still be restored, but nothing is written to a damaged log",
-            ));
+            .with_remedy(if self.bad_head().is_some() {
+                "snapshots can still be restored, but nothing is written to a damaged log: see 'dr repair log'"
+            } else {
+                "run 'dr check'; snapshots can still be restored, but nothing is written to a damaged log"
+            }));
         }
         self.fold.check_writable().map_err(|_| {
             Error::new(ErrorKind::UnsupportedFormat, "a newer program has written to the repository")
@@ -259,12 +280,10 @@ impl Log {
             Err(error) => {
                 self.settle_suspect(None);
                 let unreadable = DamagedSlot { slot, why: error.to_string(), void: false };
-                // What a newer program wrote, or was sealed with another key, says something that this one does not
-                // understand: a successor that confirms the bytes does not make it void.
-                if matches!(error.kind(), ErrorKind::UnsupportedFormat | ErrorKind::WrongCredentials) {
-                    self.damaged.push(unreadable);
-                } else {
+                if says_nothing(&error) {
                     self.suspect = Some(unreadable);
+                } else {
+                    self.damaged.push(unreadable);
                 }
                 self.fold.next = slot.saturating_add(1);
             }
@@ -298,6 +317,17 @@ pub(super) fn open_slot(ring: &KeyRing, slot: u64, bytes: &[u8]) -> Result<LogEn
         return Err(Error::corrupt("the entry belongs to another slot"));
     }
     Ok(entry)
+}
+
+/// Whether a slot that does not open says nothing. What a newer program wrote, or was sealed with another key, says something
+/// that this one does not understand: a successor that confirms the bytes does not make it void.
+fn says_nothing(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::UnsupportedFormat | ErrorKind::WrongCredentials)
+}
+
+/// Whether bytes are none that anybody could have meant for an entry.
+pub(crate) fn is_written_bad(ring: &KeyRing, slot: u64, bytes: &[u8]) -> bool {
+    open_slot(ring, slot, bytes).is_err_and(|error| says_nothing(&error))
 }
 
 /// Opens a checkpoint, and reads the slot that it was made at: it must be what the checkpoint says.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dr_store::{Name, ObjectMeta, PutMode, Store};
 
 use super::append::seal_entry;
-use super::read::{DamagedSlot, Log, Sync, open_slot, read_list};
+use super::read::{DamagedSlot, EntryCopies, Log, Sync, open_slot, read_list};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{Event, LogEntry};
@@ -49,6 +49,7 @@ impl Log {
                 listed = list_siblings(sync.store, 0)?;
             }
         }
+        let newest = listed.last_key_value().map_or(0, |(slot, _)| *slot);
         let new: Vec<(u64, Siblings)> =
             listed.into_iter().filter(|(slot, _)| *slot >= self.fold.next).collect();
         for (slot, entries) in new {
@@ -56,12 +57,20 @@ impl Log {
                 let why = "it is missing".to_owned();
                 self.damaged.push(DamagedSlot { slot: missing, why, void: false });
             }
-            self.read_siblings(sync, slot, entries)?;
+            // The newest ones are read from the store in any case: there it shows if it is another log than it was.
+            let copies = sync.copies.filter(|_| slot < newest);
+            self.read_siblings(sync, copies, slot, entries)?;
         }
         Ok(())
     }
 
-    fn read_siblings(&mut self, sync: &Sync<'_>, slot: u64, entries: Siblings) -> Result<()> {
+    fn read_siblings(
+        &mut self,
+        sync: &Sync<'_>,
+        copies: Option<&dyn EntryCopies>,
+        slot: u64,
+        entries: Siblings,
+    ) -> Result<()> {
         if entries.len() > SIBLINGS_MAX {
             let why = format!("it holds {} entries", entries.len());
             self.damaged.push(DamagedSlot { slot, why, void: false });
@@ -74,19 +83,31 @@ impl Log {
                 self.damaged.push(lost("an entry is longer than a slot may be".to_owned()));
                 continue;
             }
-            let bytes = match sync.store.get(&name) {
-                Ok(bytes) => bytes,
-                Err(error) if error.is_retryable() => return Err(error.into()),
-                Err(error) => {
-                    self.damaged.push(lost(error.to_string()));
-                    continue;
+            let copy = copies.and_then(|copies| open_copy(sync, copies, slot, &name, meta.bytes));
+            let hash = match copy {
+                Some((hash, entry)) => {
+                    opened.push(entry);
+                    hash
+                }
+                None => {
+                    let bytes = match sync.store.get(&name) {
+                        Ok(bytes) => bytes,
+                        Err(error) if error.is_retryable() => return Err(error.into()),
+                        Err(error) => {
+                            self.damaged.push(lost(error.to_string()));
+                            continue;
+                        }
+                    };
+                    match open_slot(sync.ring, slot, &bytes) {
+                        Ok(entry) => opened.push(entry),
+                        Err(error) => self.damaged.push(lost(error.to_string())),
+                    }
+                    if let Some(copies) = sync.copies {
+                        copies.keep_entry(&name, &bytes);
+                    }
+                    ObjectHash::of_parts([&bytes[..]])
                 }
             };
-            let hash = ObjectHash::of_parts([&bytes[..]]);
-            match open_slot(sync.ring, slot, &bytes) {
-                Ok(entry) => opened.push(entry),
-                Err(error) => self.damaged.push(lost(error.to_string())),
-            }
             (self.head, self.head_ms) = (hash, meta.modified_ms.max(self.head_ms));
             hashes.insert(name, hash);
         }
@@ -139,6 +160,21 @@ impl Log {
     }
 }
 
+/// The copy of an entry, and its hash, where it is an entry of just that name.
+fn open_copy(
+    sync: &Sync<'_>,
+    copies: &dyn EntryCopies,
+    slot: u64,
+    name: &Name,
+    bytes: u64,
+) -> Option<(ObjectHash, LogEntry)> {
+    let sealed = copies.entry(name, bytes)?;
+    let entry = open_slot(sync.ring, slot, &sealed).ok()?;
+    // Else another entry of the slot could stand in for this one.
+    let is_it = names::sibling(slot, &entry.nonce) == *name;
+    is_it.then(|| (ObjectHash::of_parts([sealed.as_slice()]), entry))
+}
+
 /// Appends an entry beside whatever others append. `validate` is called before the put and again after it, on a state that
 /// shows everything that was there by then: an entry that is not valid on that is there, but is not reported as done.
 pub(super) fn append_sibling(
@@ -150,10 +186,10 @@ pub(super) fn append_sibling(
 ) -> Result<()> {
     let nonce: [u8; 16] = random(entropy)?;
     log.synchronise(sync)?;
-    let event = validate(log)?;
     if log.fold.next > 0 {
         log.check_writable()?;
     }
+    let event = validate(log)?;
     let slot = log.fold.next;
     let heads = slot.checked_sub(1).map(|before| log.sibling_hashes(before)).unwrap_or_default();
     let entry = LogEntry {

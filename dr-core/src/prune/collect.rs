@@ -169,6 +169,7 @@ fn advance(repository: &Inner, found: &Survey, useless: &Useless) -> Result<Opti
             | Event::Protect(_)
             | Event::Unprotect(_)
             | Event::Tag(_)
+            | Event::Hold(_)
             | Event::Checkpoint(_) => {}
             _ => return Ok(None),
         }

@@ -9,18 +9,47 @@ use crate::format::envelope::Header;
 use crate::format::log::{Condemn, Event, HashList, Reindex};
 use crate::format::segment::{ChunkRecord, FrameRecord, Segment};
 use crate::id::ObjectHash;
+use crate::index::Part;
 use crate::log::{Log, SegmentPlace};
-use crate::observer::Context;
+use crate::observer::{Context, lock};
 use crate::repository::{Inner, is_damage, read_segment};
 
 /// Segments of fewer chunks are merged with others when there are many.
 const SMALL_CHUNKS: usize = 128 << 10;
 /// So many small segments are let be.
 const SMALL_SEGMENTS_MAX: usize = 16;
+/// Whoever backs up merges where there are so many small segments, or up to a half more: not all writers at once.
+const WRITERS_MERGE_FROM: usize = 64;
 /// A merged segment lists about this many chunks at most.
 const MERGED_CHUNKS: usize = 1 << 20;
 /// Inputs of one entry: their names must fit into a slot.
 const INPUTS_MAX: usize = 512;
+
+/// Merges the small segments, oldest first, where there are many: called by whoever has committed, so that a repository that
+/// is never pruned opens as fast after thousands of backups. What is replaced stays until a collection condemns it.
+pub(crate) fn merge_small(repository: &Inner, ctx: Context<'_>) -> Result<()> {
+    let threshold = WRITERS_MERGE_FROM + usize::from(repository.writer[0]) % (WRITERS_MERGE_FROM / 2);
+    let log = lock(&repository.log).clone();
+    if log.fold.segments().len() < threshold {
+        return Ok(());
+    }
+    let index = repository.index(&log)?;
+    if !index.is_whole() {
+        return Ok(());
+    }
+    let sizes = log.fold.segments().iter().zip(index.parts().iter().map(Part::chunks));
+    let small: Vec<(&SegmentPlace, usize)> = sizes.filter(|(_, chunks)| *chunks < SMALL_CHUNKS).collect();
+    if small.len() < threshold {
+        return Ok(());
+    }
+    let mut chunks = 0;
+    let fitting = small.into_iter().take(INPUTS_MAX).take_while(|(_, more)| {
+        chunks += more;
+        chunks <= MERGED_CHUNKS
+    });
+    let inputs: Vec<SegmentPlace> = fitting.map(|(place, _)| place.clone()).collect();
+    merge(repository, &inputs, &mut PruneReport::default(), ctx)
+}
 
 /// Merges segments, and condemns those that were replaced.
 pub(super) fn compact(repository: &Inner, report: &mut PruneReport, ctx: Context<'_>) -> Result<Log> {

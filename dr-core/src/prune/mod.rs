@@ -13,6 +13,7 @@ mod survey;
 
 use std::collections::HashSet;
 
+pub(crate) use compact::merge_small;
 #[cfg(feature = "internals")]
 pub(crate) use marks::mark_all;
 pub use options::{MaxUnused, PruneOptions, PruneReport, Shard};

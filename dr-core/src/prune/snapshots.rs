@@ -25,10 +25,11 @@ pub(super) fn collectable(
     now_ms: i64,
     options: &PruneOptions,
 ) -> Result<Vec<SnapshotId>> {
+    let hold = hold_in_force(repository, log, now_ms, options)?;
     let mut due = Vec::new();
     for state in log.fold.uncollected_snapshots() {
         let Some(slot) = state.forgotten else { continue };
-        if is_over(repository, slot, options.hold, now_ms)? {
+        if is_over(repository, slot, hold, now_ms)? {
             due.push(state.record.id);
         }
     }
@@ -47,10 +48,15 @@ pub(super) fn collect(
     let log = repository.synchronise()?;
     check_hold(repository, &log, now_ms, options)?;
     let due = collectable(repository, &log, now_ms, options)?;
+    let hold_changes = log.fold.hold_changes();
     for some in due.chunks(COLLECTED_MAX) {
         ctx.cancel.check()?;
         let mut collected = Vec::new();
-        repository.append(&mut |log| {
+        let appended = repository.append_if(&mut |log| {
+            // A longer hold counts at once: the next collection goes by it.
+            if log.fold.hold_changes() != hold_changes {
+                return Ok(None);
+            }
             // One that was brought back meanwhile stays.
             let is_forgotten =
                 |id: &&SnapshotId| log.fold.snapshot(id).is_some_and(|state| state.forgotten.is_some());
@@ -58,26 +64,41 @@ pub(super) fn collect(
             log.fold
                 .check_condemn(log.fold.changed, &collected, &[], &Default::default())
                 .map_err(|_| Error::new(ErrorKind::Internal, "a snapshot that is not forgotten was to go"))?;
-            Ok(Event::Condemn(Condemn {
+            Ok(Some(Event::Condemn(Condemn {
                 packs: HashList::default(),
                 segments: HashList::default(),
                 snapshots: collected.clone(),
                 lossy: false,
-            }))
+            })))
         })?;
+        if appended.is_none() {
+            break;
+        }
         report.collected.append(&mut collected);
     }
     Ok(())
 }
 
+/// The hold of a collection: that of the repository, or what this run was asked for if that is longer.
+fn hold_in_force(repository: &Inner, log: &Log, now_ms: i64, options: &PruneOptions) -> Result<Duration> {
+    let required = log.fold.hold_at(u64::MAX, now_ms, &mut |slot| written_ms(repository, log, slot))?;
+    Ok(required.max(options.hold))
+}
+
+/// When a slot was written, by the store's clock.
+fn written_ms(repository: &Inner, log: &Log, slot: u64) -> Result<i64> {
+    Ok(repository.store.stat(&log.name_of(slot))?.modified_ms)
+}
+
 /// Refuses to delete anything where somebody collected a snapshot of late before the hold was over: whoever does that does
 /// not follow the rules of this repository.
 fn check_hold(repository: &Inner, log: &Log, now_ms: i64, options: &PruneOptions) -> Result<()> {
-    if options.hold.is_zero() {
+    let longest = options.hold.max(log.fold.longest_hold());
+    if longest.is_zero() {
         return Ok(());
     }
-    let hold_ms = i64::try_from(options.hold.as_millis()).unwrap_or(i64::MAX);
-    let written = |slot: u64| -> Result<i64> { Ok(repository.store.stat(&log.name_of(slot))?.modified_ms) };
+    let in_ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let mut written = |slot: u64| written_ms(repository, log, slot);
     let mut checked = None;
     for (slot, forgotten) in log.fold.collected.iter().rev() {
         if checked == Some((slot, forgotten)) {
@@ -85,10 +106,15 @@ fn check_hold(repository: &Inner, log: &Log, now_ms: i64, options: &PruneOptions
         }
         checked = Some((slot, forgotten));
         let collected_ms = written(*slot)?;
-        if now_ms.saturating_sub(collected_ms) >= hold_ms {
+        if now_ms.saturating_sub(collected_ms) >= in_ms(longest) {
             break;
         }
-        if collected_ms.saturating_sub(written(*forgotten)?) < hold_ms {
+        // What was required when it was collected; a hold that came later says nothing of it.
+        let required = log.fold.hold_at(*slot, collected_ms, &mut written)?;
+        let hold_ms = in_ms(required.max(options.hold));
+        if now_ms.saturating_sub(collected_ms) < hold_ms
+            && collected_ms.saturating_sub(written(*forgotten)?) < hold_ms
+        {
             return Err(Error::new(
                 ErrorKind::PermissionDenied,
                 format!("slot {slot} of the log collected a snapshot before the hold was over; nothing was deleted"),

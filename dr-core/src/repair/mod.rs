@@ -1,7 +1,10 @@
-//! Repairing: the index from the packs, packs by what is readable of them, snapshots by what is left. Each says what is lost.
+//! Repairing: the log where its newest slot was written bad, the index from the packs, packs by what is readable of them, snapshots by what is left. Each says what is lost.
 
 mod index;
+mod log;
 mod packs;
+
+pub use log::{LogRepair, LogRepairOptions};
 
 use crate::error::Result;
 use crate::format::envelope::PackClass;

@@ -10,7 +10,7 @@ use crate::format::segment::Segment;
 use crate::id::ObjectHash;
 use crate::index::seal_segment;
 use crate::limits::LIST_HASHES_MAX;
-use crate::log::{Log, append};
+use crate::log::{Appender, Behind, Log, append};
 use crate::observer::lock;
 
 /// Sealed segments up to this length may stand in the log's entry itself.
@@ -73,15 +73,26 @@ impl Inner {
 
     /// Appends the entry that `validate` gives for the newest state of the log. Gives the state behind it.
     pub(crate) fn append(&self, validate: &mut dyn FnMut(&Log) -> Result<Event>) -> Result<Log> {
+        self.append_as(Behind::Entry, validate)
+    }
+
+    /// Who appends for this client.
+    pub(crate) fn appender(&self, behind: Behind) -> Appender<'_> {
+        Appender {
+            store: &*self.store,
+            ring: &self.ring,
+            entropy: &*self.entropy,
+            writer: self.writer,
+            behind,
+        }
+    }
+
+    fn append_as(&self, behind: Behind, validate: &mut dyn FnMut(&Log) -> Result<Event>) -> Result<Log> {
         self.probe_if_due()?;
         let mut log = lock(&self.log);
         // Above a gap nothing could be read: a store that was put back in time is noticed before it is written to.
         log.confirm_head(&self.sync())?;
-        append(&mut log, &*self.store, &self.ring, &*self.entropy, self.writer, &mut |log| {
-            // Of a damaged log it is said that it is damaged, not that something is not in it.
-            log.check_writable()?;
-            validate(log)
-        })?;
+        append(&mut log, self.appender(behind), validate)?;
         self.store_checkpoint(&mut log);
         if let Some(seen) = &self.seen {
             // The entry is in the log whatever this machine's disk says; the next opening remembers it.
@@ -95,8 +106,17 @@ impl Inner {
         &self,
         validate: &mut dyn FnMut(&Log) -> Result<Option<Event>>,
     ) -> Result<Option<Log>> {
+        self.append_behind(Behind::Entry, validate)
+    }
+
+    /// The same, where the newest slot may be one that was written bad.
+    pub(crate) fn append_behind(
+        &self,
+        behind: Behind,
+        validate: &mut dyn FnMut(&Log) -> Result<Option<Event>>,
+    ) -> Result<Option<Log>> {
         let mut is_refused = false;
-        let appended = self.append(&mut |log| {
+        let appended = self.append_as(behind, &mut |log| {
             let event = validate(log)?;
             is_refused = event.is_none();
             event.ok_or_else(|| Error::new(ErrorKind::Internal, "an entry is not valid on the newest state"))

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use dr_store::Bytes;
+use dr_store::{Bytes, Name};
 
-use super::state::write_private;
+use super::state::{write_private, write_private_copy};
 use crate::error::Result;
 use crate::id::ObjectHash;
 use crate::index::Table;
 use crate::limits::LIST_BYTES_MAX;
+use crate::log::EntryCopies;
 
 /// The checkpoint's file.
 const CHECKPOINT: &str = "checkpoint";
@@ -56,6 +57,11 @@ impl Cache {
         let _ = write_private(&self.blocks_path(segment).join(number.to_string()), sealed);
     }
 
+    /// The entries of a log of siblings.
+    pub(crate) fn entry_copies(&self) -> &dyn EntryCopies {
+        self
+    }
+
     /// The checkpoint of the log, sealed.
     pub(crate) fn checkpoint(&self) -> Option<Vec<u8>> {
         let path = self.directory.join(CHECKPOINT);
@@ -73,5 +79,18 @@ impl Cache {
         self.keep_table(segment, table);
         let kept = Table::open(&self.table_path(segment)).ok()?;
         kept.is_copy_of(table).then_some(kept)
+    }
+}
+
+impl EntryCopies for Cache {
+    fn entry(&self, name: &Name, bytes: u64) -> Option<Vec<u8>> {
+        let path = self.directory.join(name.as_str());
+        let is_sound = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == bytes);
+        if is_sound { std::fs::read(path).ok() } else { None }
+    }
+
+    fn keep_entry(&self, name: &Name, sealed: &[u8]) {
+        // There are thousands of them, and what a crash leaves of one does not open.
+        let _ = write_private_copy(&self.directory.join(name.as_str()), sealed);
     }
 }

@@ -11,7 +11,7 @@ use crate::format::log::{Checkpoint, Event};
 use crate::format::names;
 use crate::id::ObjectHash;
 use crate::limits::LIST_BYTES_MAX;
-use crate::log::{Log, Sync, append, open_checkpoint};
+use crate::log::{Behind, Log, Sync, append, open_checkpoint};
 use crate::observer::lock;
 
 /// A checkpoint is written to the store when there are so many slots behind the last.
@@ -30,7 +30,7 @@ pub(super) fn read_log(
     mode: LogMode,
     cache: Option<&Cache>,
 ) -> Result<Log> {
-    let sync = Sync { store, ring };
+    let sync = Sync { store, ring, copies: cache.map(Cache::entry_copies) };
     if mode != LogMode::CreateIfAbsent {
         let mut log = Log::of_mode(mode);
         log.synchronise(&sync)?;
@@ -105,7 +105,7 @@ impl Inner {
         }
         let object = put_hashed(&*self.store, names::CHECKPOINT, self.seal_checkpoint(&encoded)?)?;
         let event = Event::Checkpoint(Checkpoint { through, object });
-        append(log, &*self.store, &self.ring, &*self.entropy, self.writer, &mut |_| Ok(event.clone()))
+        append(log, self.appender(Behind::Entry), &mut |_| Ok(event.clone()))
     }
 
     fn seal_checkpoint(&self, body: &[u8]) -> Result<Vec<u8>> {

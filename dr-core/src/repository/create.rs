@@ -2,9 +2,11 @@
 //! an interrupted run left behind is taken up or ignored by the next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dr_store::{Name, Payload, PutMode, Store, StoreError, StoreErrorKind};
 
+use super::hold::hold_of;
 use super::probe::check_create;
 use super::{Repository, RepositoryOptions};
 use crate::chunker::DEFAULT_PARAMS;
@@ -17,7 +19,7 @@ use crate::format::log::{Event, Genesis};
 use crate::format::names;
 use crate::format::ring::{Wrap, Wraps};
 use crate::id::ObjectHash;
-use crate::log::{Log, append};
+use crate::log::{Appender, Behind, Log, append};
 
 /// How a repository is made.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,8 @@ pub struct CreateOptions {
     pub kdf: KdfStrength,
     /// A label for the first key slot; not secret.
     pub label: String,
+    /// How long forgotten snapshots are held before a collection may take them. It can be changed later.
+    pub hold: Duration,
 }
 
 impl CreateOptions {
@@ -51,6 +55,7 @@ impl Repository {
         options: RepositoryOptions,
     ) -> Result<Repository> {
         let entropy = options.entropy.clone();
+        hold_of(create.hold)?;
         refuse_existing(&*store)?;
         let mode = if create.siblings {
             LogMode::Siblings
@@ -68,11 +73,22 @@ impl Repository {
         let genesis = Genesis { config: config.hash(), ring: ring_hash };
         let writer = random(&*entropy)?;
         let mut log = Log::of_mode(config.mode);
-        append(&mut log, &*store, &ring, &*entropy, writer, &mut |log| {
+        // A slot 0 that these keys do not open is that of somebody who was faster: nothing is put behind it either.
+        let appender =
+            Appender { store: &*store, ring: &ring, entropy: &*entropy, writer, behind: Behind::BadSlot };
+        append(&mut log, appender, &mut |log| {
             if log.fold.next > 0 { Err(exists()) } else { Ok(Event::Genesis(genesis.clone())) }
         })
         .map_err(|error| if error.kind() == ErrorKind::AlreadyExists { exists() } else { error })?;
-        Repository::open(store, credentials, options)
+        let repository = Repository::open(store, credentials, options)?;
+        if !create.hold.is_zero() {
+            repository.set_hold(create.hold).map_err(|error| {
+                error.with_remedy(
+                    "the repository is there, but holds nothing yet: set its hold with 'dr hold'",
+                )
+            })?;
+        }
+        Ok(repository)
     }
 }
 

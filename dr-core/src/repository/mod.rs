@@ -9,6 +9,7 @@ mod chunk_writer;
 mod chunks;
 mod create;
 mod distrust;
+mod hold;
 mod open;
 mod options;
 mod probe;
@@ -32,6 +33,7 @@ pub(crate) use chunks::{
 };
 pub use create::CreateOptions;
 pub(crate) use create::{put_hashed, put_once};
+pub use hold::HoldState;
 pub use options::RepositoryOptions;
 use segments::load_part;
 pub(crate) use segments::{load_table, read_segment, read_table};
@@ -104,7 +106,7 @@ impl Repository {
 impl Inner {
     /// What the log is read with.
     pub(crate) fn sync(&self) -> Sync<'_> {
-        Sync { store: &*self.store, ring: &self.ring }
+        Sync { store: &*self.store, ring: &self.ring, copies: None }
     }
 
     /// Checks that the repository can be written to, and sweeps up what dead writers left.
@@ -134,7 +136,7 @@ impl Inner {
     /// Reads the log to its end, and remembers how far it went.
     pub(crate) fn synchronise(&self) -> Result<Log> {
         let mut log = lock(&self.log);
-        let sync = self.sync();
+        let sync = Sync { copies: self.cache.as_ref().map(Cache::entry_copies), ..self.sync() };
         log.confirm_head(&sync)?;
         let read_from = log.fold.next;
         log.synchronise(&sync)?;

@@ -250,7 +250,6 @@ impl Inner {
             id,
             slot: state.slot,
             store_ms: state.store_ms,
-            after_ms: state.next_ms.unwrap_or(log.head_ms),
             forgotten: state.forgotten.is_some(),
             protected: state.protected,
             newer: decoded.read_only,

@@ -8,6 +8,6 @@ pub use crate::format::snapshot::{Problem, ProblemKind, Totals};
 pub use record::Snapshot;
 pub(crate) use record::Standing;
 pub use retention::{Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Unit};
-pub(crate) use retention::{decide, dropped};
+pub(crate) use retention::{Timed, decide, dropped};
 pub(crate) use select::Selector;
 pub use select::SnapshotFilter;

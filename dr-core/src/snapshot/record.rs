@@ -23,10 +23,6 @@ pub struct Snapshot {
     pub finished: Timestamp,
     /// The store's time just before it was committed, in milliseconds since 1970-01-01 UTC.
     pub store_ms: i64,
-    /// Its time as retention sees it, in milliseconds since 1970-01-01 UTC: `time`, where that lies between the store's
-    /// times just before and just after it was committed, else the nearer of these. So no forged clock changes what is
-    /// kept.
-    pub kept_ms: i64,
     /// The host it was made on.
     pub host: String,
     /// What was asked for, as absolute paths.
@@ -58,9 +54,8 @@ pub struct Snapshot {
 pub(crate) struct Standing {
     pub(crate) id: SnapshotId,
     pub(crate) slot: u64,
-    /// The store's times of the slot before and of its own.
+    /// The store's time of the slot before.
     pub(crate) store_ms: i64,
-    pub(crate) after_ms: i64,
     pub(crate) forgotten: bool,
     pub(crate) protected: bool,
     pub(crate) newer: bool,
@@ -70,13 +65,10 @@ pub(crate) struct Standing {
 
 impl Snapshot {
     pub(crate) fn new(standing: Standing, body: SnapshotBody) -> Snapshot {
-        let time_ms = i64::try_from(body.time.as_nanoseconds() / 1_000_000).unwrap_or(i64::MAX);
-        let after_ms = standing.after_ms.max(standing.store_ms);
         Snapshot {
             id: standing.id,
             slot: standing.slot,
             store_ms: standing.store_ms,
-            kept_ms: time_ms.clamp(standing.store_ms, after_ms),
             forgotten: standing.forgotten,
             newer: standing.newer,
             protected: standing.protected,

@@ -237,18 +237,24 @@ pub struct Group {
 pub struct Decision {
     /// The snapshot.
     pub snapshot: Snapshot,
+    /// Its time as the rules saw it, in milliseconds since 1970-01-01 UTC: what its host says, held between the times of the
+    /// store just before and just after it was committed, so that no forged clock changes what is kept.
+    pub kept_ms: i64,
     /// Why it is kept.
     pub reasons: Vec<KeepReason>,
 }
 
+/// A snapshot, and its time as the rules are to see it, in milliseconds since 1970.
+pub(crate) type Timed = (Snapshot, i64);
+
 /// Groups snapshots, and decides over each group. Both orders are those of the input.
 pub(crate) fn decide(
-    snapshots: Vec<Snapshot>,
+    snapshots: Vec<Timed>,
     policy: &KeepPolicy,
     by: GroupBy,
 ) -> BTreeMap<Group, Vec<Decision>> {
-    let mut groups: BTreeMap<Group, Vec<Snapshot>> = BTreeMap::new();
-    for snapshot in snapshots {
+    let mut groups: BTreeMap<Group, Vec<Timed>> = BTreeMap::new();
+    for (snapshot, kept_ms) in snapshots {
         let sorted = |mut tags: Vec<String>| {
             tags.sort();
             tags
@@ -258,7 +264,7 @@ pub(crate) fn decide(
             paths: by.paths.then(|| snapshot.paths.clone()),
             tags: by.tags.then(|| sorted(snapshot.tags.clone())),
         };
-        groups.entry(group).or_default().push(snapshot);
+        groups.entry(group).or_default().push((snapshot, kept_ms));
     }
     groups.into_iter().map(|(group, snapshots)| (group, decide_group(snapshots, policy))).collect()
 }
@@ -275,15 +281,16 @@ struct Rule {
 /// A unit of the calendar, as numbers that differ between units.
 type Bucket = (i16, i8, i8, i8);
 
-fn decide_group(snapshots: Vec<Snapshot>, policy: &KeepPolicy) -> Vec<Decision> {
-    let newest = snapshots.iter().rev().find(|snapshot| !snapshot.partial).map(time_of);
+fn decide_group(snapshots: Vec<Timed>, policy: &KeepPolicy) -> Vec<Decision> {
+    let newest = snapshots.iter().rev().find(|(snapshot, _)| !snapshot.partial);
+    let newest = newest.map(|(_, kept_ms)| time_of(*kept_ms));
     let mut rules = rules(policy, newest.as_ref());
     let last = snapshots.len().saturating_sub(1);
     let mut decisions: Vec<Decision> = snapshots
         .into_iter()
         .enumerate()
         .rev()
-        .map(|(number, snapshot)| {
+        .map(|(number, (snapshot, kept_ms))| {
             let mut reasons = Vec::new();
             if snapshot.protected {
                 reasons.push(KeepReason::Protected);
@@ -300,10 +307,10 @@ fn decide_group(snapshots: Vec<Snapshot>, policy: &KeepPolicy) -> Vec<Decision> 
                     reasons.push(KeepReason::Unfinished);
                 }
             } else {
-                let time = time_of(&snapshot);
+                let time = time_of(kept_ms);
                 reasons.extend(rules.iter_mut().filter_map(|rule| rule.keeps(&time)));
             }
-            Decision { snapshot, reasons }
+            Decision { snapshot, kept_ms, reasons }
         })
         .collect();
     decisions.reverse();
@@ -363,8 +370,8 @@ impl Rule {
     }
 }
 
-fn time_of(snapshot: &Snapshot) -> Zoned {
-    let clamped = snapshot.kept_ms.clamp(-9_000_000_000_000, 250_000_000_000_000);
+fn time_of(kept_ms: i64) -> Zoned {
+    let clamped = kept_ms.clamp(-9_000_000_000_000, 250_000_000_000_000);
     jiff::Timestamp::from_millisecond(clamped).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC)
 }
 

@@ -113,7 +113,12 @@ impl World {
                 self.budget.protects -= 1;
                 self.append_at_once(config, OPERATOR, Entry::Protect(snapshot));
             }
-            Action::Confirm => self.append_at_once(config, OPERATOR, Entry::Other),
+            // What was written bad says nothing, so nothing is gone: the repair condemns nothing.
+            Action::Confirm => {
+                let changed = self.log.view.changed;
+                let nothing = Entry::Condemn { changed, packs: 0, segments: 0, dead: 0, snapshots: 0 };
+                self.append_at_once(config, OPERATOR, nothing)
+            }
             Action::Damage(slot) => {
                 self.budget.damages -= 1;
                 self.damaged |= 1 << slot;

@@ -49,8 +49,6 @@ pub(super) enum Entry {
     },
     /// Bytes that never were an entry.
     Bad,
-    /// Says nothing, but stands behind a bad slot and so confirms it.
-    Other,
 }
 
 /// Who wrote an entry, and in which attempt.
@@ -239,7 +237,6 @@ fn event(entry: Entry, fold: &State, rules: &Rules) -> Option<Event> {
             Event::Reindex { inputs, outputs }
         }
         Entry::Bad => return None,
-        Entry::Other => Event::Other,
     })
 }
 

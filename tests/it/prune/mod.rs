@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod hold;
 mod marks;
 mod options;
 mod race;

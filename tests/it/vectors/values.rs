@@ -282,6 +282,12 @@ pub(super) fn write_all() {
             entry(0x800b, &Body::default().hashes(&[1, 2]).uint(2).bytes(b"kept").bytes(b"a b")).end(),
             &[],
         ),
+        value(
+            "hold",
+            "log entry",
+            entry(0x800c, &Body::default().uint(14 * 24 * 3600)).end(),
+            &["append 00"],
+        ),
         value("unknown kind", "log entry", entry(99, &Body::default()).end(), &[]),
         value("unknown critical kind", "log entry", entry(0x8063, &Body::default()).end(), &[]),
         value("extension", "log entry", entry(99, &Body::default()).uint(1).uint(7).bytes(b"x").0, &[])
@@ -342,7 +348,7 @@ fn checkpoints() -> [Case; 2] {
         let first = first.raw(&[1]).int(-5).raw(&[1]).uint(8).raw(&[0, 1]).uint(2).bytes(b"a").bytes(b"b");
         snapshot(first, 21, slots[1], &stream).raw(&[0, 0, 1, 0])
     };
-    let rest = |body: Body, condemned: [u8; 2], attempts: [u64; 2]| {
+    let with_holds = |body: Body, condemned: [u8; 2], attempts: [u64; 2], holds: [u64; 2]| {
         let segments = body.uint(2).uint(0).raw(&[30; 32]).uint(1).bytes(b"seg");
         let condemned = condemned
             .iter()
@@ -351,8 +357,10 @@ fn checkpoints() -> [Case; 2] {
             body.uint(*slot).raw(&[7; 16]).raw(&[*slot as u8; 16])
         });
         let all = attempts.hashes(&[35]).uint(1).uint(6).raw(&[36; 32]).uints(&[1, 4]);
-        all.uint(1).uint(900).uint(800).uint(1).uint(990).uint(0).hashes(&[37]).end()
+        let all = all.uint(1).uint(900).uint(800).uint(1).uint(990).uint(0).hashes(&[37]);
+        holds.iter().fold(all.uint(2), |body, slot| body.uint(*slot).uint(*slot % 1000 * 86_400)).end()
     };
+    let rest = |body, condemned, attempts| with_holds(body, condemned, attempts, [14, 30]);
     let full = rest(snapshots(head(1000, 999), [6, 7]), [33, 34], [998, 1000]);
     let refused = [
         rest(snapshots(head(1000, 1002), [6, 7]), [33, 34], [998, 1000]),
@@ -362,11 +370,15 @@ fn checkpoints() -> [Case; 2] {
         rest(snapshots(head(1000, 999), [6, 7]), [33, 33], [998, 1000]),
         rest(snapshots(head(1000, 999), [6, 7]), [33, 34], [1000, 998]),
         rest(snapshots(head(1000, 999), [6, 7]), [33, 34], [998, 1001]),
+        with_holds(snapshots(head(1000, 999), [6, 7]), [33, 34], [998, 1000], [30, 14]),
+        with_holds(snapshots(head(1000, 999), [6, 7]), [33, 34], [998, 1000], [14, 1001]),
+        // Longer than ten years.
+        with_holds(snapshots(head(1000, 999), [6, 7]), [33, 34], [998, 1000], [14, 13]),
     ]
     .map(|bytes| format!("replace {}", to_hex(&bytes)));
     let rejects: Vec<&str> =
         refused.iter().map(String::as_str).chain(["append 00", "truncate 100", "flip 0"]).collect();
-    let empty = Body::new().uint(0).raw(&[1; 32]).int(0).raw(&[0; 14]).end();
+    let empty = Body::new().uint(0).raw(&[1; 32]).int(0).raw(&[0; 15]).end();
     [
         value("checkpoint of much", "checkpoint", full, &rejects),
         value("checkpoint of little", "checkpoint", empty, &[]),

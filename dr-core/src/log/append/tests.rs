@@ -43,7 +43,13 @@ impl Repository {
     }
 
     fn append(&mut self, event: Event) -> Result<()> {
-        append(&mut self.log, &self.store, &self.ring, &SystemEntropy, WRITER, &mut |_| Ok(event.clone()))
+        self.append_behind(Behind::Entry, event)
+    }
+
+    fn append_behind(&mut self, behind: Behind, event: Event) -> Result<()> {
+        let (store, ring) = (&self.store, &self.ring);
+        let appender = Appender { store, ring, entropy: &SystemEntropy, writer: WRITER, behind };
+        append(&mut self.log, appender, &mut |_| Ok(event.clone()))
     }
 
     /// Puts the next slot by hand, behind what is there.
@@ -74,7 +80,7 @@ impl Repository {
         writer.fold.next += 1;
         self.put(&writer, |_| {});
         let mut log = Log::default();
-        log.synchronise(&Sync { store: &self.store, ring: &self.ring }).unwrap();
+        log.synchronise(&Sync { store: &self.store, ring: &self.ring, copies: None }).unwrap();
         log
     }
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::FormatError;
 use crate::format::log::{
-    Checkpoint, Commit, Condemn, Event, Genesis, HashList, Keys, LogEntry, Reindex, SnapshotPlace,
+    Checkpoint, Commit, Condemn, Event, Genesis, HashList, Hold, Keys, LogEntry, Reindex, SnapshotPlace,
     SnapshotRecord, Snapshots, Tag,
 };
 use crate::id::SnapshotId;
@@ -72,6 +72,7 @@ fn event(kind: u8, numbers: &[u8]) -> Event {
         12 => Event::Protect(snapshots),
         13 => Event::Unprotect(snapshots),
         14 => Event::Tag(Tag { snapshots: ids(numbers), tags: vec![format!("tag {first}")] }),
+        15 => Event::Hold(Hold { seconds: u64::from(first) * 3600 }),
         _ => Event::Unknown { kind: 99 },
     }
 }
@@ -119,7 +120,7 @@ fn canonical(log: &Log) -> String {
     attempts.sort_unstable();
     let numbers = (next, changed, lossy, genesis, ring, newer, log.head, log.head_ms);
     let names = (&fold.segments, sorted(&fold.live), sorted(&fold.superseded), condemned);
-    let rest = (&fold.by_slot, attempts, &fold.attempts_by_slot, &fold.checkpoints, &fold.lists);
+    let rest = (&fold.by_slot, attempts, &fold.attempts_by_slot, &fold.checkpoints, &fold.lists, &fold.holds);
     format!("{numbers:?} {snapshots:?} {names:?} {rest:?} {:?}", log.damaged)
 }
 
@@ -133,7 +134,7 @@ fn through_checkpoint(log: &Log) -> Log {
 type Step = (u8, Vec<u8>, u8);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec((0u8..16, prop::collection::vec(any::<u8>(), 0..4), any::<u8>()), 0..60)
+    prop::collection::vec((0u8..17, prop::collection::vec(any::<u8>(), 0..4), any::<u8>()), 0..60)
 }
 
 proptest! {
@@ -200,10 +201,12 @@ fn checkpoints_out_of_order_or_of_the_future_are_refused() {
     append(&mut log, event(8, &[7, 8]), 255);
     append(&mut log, event(9, &[1, 10]), 255);
     append(&mut log, event(9, &[4, 11]), 255);
+    append(&mut log, event(15, &[1]), 255);
+    append(&mut log, event(15, &[2]), 255);
     let sound = log.to_checkpoint().unwrap();
     assert!(sound.snapshots.len() > 1 && sound.condemned.len() > 1 && sound.superseded.len() > 1);
     assert!(sound.attempts.len() > 1);
-    let changes: [fn(&mut CheckpointBody); 12] = [
+    let changes: [fn(&mut CheckpointBody); 16] = [
         |body| body.snapshots.reverse(),
         |body| body.attempts.reverse(),
         |body| body.superseded.reverse(),
@@ -216,6 +219,10 @@ fn checkpoints_out_of_order_or_of_the_future_are_refused() {
         |body| body.attempts[0].2 = body.attempts[1].2,
         |body| body.snapshots[0].record.id = body.snapshots[1].record.id,
         |body| body.through = u64::MAX,
+        |body| body.holds.reverse(),
+        |body| body.holds[1].1 = body.holds[0].1,
+        |body| body.holds[1].0 = body.through + 1,
+        |body| body.holds[1].1 = u64::MAX,
     ];
     for (number, change) in changes.into_iter().enumerate() {
         let mut body = sound.clone();

@@ -9,7 +9,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// 2026-01-01T00:00:00Z, a Thursday.
 const START_MS: i64 = 1_767_225_600_000;
 
-fn snapshot(number: u8, ms: i64) -> Snapshot {
+fn snapshot(number: u8, ms: i64) -> Timed {
     let body = SnapshotBody {
         nonce: [number; 16],
         time: Timestamp::from_nanoseconds(i128::from(ms) * 1_000_000),
@@ -29,24 +29,23 @@ fn snapshot(number: u8, ms: i64) -> Snapshot {
         id: SnapshotId::from_bytes([number; 32]),
         slot: u64::from(number),
         store_ms: ms - 1,
-        after_ms: ms + 1,
         forgotten: false,
         protected: false,
         newer: false,
         tags: None,
     };
-    Snapshot::new(standing, body)
+    (Snapshot::new(standing, body), ms)
 }
 
 /// The numbers of the snapshots that a policy keeps.
-fn kept(snapshots: Vec<Snapshot>, policy: &KeepPolicy) -> Vec<u64> {
+fn kept(snapshots: Vec<Timed>, policy: &KeepPolicy) -> Vec<u64> {
     let groups = decide(snapshots, policy, GroupBy::default());
     let all = groups.into_values().flatten();
     all.filter(|decision| !decision.reasons.is_empty()).map(|decision| decision.snapshot.slot).collect()
 }
 
 /// One snapshot every six hours for so many days.
-fn days(count: u8) -> Vec<Snapshot> {
+fn days(count: u8) -> Vec<Timed> {
     (0..count * 4).map(|number| snapshot(number, START_MS + i64::from(number) * 6 * HOUR_MS)).collect()
 }
 
@@ -73,9 +72,9 @@ fn counts_keep_the_newest_of_each_unit() {
 #[test]
 fn tags_protection_and_groups_count() {
     let mut all = days(2);
-    all[1].tags = vec!["a".to_owned(), "b".to_owned()];
-    all[2].protected = true;
-    all[3].host = "other".to_owned();
+    all[1].0.tags = vec!["a".to_owned(), "b".to_owned()];
+    all[2].0.protected = true;
+    all[3].0.host = "other".to_owned();
     let mut policy = KeepPolicy { last: 1, ..KeepPolicy::default() };
     policy.tags = vec!["a,b".to_owned()];
     let mut found = kept(all.clone(), &policy);
@@ -88,7 +87,7 @@ fn tags_protection_and_groups_count() {
 #[test]
 fn partial_snapshots_take_nobodys_place() {
     let mut all = days(1);
-    all[3].partial = true;
+    all[3].0.partial = true;
     let policy = KeepPolicy { last: 1, daily: 1, ..KeepPolicy::default() };
     // The newest whole one, and the partial one that the next run goes on from.
     assert_eq!(kept(all.clone(), &policy), [2, 3]);
@@ -102,22 +101,11 @@ fn a_forged_clock_pushes_nothing_out() {
     // Ten snapshots that claim to be of ten years to come, and of ten years past, committed within a minute.
     for number in 0..10 {
         for (place, sign) in [(100, 1), (150, -1)] {
-            let mut forged = snapshot(place + number, START_MS + 7 * DAY_MS);
+            let (mut forged, _) = snapshot(place + number, START_MS + 7 * DAY_MS);
             let claimed = START_MS + sign * i64::from(number + 1) * 365 * DAY_MS;
-            let standing = Standing {
-                id: forged.id,
-                slot: forged.slot,
-                store_ms: START_MS + 7 * DAY_MS,
-                after_ms: START_MS + 7 * DAY_MS + 60_000,
-                forgotten: false,
-                protected: false,
-                newer: false,
-                tags: None,
-            };
-            let time = Timestamp::from_nanoseconds(i128::from(claimed) * 1_000_000);
-            forged.time = time;
-            forged.kept_ms = (claimed).clamp(standing.store_ms, standing.after_ms);
-            all.push(forged);
+            forged.time = Timestamp::from_nanoseconds(i128::from(claimed) * 1_000_000);
+            let committed = START_MS + 7 * DAY_MS;
+            all.push((forged, claimed.clamp(committed, committed + 60_000)));
         }
     }
     let policy = KeepPolicy { daily: 8, ..KeepPolicy::default() };
