@@ -14,7 +14,7 @@ use crate::format::names;
 use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
 use crate::id::{ObjectHash, SnapshotId};
 use crate::observer::Context;
-use crate::repository::{ChunkReader, Inner, Repository, is_damage};
+use crate::repository::{ChunkReader, Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::{DirectoryReader, DirectoryWriter, Entry, EntryKind, Stream};
 
@@ -116,7 +116,7 @@ impl<'s> Mend<'s, '_> {
         let root = self.tree(&snapshot.root)?;
         let mut before = match problems {
             Ok(problems) => problems,
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 self.lose(b"/", &error);
                 Vec::new()
             }
@@ -184,7 +184,7 @@ impl<'s> Mend<'s, '_> {
                         self.lose(&path, &why);
                     }
                 }
-                Some(Err(error)) if is_damage(&error) => {
+                Some(Err(error)) if error.is_damage() => {
                     let path = if open.path.is_empty() { b"/".to_vec() } else { open.path.clone() };
                     self.lose(&path, &error);
                 }

@@ -12,7 +12,7 @@ use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Part, Table};
 use crate::log::{Log, SegmentPlace};
-use crate::repository::{ChunkReader, ChunkWriter, is_damage, load_table, read_segment};
+use crate::repository::{ChunkReader, ChunkWriter, load_table, read_segment};
 use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
 
 /// Walks all of the snapshot, trees that were taken over too, and stores again every chunk that lies in condemned packs
@@ -30,7 +30,7 @@ pub(super) fn rescue(
     let own = match own_tables(storer, segments, &log) {
         Ok(own) => own,
         // A segment of its own is deleted already, and with it what says where its chunks lie.
-        Err(error) if is_damage(&error) => return Ok(false),
+        Err(error) if error.is_damage() => return Ok(false),
         Err(error) => return Err(error),
     };
     let mut tables = live.parts().to_vec();
@@ -53,7 +53,7 @@ pub(super) fn rescue(
         .and_then(|()| walk.directory(storer, root));
     match walked {
         Ok(()) => {}
-        Err(error) if is_damage(&error) => return Ok(false),
+        Err(error) if error.is_damage() => return Ok(false),
         Err(error) => return Err(error),
     }
     let stored = walk.writer.take()?;

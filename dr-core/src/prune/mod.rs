@@ -18,12 +18,12 @@ pub(crate) use marks::mark_all;
 pub use options::{MaxUnused, PruneOptions, PruneReport, Shard};
 
 use plan::plan;
-pub(crate) use snapshots::store_time;
 use survey::survey;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::LogMode;
 use crate::observer::Context;
-use crate::repository::Repository;
+use crate::repository::{Inner, Repository};
 
 impl Repository {
     /// Collects forgotten snapshots, deletes what nothing needs, and rewrites packs of which little is needed.
@@ -35,9 +35,9 @@ impl Repository {
         let repository = &self.0;
         let ctx = *ctx;
         let mut report = PruneReport::default();
-        repository.prepare_to_collect(options)?;
+        prepare(repository, options)?;
         let chosen = |uses: &[marks::PackUse]| plan(uses, options).repack.into_iter().collect();
-        let now_ms = store_time(repository, options.dry_run)?;
+        let now_ms = repository.store_time(options.dry_run)?;
         if !options.dry_run && options.shard.is_none() {
             snapshots::sweep_probes(repository, now_ms, options);
             snapshots::collect(repository, now_ms, options, &mut report, ctx)?;
@@ -89,4 +89,19 @@ impl Repository {
         (report.bytes_live, report.bytes_unused) = (after.live_bytes, planned.unused_bytes);
         Ok(report)
     }
+}
+
+/// Checks that a collection may begin.
+fn prepare(repository: &Inner, options: &PruneOptions) -> Result<()> {
+    if repository.config.mode == LogMode::Siblings && !options.exclusive && !options.dry_run {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "on this store a collection cannot tell who else is writing",
+        )
+        .with_object(repository.store.endpoint())
+        .with_remedy("stop all backups to this repository, and promise it with --exclusive"));
+    }
+    repository.fold_from_genesis()?;
+    let log = repository.synchronise()?;
+    if options.dry_run { Ok(()) } else { repository.prepare_to_write(&log) }
 }

@@ -13,7 +13,7 @@ use crate::id::{ChunkId, ObjectHash, SnapshotId};
 use crate::index::Location;
 use crate::log::{Log, SegmentPlace, read_names};
 use crate::observer::Context;
-use crate::repository::{ChunkReader, Inner, is_damage};
+use crate::repository::{ChunkReader, Inner};
 
 /// How often the survey is made again because the log changed under it.
 const ATTEMPTS_MAX: usize = 20;
@@ -68,7 +68,7 @@ pub(super) fn survey(
         );
         match surveyed {
             // Something that was looked for may have been moved meanwhile.
-            Err(error) if is_damage(&error) && repository.synchronise()?.fold.changed != log.fold.changed => {
+            Err(error) if error.is_damage() && repository.synchronise()?.fold.changed != log.fold.changed => {
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 return Err(error

@@ -1,6 +1,6 @@
 //! Lists and finds snapshots, and reads what is in them.
 
-use super::{ChunkReader, Inner, Repository, is_damage};
+use super::{ChunkReader, Inner, Repository};
 use crate::crypto::open_object;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::body;
@@ -211,7 +211,7 @@ impl Inner {
         for state in log.fold.live_snapshots() {
             match self.read_snapshot(log, state, &mut bodies) {
                 Ok(snapshot) => read.readable.push(snapshot),
-                Err(error) if is_damage(&error) => read.unreadable.push((state.clone(), error)),
+                Err(error) if error.is_damage() => read.unreadable.push((state.clone(), error)),
                 Err(error) => return Err(error),
             }
         }
