@@ -143,7 +143,7 @@ impl<'s> Mend<'s, '_> {
             host: snapshot.host.clone(),
             paths: snapshot.paths.iter().map(|path| path.as_os_str().as_encoded_bytes().to_vec()).collect(),
             tags,
-            program: concat!("dr ", env!("CARGO_PKG_VERSION")).to_owned(),
+            program: super::PROGRAM.to_owned(),
             parent: Some(snapshot.id),
             partial: snapshot.partial,
             root,

@@ -8,7 +8,7 @@ mod read;
 mod siblings;
 
 pub(crate) use append::append;
+pub(crate) use fold::SegmentPlace;
 #[cfg(feature = "internals")]
 pub(crate) use fold::{Fold, Refusal};
-pub(crate) use fold::{SegmentPlace, SnapshotState};
 pub(crate) use read::{Log, Sync, open_checkpoint, read_entry, read_list, read_names, slot_times};
