@@ -1,6 +1,6 @@
 //! Makes snapshots whole again by leaving out what is lost: a new snapshot holds the rest, and names what it lacks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::commit::{Committed, Draft, Segments, commit};
 use super::options::BackupOptions;
@@ -10,7 +10,6 @@ use super::storer::{Scratch, Storer};
 use super::workers;
 use crate::error::{Error, Result};
 use crate::format::envelope::PackClass;
-use crate::format::names;
 use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
 use crate::id::{ObjectHash, SnapshotId};
 use crate::observer::Context;
@@ -77,18 +76,16 @@ impl Repository {
     }
 }
 
-/// Packs that the index lists and the store does not have.
+/// Packs that the index lists and the store does not have where they are looked for.
 fn missing_packs(repository: &Inner, index: &crate::index::Index) -> Result<HashSet<ObjectHash>> {
-    let mut missing: HashSet<ObjectHash> = index.packs().iter().map(|pack| pack.hash).collect();
-    for class in PackClass::ALL {
-        repository.store.list(class.folder(), None, &mut |meta| {
-            if let Some(hash) = names::parse_hash(&meta.name) {
-                missing.remove(&hash);
-            }
-            Ok(())
-        })?;
-    }
-    Ok(missing)
+    let mut missing: HashMap<ObjectHash, PackClass> =
+        index.packs().iter().map(|pack| (pack.hash, pack.class)).collect();
+    repository.list_packs(&mut |class, hash, _| {
+        if missing.get(&hash) == Some(&class) {
+            missing.remove(&hash);
+        }
+    })?;
+    Ok(missing.into_keys().collect())
 }
 
 /// A snapshot being mended.

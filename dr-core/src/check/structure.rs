@@ -102,17 +102,10 @@ pub(super) fn check_packs(
     findings: &Findings,
 ) -> Result<StoredPacks> {
     let mut stored = StoredPacks::new();
-    for class in PackClass::ALL {
-        repository.store.list(class.folder(), None, &mut |meta| {
-            match names::parse_hash(&meta.name).filter(|hash| names::pack(class, hash) == meta.name) {
-                Some(hash) => {
-                    stored.insert(hash, (class, meta.bytes));
-                }
-                None => findings.note(&meta.name, "an object of an unknown name"),
-            }
-            Ok(())
-        })?;
-    }
+    repository.list_pack_folders(&mut |class, hash, meta| match hash {
+        Some(hash) => _ = stored.insert(hash, (class, meta.bytes)),
+        None => findings.note(&meta.name, "an object of an unknown name"),
+    })?;
     let mut listed = HashSet::new();
     for pack in index.packs() {
         listed.insert(pack.hash);

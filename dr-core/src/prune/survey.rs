@@ -149,17 +149,10 @@ fn pending_packs(
 
 fn list_stored(repository: &Inner) -> Result<HashMap<ObjectHash, Stored>> {
     let mut stored = HashMap::new();
-    for class in PackClass::ALL {
-        repository.store.list(class.folder(), None, &mut |meta| {
-            if let Some(hash) =
-                names::parse_hash(&meta.name).filter(|hash| names::pack(class, hash) == meta.name)
-            {
-                let found = Stored { class: Some(class), bytes: meta.bytes, modified_ms: meta.modified_ms };
-                stored.insert(hash, found);
-            }
-            Ok(())
-        })?;
-    }
+    repository.list_packs(&mut |class, hash, meta| {
+        let found = Stored { class: Some(class), bytes: meta.bytes, modified_ms: meta.modified_ms };
+        stored.insert(hash, found);
+    })?;
     repository.store.list(names::INDEX, None, &mut |meta| {
         if let Some(hash) = names::parse_hash(&meta.name) {
             stored.insert(hash, Stored { class: None, bytes: meta.bytes, modified_ms: meta.modified_ms });

@@ -11,6 +11,7 @@ mod create;
 mod distrust;
 mod open;
 mod options;
+mod packs;
 mod probe;
 mod segments;
 mod snapshots;
