@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use dr_store::Bytes;
 
 use super::Location;
+use super::filter::{FILTER_HEAD_BYTES, Filter, key};
 use super::pages::{Page, Pages};
-use super::segment::{FILTER_HEAD_BYTES, check_filter, open_head, open_part, short};
-use super::table::{Table, key, passes};
+use super::segment::{check_filter, open_head, open_part, short};
+use super::table::Table;
 use crate::crypto::{Kek, ObjectKey};
 use crate::error::{Error, Result};
 use crate::format::envelope::{Header, TAG_BYTES};
@@ -270,10 +271,8 @@ impl PagedTable {
     }
 
     fn may_hold(&self, id: &ChunkId) -> bool {
-        match self.filter.split_at_checked(FILTER_HEAD_BYTES) {
-            Some((descriptor, fingerprints)) => passes(descriptor, fingerprints, id),
-            None => true,
-        }
+        let Some((head, fingerprints)) = self.filter.split_at_checked(FILTER_HEAD_BYTES) else { return true };
+        Filter::parse(head, fingerprints.len()).is_none_or(|filter| filter.passes(fingerprints, key(id)))
     }
 
     fn find(&self, id: &ChunkId) -> Result<Vec<ChunkRecord>> {
@@ -313,7 +312,8 @@ impl PagedTable {
     fn locate_in(&self, record: &ChunkRecord, page: &[u8], place: usize) -> Result<Location> {
         let (records, _) = page.as_chunks::<FRAME_RECORD_BYTES>();
         let frame = records.get(place).ok_or_else(|| Error::corrupt("a chunk names no frame"))?;
-        let frame = FrameRecord::decode(frame)?.check(&self.packs, self.headers.len())?;
+        let frame = FrameRecord::decode(frame)?;
+        let frame = frame.check(self.packs.get(frame.pack as usize), self.headers.len())?;
         let record = record.check_in(&frame)?;
         Ok(Location {
             pack: self.packs[frame.pack as usize].clone(),

@@ -35,8 +35,8 @@ pub(super) fn compact(repository: &Inner, report: &mut PruneReport, ctx: Context
         .iter()
         .zip(index.tables())
         .map(|(place, table)| {
-            let gone = table.packs().iter().filter(|pack| condemned.contains_key(&pack.hash)).count();
-            (place, table.chunks(), gone * 4 > table.packs().len())
+            let gone = table.packs().filter(|pack| condemned.contains_key(&pack.hash)).count();
+            (place, table.chunks(), gone * 4 > table.pack_count() as usize)
         })
         .collect();
     let small = sizes.iter().filter(|(_, chunks, _)| *chunks < SMALL_CHUNKS).count();

@@ -112,7 +112,8 @@ fn pages_say_what_the_whole_table_says() {
         let (segment, ring) = segment(chunks, repeats);
         let (sealed, table) = Sealed::new(&segment, ring);
         let paged = sealed.open().unwrap();
-        assert_eq!((paged.chunks(), paged.packs()), (table.chunks(), table.packs()));
+        assert_eq!(paged.chunks(), table.chunks());
+        assert!(paged.packs().iter().cloned().eq(table.packs()));
         for number in (1..=chunks).chain(1_000_000..1_001_000) {
             let id = id(number);
             if number % 7 > 0 && number % repeats > 0 && number > 2000 {
