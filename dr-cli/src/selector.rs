@@ -1,7 +1,7 @@
 //! Names one snapshot, and maybe a path in it: `latest`, `latest~2`, `1a2b3c4d`, `@2026-11-20T10:00`, and each with
 //! `:sub/path` behind it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use dr_core::{Repository, Snapshot, SnapshotFilter, Timestamp};
@@ -56,6 +56,22 @@ impl Selector {
             Which::At(time) => repository.snapshot_at(*time, filter)?,
         })
     }
+}
+
+/// Finds the snapshots that users named, each once.
+pub(crate) fn find_all(
+    names: &[OsString],
+    filter: &SnapshotFilter,
+    repository: &Repository,
+) -> Result<Vec<Snapshot>> {
+    let mut found: Vec<Snapshot> = Vec::new();
+    for name in names {
+        let snapshot = Selector::parse(name)?.find(repository, filter)?;
+        if !found.iter().any(|known| known.id == snapshot.id) {
+            found.push(snapshot);
+        }
+    }
+    Ok(found)
 }
 
 fn parse_time(bytes: &[u8]) -> Option<Selector> {

@@ -12,7 +12,7 @@ use dr_store::{OpenMode, RetryOptions, Store};
 use crate::args::GlobalArgs;
 use crate::credentials::{self, Purpose};
 use crate::error::{CliError, Result};
-use crate::render::Output;
+use crate::render::{Operation, Output, Progress};
 use crate::signals::Signals;
 
 /// One run of the program.
@@ -97,6 +97,22 @@ impl Session {
             Some(threads) => context.with_parallelism(threads.into()),
             None => context,
         }
+    }
+
+    /// Makes a long call whose report names no problems, and shows its progress: a signal only cancels it. Gives how long it
+    /// took, too.
+    pub(crate) fn call<T>(
+        &self,
+        operation: Operation,
+        call: impl FnOnce(&Context<'_>) -> dr_core::Result<T>,
+    ) -> Result<(T, Duration)> {
+        let progress = Progress::begin(operation, &self.output);
+        let graceful = self.signals.graceful();
+        let answer = call(&self.context(&progress));
+        progress.finish(&[]);
+        let answer = self.answer(answer)?;
+        drop(graceful);
+        Ok((answer, progress.elapsed()))
     }
 
     /// Makes a long call's answer this program's: what fails after a signal failed because of it.

@@ -7,7 +7,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{Event, Snapshots, Tag};
 use crate::id::SnapshotId;
 use crate::log::{Log, slot_times};
-use crate::prune::store_time;
 use crate::repository::Repository;
 use crate::snapshot::{
     Decision, Group, GroupBy, KeepPolicy, Snapshot, SnapshotFilter, Timed, decide, dropped,
@@ -119,7 +118,7 @@ impl Repository {
     fn snapshots_as_kept(&self, options: &ForgetOptions) -> Result<Vec<Timed>> {
         let repository = &self.0;
         let snapshots = self.snapshots(&options.filter)?;
-        let now_ms = store_time(repository, options.dry_run)?;
+        let now_ms = repository.store_time(options.dry_run)?;
         let log = repository.synchronise()?;
         let first = log.fold.uncollected_snapshots().next().map_or(0, |state| state.slot.saturating_sub(1));
         let times = slot_times(&*repository.store, first)?;
@@ -225,7 +224,7 @@ impl Repository {
         for state in log.fold.uncollected_snapshots().filter(|state| state.forgotten.is_some()) {
             match self.0.read_snapshot(&log, state, &mut bodies) {
                 Ok(snapshot) => found.push(snapshot),
-                Err(error) if crate::repository::is_damage(&error) => {}
+                Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error),
             }
         }

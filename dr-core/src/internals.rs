@@ -58,6 +58,11 @@ pub fn encode_directory(entries: &[Entry]) -> Vec<u8> {
     encode_entries(entries)
 }
 
+/// Whether a run of entries is refused, and else refers to the same, whether its entries are built or skimmed.
+pub fn skims_alike(run: &[u8]) -> bool {
+    crate::format::skim::skims_alike(run)
+}
+
 /// Encodes a run of references, whatever they say.
 pub fn encode_references(refs: &[ChunkRef]) -> Vec<u8> {
     encode_refs(refs)

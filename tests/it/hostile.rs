@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use dr_core::internals::{Class, ForgedFrame, Forger, Keys, slot_name};
 use dr_core::{
-    ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, Repository, RestoreOptions, RestoreReport,
-    SnapshotFilter, SparseMap, Stream,
+    CancelToken, ChunkRef, Context, Entry, EntryKind, Extent, FileContent, Metadata, PruneOptions,
+    Repository, RestoreOptions, RestoreReport, SnapshotFilter, SparseMap, Stream,
 };
 use dr_store::{MemoryStore, PutMode, Store};
 use dr_tests::repo::with_context;
@@ -349,6 +349,27 @@ fn absurd_extents_are_refused() {
         forger.directory(&[file(b"huge", u64::MAX, stream, Some(sparse))]).unwrap()
     });
     trap.assert_refused();
+}
+
+/// A file whose map of extents is a directory's chunk must not make a collection pass over that directory.
+#[test]
+fn a_directory_that_is_named_as_something_else_is_not_collected() {
+    let trap = Trap::new(|forger| {
+        let kept = stream_of(vec![forger.chunk(Class::Data, b"kept").unwrap()]);
+        let below = forger.directory(&[file(b"file", 4, kept, None)]).unwrap();
+        let map = SparseMap::Stream(below.clone());
+        let entries =
+            [file(b"a", 100, Stream::default(), Some(map)), entry(b"b", EntryKind::Directory(below))];
+        forger.directory(&entries).unwrap()
+    });
+    for threads in [1, 4] {
+        let cancel = CancelToken::new();
+        let ctx = Context::new(&(), &cancel).with_parallelism(threads);
+        let report = trap.repository.prune(&PruneOptions::new(), &ctx).unwrap();
+        assert_eq!((report.packs_dead, report.objects_deleted), (0, 0));
+    }
+    let _ = trap.spring();
+    assert_eq!(fs::read(trap.target().join("b/file")).unwrap(), b"kept");
 }
 
 #[test]

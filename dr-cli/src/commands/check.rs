@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use dr_core::{CheckOptions, CheckReport, Finding, Shard, Subset};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::check_reduce;
 use crate::error::{CliError, Result};
 use crate::quantity;
-use crate::render::{self, Operation, Progress, json, text};
+use crate::render::{self, Operation, json, text};
 use crate::session::Session;
 
 /// Looks for damage: the log, the index, the snapshots, the trees and every reference. What it finds is written to
@@ -86,35 +87,29 @@ pub(crate) fn run(args: &CheckArgs, session: &Session) -> Result<()> {
         return check_reduce::run(&args.reduce, session);
     }
     let mut id = String::new();
-    let (report, progress) = if args.scrub {
+    let (report, elapsed) = if args.scrub {
         let store = session.open_store(OpenMode::Existing)?;
-        let progress = Progress::begin(Operation::Check, &session.output);
-        let _graceful = session.signals.graceful();
-        (dr_core::scrub(&*store, &session.context(&progress)), progress)
+        session.call(Operation::Check, |context| dr_core::scrub(&*store, context))?
     } else {
         let repository = session.open_repository()?;
         let mut options = CheckOptions::new();
         id = repository.id();
         options.subset = args.shard.map(Subset::Shard).or(args.read_data_subset);
         options.read_data = args.read_data || options.subset.is_some();
-        let progress = Progress::begin(Operation::Check, &session.output);
-        let _graceful = session.signals.graceful();
-        (repository.check(&options, &session.context(&progress)), progress)
+        session.call(Operation::Check, |context| repository.check(&options, context))?
     };
-    progress.finish(&[]);
-    let report = session.answer(report)?;
     if args.scrub && report.bytes_read == 0 {
         // Without keys nothing tells an empty place from a repository that lost everything.
         return Err(CliError::no_repository(&session.open_store(OpenMode::Existing)?.endpoint()));
     }
-    finish(args, id, &report, &progress, session)
+    finish(args, id, &report, elapsed, session)
 }
 
 fn finish(
     args: &CheckArgs,
     repository: String,
     report: &CheckReport,
-    progress: &Progress,
+    elapsed: Duration,
     session: &Session,
 ) -> Result<()> {
     let document = CheckDocument {
@@ -133,7 +128,7 @@ fn finish(
         packs: report.packs,
         chunks: report.chunks,
         bytes_read: report.bytes_read,
-        seconds: progress.elapsed().as_secs_f64(),
+        seconds: elapsed.as_secs_f64(),
     };
     if !session.output.is_json() {
         // Nobody is left to be told where standard error is closed; the exit code says it too.

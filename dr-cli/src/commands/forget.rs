@@ -14,7 +14,7 @@ use crate::error::{CliError, Result};
 use crate::instant;
 use crate::render::json::{self, SnapshotRecord};
 use crate::render::text;
-use crate::selector::Selector;
+use crate::selector::find_all;
 use crate::session::Session;
 
 /// Forgets snapshots: those named, or those that a policy does not keep.
@@ -183,15 +183,9 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result<()> {
         if !policy.is_empty() {
             return Err(CliError::usage("name snapshots, or give a policy, not both"));
         }
-        let mut ids: Vec<SnapshotId> = Vec::new();
-        let mut remove = Vec::new();
-        for name in &args.snapshots {
-            let snapshot = Selector::parse(name)?.find(&repository, &filter)?;
-            if !ids.contains(&snapshot.id) {
-                ids.push(snapshot.id);
-                remove.push(SnapshotRecord::new(&snapshot));
-            }
-        }
+        let named = find_all(&args.snapshots, &filter, &repository)?;
+        let ids: Vec<SnapshotId> = named.iter().map(|snapshot| snapshot.id).collect();
+        let remove = named.iter().map(SnapshotRecord::new).collect();
         if !args.dry_run {
             repository.forget(&ids)?;
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
 use crate::render::{json, text};
-use crate::selector::Selector;
+use crate::selector::find_all;
 use crate::session::Session;
 
 /// Brings forgotten snapshots back.
@@ -120,15 +120,8 @@ pub(crate) fn tag(args: &TagArgs, session: &Session) -> Result<()> {
 }
 
 fn find(names: &[OsString], filter: &FilterArgs, repository: &Repository) -> Result<Vec<SnapshotId>> {
-    let filter = filter.to_filter();
-    let mut ids: Vec<SnapshotId> = Vec::new();
-    for name in names {
-        let id = Selector::parse(name)?.find(repository, &filter)?.id;
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    Ok(ids)
+    let found = find_all(names, &filter.to_filter(), repository)?;
+    Ok(found.iter().map(|snapshot| snapshot.id).collect())
 }
 
 fn report(message_type: &'static str, verb: &str, ids: &[SnapshotId], session: &Session) -> Result<()> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::{CliError, Result};
 use crate::quantity;
-use crate::render::{Operation, Progress, json, text};
+use crate::render::{Operation, json, text};
 use crate::session::Session;
 
 /// Collects forgotten snapshots and deletes what nothing needs. It may be killed at any time, and runs beside backups.
@@ -121,13 +121,8 @@ pub(crate) fn collect(
     options.leftover_age = args.leftover_age;
     options.shard = args.shard;
     options.exclusive = args.exclusive;
-    let progress = Progress::begin(Operation::Prune, &session.output);
-    let graceful = session.signals.graceful();
-    let report = repository.prune(&options, &session.context(&progress));
-    progress.finish(&[]);
-    let report = session.answer(report)?;
-    drop(graceful);
-    Ok(document(&report, dry_run, progress.elapsed()))
+    let (report, elapsed) = session.call(Operation::Prune, |context| repository.prune(&options, context))?;
+    Ok(document(&report, dry_run, elapsed))
 }
 
 fn document(report: &PruneReport, dry_run: bool, elapsed: Duration) -> PruneDocument {

@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
-use dr_core::{CheckOptions, LogRepair, LogRepairOptions, ObjectHash, SnapshotRepair};
+use dr_core::{CheckOptions, Context, LogRepair, LogRepairOptions, ObjectHash, SnapshotRepair};
 use serde::Serialize;
 
 use crate::error::{CliError, Result};
-use crate::render::{Operation, Progress, json, text};
+use crate::render::{Operation, json, text};
 use crate::session::Session;
 
 /// Repairs what 'dr check' found damaged.
@@ -131,12 +131,7 @@ fn repair_log(args: &LogArgs, session: &Session) -> Result<()> {
     options.dry_run = args.dry_run;
     options.exclusive = args.exclusive;
     options.give_up_missing = args.give_up_missing;
-    let progress = Progress::begin(Operation::Repair, &session.output);
-    let graceful = session.signals.graceful();
-    let repaired = repository.repair_log(&options, &session.context(&progress));
-    progress.finish(&[]);
-    let report = session.answer(repaired)?;
-    drop(graceful);
+    let (report, _) = session.call(Operation::Repair, |context| repository.repair_log(&options, context))?;
     let document = LogDocument {
         message_type: "repair_log",
         schema: json::SCHEMA,
@@ -176,12 +171,7 @@ fn write_log_repair(to: &mut dyn Write, report: &LogRepair) -> io::Result<()> {
 
 fn repair_index(session: &Session) -> Result<()> {
     let repository = session.open_repository()?;
-    let progress = Progress::begin(Operation::Repair, &session.output);
-    let graceful = session.signals.graceful();
-    let repaired = repository.repair_index(&session.context(&progress));
-    progress.finish(&[]);
-    let report = session.answer(repaired)?;
-    drop(graceful);
+    let (report, _) = session.call(Operation::Repair, |context| repository.repair_index(context))?;
     let document = IndexDocument {
         message_type: "repair_index",
         schema: json::SCHEMA,
@@ -207,19 +197,13 @@ fn repair_index(session: &Session) -> Result<()> {
 
 fn repair_packs(packs: &[ObjectHash], session: &Session) -> Result<()> {
     let repository = session.open_repository()?;
-    let progress = Progress::begin(Operation::Repair, &session.output);
-    let graceful = session.signals.graceful();
-    let context = session.context(&progress);
-    let packs = if packs.is_empty() {
-        let found = repository.check(&CheckOptions::new().read_data(), &context);
-        session.answer(found)?.damaged_packs
-    } else {
-        packs.to_vec()
-    };
-    let repaired = repository.repair_packs(&packs, &context);
-    progress.finish(&[]);
-    let report = session.answer(repaired)?;
-    drop(graceful);
+    let (report, _) = session.call(Operation::Repair, |context| {
+        if !packs.is_empty() {
+            return repository.repair_packs(packs, context);
+        }
+        let found = repository.check(&CheckOptions::new().read_data(), context)?;
+        repository.repair_packs(&found.damaged_packs, context)
+    })?;
     let document = PacksDocument {
         message_type: "repair_packs",
         schema: json::SCHEMA,
@@ -246,12 +230,8 @@ fn repair_packs(packs: &[ObjectHash], session: &Session) -> Result<()> {
 
 fn repair_snapshots(dry_run: bool, forget: bool, session: &Session) -> Result<()> {
     let repository = session.open_repository()?;
-    let progress = Progress::begin(Operation::Repair, &session.output);
-    let graceful = session.signals.graceful();
-    let repaired = repository.repair_snapshots(!dry_run, forget, &session.context(&progress));
-    progress.finish(&[]);
-    let repairs = session.answer(repaired)?;
-    drop(graceful);
+    let repair = |context: &Context<'_>| repository.repair_snapshots(!dry_run, forget, context);
+    let (repairs, _) = session.call(Operation::Repair, repair)?;
     let document = SnapshotsDocument {
         message_type: "repair_snapshots",
         schema: json::SCHEMA,

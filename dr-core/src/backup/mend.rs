@@ -1,6 +1,6 @@
 //! Makes snapshots whole again by leaving out what is lost: a new snapshot holds the rest, and names what it lacks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::commit::{Committed, Draft, Segments, commit};
 use super::options::BackupOptions;
@@ -10,11 +10,10 @@ use super::storer::{Scratch, Storer};
 use super::workers;
 use crate::error::{Error, Result};
 use crate::format::envelope::PackClass;
-use crate::format::names;
 use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
 use crate::id::{ObjectHash, SnapshotId};
 use crate::observer::Context;
-use crate::repository::{ChunkReader, Inner, Repository, is_damage};
+use crate::repository::{ChunkReader, Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::{DirectoryReader, DirectoryWriter, Entry, EntryKind, Stream};
 
@@ -77,18 +76,16 @@ impl Repository {
     }
 }
 
-/// Packs that the index lists and the store does not have.
+/// Packs that the index lists and the store does not have where they are looked for.
 fn missing_packs(repository: &Inner, index: &crate::index::Index) -> Result<HashSet<ObjectHash>> {
-    let mut missing: HashSet<ObjectHash> = index.packs().iter().map(|pack| pack.hash).collect();
-    for class in PackClass::ALL {
-        repository.store.list(class.folder(), None, &mut |meta| {
-            if let Some(hash) = names::parse_hash(&meta.name) {
-                missing.remove(&hash);
-            }
-            Ok(())
-        })?;
-    }
-    Ok(missing)
+    let mut missing: HashMap<ObjectHash, PackClass> =
+        index.packs().iter().map(|pack| (pack.hash, pack.class)).collect();
+    repository.list_packs(&mut |class, hash, _| {
+        if missing.get(&hash) == Some(&class) {
+            missing.remove(&hash);
+        }
+    })?;
+    Ok(missing.into_keys().collect())
 }
 
 /// A snapshot being mended.
@@ -116,7 +113,7 @@ impl<'s> Mend<'s, '_> {
         let root = self.tree(&snapshot.root)?;
         let mut before = match problems {
             Ok(problems) => problems,
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 self.lose(b"/", &error);
                 Vec::new()
             }
@@ -143,7 +140,7 @@ impl<'s> Mend<'s, '_> {
             host: snapshot.host.clone(),
             paths: snapshot.paths.iter().map(|path| path.as_os_str().as_encoded_bytes().to_vec()).collect(),
             tags,
-            program: concat!("dr ", env!("CARGO_PKG_VERSION")).to_owned(),
+            program: super::PROGRAM.to_owned(),
             parent: Some(snapshot.id),
             partial: snapshot.partial,
             root,
@@ -184,7 +181,7 @@ impl<'s> Mend<'s, '_> {
                         self.lose(&path, &why);
                     }
                 }
-                Some(Err(error)) if is_damage(&error) => {
+                Some(Err(error)) if error.is_damage() => {
                     let path = if open.path.is_empty() { b"/".to_vec() } else { open.path.clone() };
                     self.lose(&path, &error);
                 }

@@ -39,6 +39,8 @@ use crate::source::Source;
 use crate::time::Timestamp;
 use crate::tree::Stream;
 
+/// What snapshots say made them.
+const PROGRAM: &str = concat!("dr ", env!("CARGO_PKG_VERSION"));
 /// How often a backup is made again because packs that it needs were condemned meanwhile.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -180,7 +182,7 @@ impl<'s, 'a> Run<'s, 'a> {
             host: options.host.clone(),
             paths: self.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
             tags: options.tags.clone(),
-            program: concat!("dr ", env!("CARGO_PKG_VERSION")).to_owned(),
+            program: PROGRAM.to_owned(),
             parent: self.parents.first().copied(),
             partial,
             root,

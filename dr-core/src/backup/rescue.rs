@@ -8,12 +8,11 @@ use super::commit::Segments;
 use super::storer::Storer;
 use crate::error::Result;
 use crate::format::envelope::PackClass;
-use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Part, Table};
 use crate::log::{Log, SegmentPlace};
-use crate::repository::{ChunkReader, ChunkWriter, is_damage, load_table, read_segment};
-use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
+use crate::repository::{ChunkReader, ChunkWriter, load_table, read_segment};
+use crate::tree::{ChunkRef, KeepChunks, Stream, TreeKeeper};
 
 /// Walks all of the snapshot, trees that were taken over too, and stores again every chunk that lies in condemned packs
 /// only. False where one is gone already: then only reading the source again helps.
@@ -30,7 +29,7 @@ pub(super) fn rescue(
     let own = match own_tables(storer, segments, &log) {
         Ok(own) => own,
         // A segment of its own is deleted already, and with it what says where its chunks lie.
-        Err(error) if is_damage(&error) => return Ok(false),
+        Err(error) if error.is_damage() => return Ok(false),
         Err(error) => return Err(error),
     };
     let mut tables = live.parts().to_vec();
@@ -38,31 +37,35 @@ pub(super) fn rescue(
     // A segment that lists nothing but condemned packs no longer counts; what this backup began with still knows it.
     let mut all = tables.clone();
     all.extend(storer.index().parts().iter().cloned());
-    let mut walk = Walk {
-        all: ChunkReader::new(repository, &log, Index::new(all, Default::default())),
+    let all = ChunkReader::new(repository, &log, Index::new(all, Default::default()));
+    let rescue = Rescue {
+        all: &all,
         kept: Index::new(tables, condemned.clone()),
         own: storer.own_packs().into_iter().collect(),
         writer: ChunkWriter::new(repository, storer.ctx)?,
         seen: HashSet::new(),
+        entered: HashSet::new(),
         rescued: HashSet::new(),
         dedup: HashSet::new(),
     };
+    let mut tree = TreeKeeper::new(&all, rescue, storer.ctx.cancel);
     let walked = streams
         .iter()
-        .try_for_each(|(class, stream)| walk.stream(*class, stream))
-        .and_then(|()| walk.directory(storer, root));
+        .try_for_each(|(class, stream)| tree.keep_stream(*class, stream))
+        .and_then(|()| tree.keep_tree(root));
+    let mut rescue = tree.keeper;
     match walked {
         Ok(()) => {}
-        Err(error) if is_damage(&error) => return Ok(false),
+        Err(error) if error.is_damage() => return Ok(false),
         Err(error) => return Err(error),
     }
-    let stored = walk.writer.take()?;
+    let stored = rescue.writer.take()?;
     // This snapshot needs no more of the condemned packs; a later file of the same run may.
     storer.retain_claims(&|id| {
         // What cannot be looked up now is stored again: that costs space, not data.
-        walk.rescued.contains(id) || walk.kept.pack_of(id).is_ok_and(|pack| pack.is_some())
+        rescue.rescued.contains(id) || rescue.kept.pack_of(id).is_ok_and(|pack| pack.is_some())
     });
-    storer.replace_packs(stored, &|pack| condemned.contains_key(pack), walk.dedup);
+    storer.replace_packs(stored, &|pack| condemned.contains_key(pack), rescue.dedup);
     Ok(true)
 }
 
@@ -83,73 +86,38 @@ fn own_tables(storer: &Storer<'_>, segments: &mut Segments, log: &Log) -> Result
     objects.chain(inline).map(|place| load_table(repository, &place).map(Arc::new)).collect()
 }
 
-struct Walk<'a> {
+/// What is kept of a snapshot, and how.
+struct Rescue<'a> {
     /// Finds chunks in condemned packs too.
-    all: ChunkReader<'a>,
+    all: &'a ChunkReader<'a>,
     kept: Index,
     own: HashSet<ObjectHash>,
     writer: ChunkWriter<'a>,
     seen: HashSet<ChunkId>,
+    entered: HashSet<ChunkId>,
     rescued: HashSet<ChunkId>,
     dedup: HashSet<ObjectHash>,
 }
 
-impl Walk<'_> {
-    fn directory(&mut self, storer: &Storer<'_>, root: &Stream) -> Result<()> {
-        let mut stack = vec![root.clone()];
-        while let Some(stream) = stack.pop() {
-            storer.ctx.cancel.check()?;
-            for chunk in self.references(PackClass::Tree, &stream)? {
-                for entry in decode_known_entries(&self.all.read_tree(&chunk)?)? {
-                    match entry.kind {
-                        EntryKind::Directory(stream) => stack.push(stream),
-                        EntryKind::File(content) => {
-                            self.stream(PackClass::Data, &content.stream)?;
-                            if let Some(SparseMap::Stream(extents)) = &content.sparse {
-                                self.stream(PackClass::Tree, extents)?;
-                            }
-                        }
-                        _ => {}
-                    }
+impl KeepChunks for Rescue<'_> {
+    fn keep(&mut self, class: PackClass, chunks: &[ChunkRef]) -> Result<()> {
+        for chunk in chunks.iter().filter(|chunk| self.seen.insert(chunk.id)) {
+            match self.kept.pack_of(&chunk.id)? {
+                Some(pack) if self.own.contains(&pack) => {}
+                Some(pack) => _ = self.dedup.insert(pack),
+                None => {
+                    let bytes = self.all.read(class, chunk)?;
+                    self.writer.add_chunk(class, chunk.id, &bytes)?;
+                    self.rescued.insert(chunk.id);
                 }
             }
         }
         Ok(())
     }
 
-    fn stream(&mut self, class: PackClass, stream: &Stream) -> Result<()> {
-        self.references(class, stream).map(drop)
-    }
-
-    /// Keeps every chunk of a stream, and of the lists above it. Gives the chunks that were not seen before.
-    fn references(&mut self, class: PackClass, stream: &Stream) -> Result<Vec<ChunkRef>> {
-        let lists = NotingReader::new(&self.all);
-        let chunks: Vec<ChunkRef> = stream_chunks(stream, &lists).collect::<Result<_>>()?;
-        for list in lists.take() {
-            self.keep(PackClass::Tree, &list)?;
-        }
-        let mut new = Vec::new();
-        for chunk in chunks {
-            if self.keep(class, &chunk)? {
-                new.push(chunk);
-            }
-        }
-        Ok(new)
-    }
-
-    fn keep(&mut self, class: PackClass, chunk: &ChunkRef) -> Result<bool> {
-        if !self.seen.insert(chunk.id) {
-            return Ok(false);
-        }
-        match self.kept.pack_of(&chunk.id)? {
-            Some(pack) if self.own.contains(&pack) => {}
-            Some(pack) => _ = self.dedup.insert(pack),
-            None => {
-                let bytes = self.all.read(class, chunk)?;
-                self.writer.add_chunk(class, chunk.id, &bytes)?;
-                self.rescued.insert(chunk.id);
-            }
-        }
-        Ok(true)
+    fn enter(&mut self, runs: &[ChunkRef], new: &mut Vec<ChunkRef>) -> Result<()> {
+        self.keep(PackClass::Tree, runs)?;
+        new.extend(runs.iter().filter(|run| self.entered.insert(run.id)));
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use crate::format::envelope::PackClass;
 use crate::format::names;
 use crate::format::tree::decode_entries;
 use crate::id::{ChunkId, ObjectHash};
-use crate::index::{Index, Table};
+use crate::index::{Index, RecordSet, Table};
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::log::{Log, read_list};
 use crate::observer::{Context, Event, as_path, lock};
@@ -102,17 +102,10 @@ pub(super) fn check_packs(
     findings: &Findings,
 ) -> Result<StoredPacks> {
     let mut stored = StoredPacks::new();
-    for class in PackClass::ALL {
-        repository.store.list(class.folder(), None, &mut |meta| {
-            match names::parse_hash(&meta.name).filter(|hash| names::pack(class, hash) == meta.name) {
-                Some(hash) => {
-                    stored.insert(hash, (class, meta.bytes));
-                }
-                None => findings.note(&meta.name, "an object of an unknown name"),
-            }
-            Ok(())
-        })?;
-    }
+    repository.list_pack_folders(&mut |class, hash, meta| match hash {
+        Some(hash) => _ = stored.insert(hash, (class, meta.bytes)),
+        None => findings.note(&meta.name, "an object of an unknown name"),
+    })?;
     let mut listed = HashSet::new();
     for pack in index.packs() {
         listed.insert(pack.hash);
@@ -221,16 +214,16 @@ pub(super) fn check_snapshots(
         stored,
         findings,
         ctx,
-        seen: Seen::new(index),
+        seen: RecordSet::new(index),
         what: String::new(),
         outage: Cell::new(false),
     };
-    let mut bodies = Some(ChunkReader::new(repository, log, index.clone()).without_condemned());
+    let bodies = ChunkReader::new(repository, log, index.clone()).without_condemned();
     let mut count = 0;
     for state in log.fold.uncollected_snapshots() {
         ctx.cancel.check()?;
         count += 1;
-        match repository.read_snapshot(log, state, &mut bodies) {
+        match repository.read_snapshot_through(state, &bodies) {
             Ok(snapshot) => walk.snapshot(&snapshot)?,
             Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => return Err(error),
             Err(error) => findings.failure(format_args!("snapshot {}", state.record.id), &error),
@@ -239,39 +232,14 @@ pub(super) fn check_snapshots(
     Ok(count)
 }
 
-/// Chunks that were seen: a bit for each record of the index. One that the index does not know counts as new each time.
-struct Seen(Vec<Vec<u64>>);
-
-impl Seen {
-    fn new(index: &Index) -> Seen {
-        Seen(index.tables().iter().map(|table| vec![0; table.chunks().div_ceil(64)]).collect())
-    }
-
-    /// Whether the chunk was not seen before.
-    fn insert(&mut self, index: &Index, chunk: &ChunkId) -> bool {
-        let place = index
-            .tables()
-            .iter()
-            .enumerate()
-            .find_map(|(table, records)| Some((table, records.ordinals(chunk).next()?)));
-        let Some(word) = place.and_then(|(table, ordinal)| self.0.get_mut(table)?.get_mut(ordinal / 64))
-        else {
-            return true;
-        };
-        let mask = place.map_or(0, |(_, ordinal)| 1 << (ordinal % 64));
-        let is_new = *word & mask == 0;
-        *word |= mask;
-        is_new
-    }
-}
-
 /// A walk over all trees, in which every tree chunk is read once.
 struct Walk<'a> {
     reader: ChunkReader<'a>,
     stored: &'a StoredPacks,
     findings: &'a Findings,
     ctx: Context<'a>,
-    seen: Seen,
+    /// Runs of entries that were looked at.
+    seen: RecordSet,
     what: String,
     /// The store did not answer: nothing can be said of what is damaged.
     outage: Cell<bool>,
@@ -303,7 +271,7 @@ impl Walk<'_> {
                 if !here.insert(chunk.id) {
                     return Err(Error::corrupt("a directory repeats itself"));
                 }
-                if !self.seen.insert(&self.reader.index, &chunk.id) {
+                if !self.is_new(&chunk.id) {
                     return Ok(Vec::new());
                 }
                 Ok(decode_entries(&self.reader.read_tree(&chunk)?)?)
@@ -333,6 +301,13 @@ impl Walk<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the chunk was not looked at before. One that the index does not know counts as new each time.
+    fn is_new(&self, chunk: &ChunkId) -> bool {
+        let tables = self.reader.index.tables().iter().enumerate();
+        let place = tables.filter_map(|(number, table)| Some((number, table.ordinals(chunk).next()?))).next();
+        place.is_none_or(|place| self.seen.insert(place))
     }
 
     /// Checks that every chunk of a stream lies in a pack that is there.

@@ -8,7 +8,10 @@
 
 mod scan;
 
-#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "benchmarks and tests name a scan"))]
+#[cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "benchmarks and tests name a scan")
+)]
 pub use scan::Scan;
 
 use crate::crypto::Domain;

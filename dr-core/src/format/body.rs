@@ -5,6 +5,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::reader::Reader;
 use super::{FormatError, invalid};
 
 const MAX: usize = 256 << 20;
@@ -76,6 +77,112 @@ pub(crate) fn decode_plain<T: DeserializeOwned>(what: &'static str, bytes: &[u8]
         return Err(invalid(what, "bytes follow its body"));
     }
     Ok(value)
+}
+
+/// Reads a body value by value, without building anything: for who looks at many and needs little of each. The values are
+/// encoded as [`encode_plain`] does it, and what [`decode`] would refuse is refused.
+pub(crate) struct Scanner<'a> {
+    what: &'static str,
+    reader: Reader<'a>,
+}
+
+impl<'a> Scanner<'a> {
+    /// Begins with the value of a body.
+    pub(crate) fn begin(what: &'static str, bytes: &'a [u8]) -> Result<Scanner<'a>, FormatError> {
+        let mut scanner = Scanner::plain(what, bytes);
+        match scanner.reader.u16()? {
+            1 => Ok(scanner),
+            schema => Err(FormatError::Unsupported { what, version: u32::from(schema) }),
+        }
+    }
+
+    /// Begins with a value that stands in no body.
+    pub(crate) fn plain(what: &'static str, bytes: &'a [u8]) -> Scanner<'a> {
+        Scanner { what, reader: Reader::new(what, bytes) }
+    }
+
+    /// What is said where the bytes are no such value.
+    pub(crate) fn failed(&self) -> FormatError {
+        invalid(self.what, "its body does not decode")
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, FormatError> {
+        self.reader.u8()
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
+        match self.u64_unless_longer(4)? {
+            Some(number) => Ok(number as u32),
+            None => Err(self.failed()),
+        }
+    }
+
+    /// An unsigned number; of a signed one, whether there is one.
+    pub(crate) fn u64(&mut self) -> Result<u64, FormatError> {
+        match self.u64_unless_longer(8)? {
+            Some(number) => Ok(number),
+            None => Err(self.failed()),
+        }
+    }
+
+    /// A number that takes so many bytes at most, behind the one that says so.
+    #[inline]
+    fn u64_unless_longer(&mut self, bytes_max: usize) -> Result<Option<u64>, FormatError> {
+        Ok(match self.reader.u8()? {
+            byte @ ..=250 => Some(u64::from(byte)),
+            251 => Some(u64::from(self.reader.u16()?)),
+            252 if bytes_max >= 4 => Some(u64::from(self.reader.u32()?)),
+            253 if bytes_max >= 8 => Some(self.reader.u64()?),
+            _ => None,
+        })
+    }
+
+    /// How many elements follow.
+    pub(crate) fn count(&mut self) -> Result<usize, FormatError> {
+        usize::try_from(self.u64()?).map_err(|_| self.failed())
+    }
+
+    /// A truth value, or whether an optional value follows.
+    pub(crate) fn flag(&mut self) -> Result<bool, FormatError> {
+        match self.reader.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.failed()),
+        }
+    }
+
+    /// Bytes, or a text's.
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], FormatError> {
+        let count = self.count()?;
+        self.reader.bytes(count)
+    }
+
+    /// Bytes of a length that is not stored.
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+        self.reader.array()
+    }
+
+    /// How many bytes are left.
+    pub(crate) fn left(&self) -> usize {
+        self.reader.left()
+    }
+
+    /// Ends a value that stands in no body.
+    pub(crate) fn finish_plain(self) -> Result<(), FormatError> {
+        self.reader.finish()
+    }
+
+    /// Ends the body. Says whether an extension is critical: none is known.
+    pub(crate) fn finish(mut self) -> Result<bool, FormatError> {
+        let mut read_only = false;
+        for _ in 0..self.count()? {
+            let tag = self.u64_unless_longer(2)?.ok_or_else(|| self.failed())?;
+            read_only |= tag & u64::from(CRITICAL) != 0;
+            self.bytes()?;
+        }
+        self.reader.finish()?;
+        Ok(read_only)
+    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) struct CheckpointBody {
     pub(crate) genesis: Option<(ObjectHash, ObjectHash)>,
     pub(crate) ring: Option<(u64, ObjectHash)>,
     /// The snapshots that are not collected, in the order they were committed.
-    pub(crate) snapshots: Vec<CheckpointSnapshot>,
+    pub(crate) snapshots: Vec<SnapshotState>,
     /// The live segments in order.
     pub(crate) segments: Vec<CheckpointSegment>,
     /// Segments that were replaced and are not condemned, ascending.
@@ -50,17 +50,21 @@ pub(crate) struct CheckpointBody {
     pub(crate) holds: Vec<(u64, u64)>,
 }
 
-/// A snapshot in a checkpoint.
+/// A snapshot that was committed, as a fold of the log knows it and a checkpoint holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CheckpointSnapshot {
+pub(crate) struct SnapshotState {
     pub(crate) record: SnapshotRecord,
+    /// The slot that committed it.
     pub(crate) slot: u64,
-    /// The store's times of the slot before, and of its own where that is known.
+    /// The store's time of the slot before, in milliseconds since 1970: what retention goes by.
     pub(crate) store_ms: i64,
+    /// The store's time of its own slot, as the entry behind it recorded it.
     pub(crate) next_ms: Option<i64>,
-    /// The slot that forgot it.
+    /// The slot that forgot it, if it is forgotten.
     pub(crate) forgotten: Option<u64>,
+    /// It cannot be forgotten.
     pub(crate) protected: bool,
+    /// The tags that it bears now, where they were changed.
     pub(crate) tags: Option<Vec<String>>,
 }
 

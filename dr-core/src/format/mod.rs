@@ -13,6 +13,7 @@ pub(crate) mod padding;
 pub(crate) mod reader;
 pub(crate) mod ring;
 pub(crate) mod segment;
+pub(crate) mod skim;
 pub(crate) mod snapshot;
 pub(crate) mod tree;
 

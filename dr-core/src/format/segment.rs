@@ -174,7 +174,8 @@ impl Segment {
         let (packs, headers) = footer.packs_and_headers()?;
         let mut frames = Vec::with_capacity(footer.frames as usize);
         for record in sections.iter().flat_map(|page| page.chunks_exact(FRAME_RECORD_BYTES)) {
-            frames.push(FrameRecord::decode(record)?.check(packs.as_slice(), headers.len())?);
+            let frame = FrameRecord::decode(record)?;
+            frames.push(frame.check(packs.get(frame.pack as usize), headers.len())?);
         }
         if frames.len() != footer.frames as usize {
             return Err(invalid(WHAT, "its pages are not full"));
@@ -257,9 +258,13 @@ impl FrameRecord {
         Ok(FrameRecord { pack, offset, header, shape })
     }
 
-    pub(crate) fn check(self, packs: &[SegmentPack], headers: usize) -> Result<FrameRecord, FormatError> {
+    pub(crate) fn check(
+        self,
+        pack: Option<&SegmentPack>,
+        headers: usize,
+    ) -> Result<FrameRecord, FormatError> {
         check_shape(&self.shape)?;
-        let pack = packs.get(self.pack as usize).ok_or(invalid(WHAT, "a frame names no pack"))?;
+        let pack = pack.ok_or(invalid(WHAT, "a frame names no pack"))?;
         if self.header as usize >= headers {
             return Err(invalid(WHAT, "a frame names no header"));
         }

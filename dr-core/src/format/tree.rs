@@ -56,6 +56,7 @@ pub(crate) fn decode_entries(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
 }
 
 /// Decodes entries for who writes or collects by them: an extension that must be understood is refused.
+#[cfg(any(test, feature = "internals"))]
 pub(crate) fn decode_known_entries(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
     match decode_entries_body(bytes)? {
         (entries, false) => Ok(entries),
@@ -107,6 +108,16 @@ pub(crate) fn is_name(name: &[u8]) -> bool {
         && !name.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
+/// Whether `target` can be the target of a symbolic link.
+pub(super) fn is_target(target: &[u8]) -> bool {
+    (1..=LINK_TARGET_BYTES_MAX).contains(&target.len()) && !target.contains(&0)
+}
+
+/// Whether `name` can be the name of an extended attribute.
+pub(super) fn is_attribute(name: &[u8]) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains(&0)
+}
+
 /// Checks an entry that was read, or is to be written.
 pub(crate) fn check_entry(entry: &Entry) -> Result<(), FormatError> {
     if !is_name(&entry.name) {
@@ -118,9 +129,7 @@ pub(crate) fn check_entry(entry: &Entry) -> Result<(), FormatError> {
             check_sparse(content.bytes, &content.stream, content.sparse.as_ref())?;
         }
         EntryKind::Directory(stream) => check_stream(stream)?,
-        EntryKind::Symlink(target)
-            if target.is_empty() || target.len() > LINK_TARGET_BYTES_MAX || target.contains(&0) =>
-        {
+        EntryKind::Symlink(target) if !is_target(target) => {
             return Err(invalid(WHAT, "a symbolic link's target is not valid"));
         }
         _ => {}
@@ -136,8 +145,7 @@ pub(crate) fn check_entry(entry: &Entry) -> Result<(), FormatError> {
     let mut bytes = 0;
     for xattr in &metadata.xattrs {
         bytes += xattr.name.len() + xattr.value.len();
-        let named = (1..=NAME_BYTES_MAX).contains(&xattr.name.len()) && !xattr.name.contains(&0);
-        if !named || xattr.value.len() > XATTR_BYTES_MAX || bytes > XATTRS_BYTES_MAX {
+        if !is_attribute(&xattr.name) || xattr.value.len() > XATTR_BYTES_MAX || bytes > XATTRS_BYTES_MAX {
             return Err(invalid(WHAT, "an extended attribute is not valid"));
         }
     }

@@ -3,17 +3,22 @@
 //! Segments come from the store sealed; each becomes a table of fixed-width records in the cache directory, searched in
 //! place. The tables are only ever copies. Of a large segment that is not there yet, single pages are read.
 
+mod filter;
+mod lookups;
 mod mapped;
 mod paged;
 mod pages;
+mod record_set;
 mod segment;
 mod table;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+pub(crate) use lookups::Lookups;
 pub(crate) use paged::{PagedTable, STEP_BYTES, SegmentSource};
 pub(crate) use pages::Pages;
+pub(crate) use record_set::{Place, RecordSet};
 pub(crate) use segment::{open_segment, open_table, seal_segment, segment_of_packs};
 pub(crate) use table::Table;
 
@@ -26,7 +31,7 @@ use crate::id::{ChunkId, ObjectHash};
 /// A segment as a table, with its filter.
 #[cfg(feature = "internals")]
 pub(crate) fn encode_segment_table(segment: &crate::format::segment::Segment) -> Vec<u8> {
-    table::encode_table(segment, &table::build_filter(&segment.chunks))
+    table::encode_table(segment, &filter::build_filter(&segment.chunks))
 }
 
 /// Where a chunk lies.
@@ -44,6 +49,10 @@ pub(crate) struct Location {
 
 /// Packs and segments that may be deleted, and the slots of the log that condemned them.
 pub(crate) type Condemned = HashMap<ObjectHash, u64>;
+
+/// Filters of so many segments are asked before a chunk is looked for in any of these: waiting for all of them would take
+/// longer than most chunks need.
+const FILTERED_TOGETHER: usize = 4;
 
 /// A segment that can be searched.
 #[derive(Debug, Clone)]
@@ -104,10 +113,10 @@ impl Part {
         }
     }
 
-    fn packs(&self) -> &[SegmentPack] {
+    fn for_each_pack(&self, take: &mut dyn FnMut(SegmentPack)) {
         match self {
-            Part::Whole(table) => table.packs(),
-            Part::Paged(table) => table.packs(),
+            Part::Whole(table) => table.packs().for_each(take),
+            Part::Paged(table) => table.packs().iter().cloned().for_each(take),
         }
     }
 
@@ -116,6 +125,14 @@ impl Part {
         match self {
             Part::Whole(table) => table.chunks(),
             Part::Paged(table) => table.chunks(),
+        }
+    }
+
+    /// Whether a chunk may be listed, as far as that is known without looking for it.
+    fn may_hold(&self, id: &ChunkId) -> bool {
+        match self {
+            Part::Whole(table) => table.may_hold(id),
+            Part::Paged(_) => true,
         }
     }
 
@@ -221,13 +238,21 @@ impl Index {
             (self.condemned.is_empty() || !self.condemned.contains_key(pack))
                 && (self.distrusted.is_empty() || !self.distrusted.contains(pack))
         };
-        for part in &self.parts {
-            let found = match part {
-                Part::Whole(table) => table.packs_of(id).find(is_good),
-                Part::Paged(table) => table.lookup(id)?.into_iter().map(|it| it.pack.hash).find(is_good),
-            };
-            if found.is_some() {
-                return Ok(found);
+        for parts in self.parts.chunks(FILTERED_TOGETHER) {
+            // All filters are asked before any answer is looked at: they wait for memory together.
+            let passed = parts
+                .iter()
+                .enumerate()
+                .fold(0, |passed: u32, (number, part)| passed | u32::from(part.may_hold(id)) << number);
+            let passing = |(number, _): &(usize, &Part)| passed >> number & 1 == 1;
+            for (_, part) in parts.iter().enumerate().filter(passing) {
+                let found = match part {
+                    Part::Whole(table) => table.packs_of_passed(id).find(is_good),
+                    Part::Paged(table) => table.lookup(id)?.into_iter().map(|it| it.pack.hash).find(is_good),
+                };
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
         }
         Ok(None)
@@ -240,11 +265,14 @@ impl Index {
 
     /// Every pack that is listed and may not be deleted, once.
     pub(crate) fn packs(&self) -> Vec<SegmentPack> {
-        let mut seen = HashSet::new();
-        self.parts
-            .iter()
-            .flat_map(|part| part.packs().iter().cloned())
-            .filter(|pack| !self.condemned.contains_key(&pack.hash) && seen.insert(pack.hash))
-            .collect()
+        let (mut packs, mut seen) = (Vec::new(), HashSet::new());
+        for part in &self.parts {
+            part.for_each_pack(&mut |pack| {
+                if !self.condemned.contains_key(&pack.hash) && seen.insert(pack.hash) {
+                    packs.push(pack);
+                }
+            });
+        }
+        packs
     }
 }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::table::{TableWriter, build_filter, encode_table, is_sound};
+use super::filter::{FILTER_HEAD_BYTES, Filter, build_filter};
+use super::table::{TableWriter, encode_table};
 use crate::crypto::{Kek, KeyRing, ObjectKey, hedged_salt};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,9 +14,6 @@ use crate::format::segment::{
 };
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::pack::PackEntry;
-
-/// What stands before a filter's fingerprints.
-pub(super) const FILTER_HEAD_BYTES: usize = 20;
 
 /// The segment that describes some packs.
 pub(crate) fn segment_of_packs(packs: &[PackEntry]) -> Segment {
@@ -122,8 +120,8 @@ pub(super) fn open_part(key: &ObjectKey, number: u32, sealed: &[u8]) -> Result<V
 /// Checks that no lookup reaches outside of a filter; an empty one stands for none.
 pub(super) fn check_filter(filter: &[u8]) -> Result<()> {
     let sound =
-        filter.split_at_checked(FILTER_HEAD_BYTES).and_then(|(head, rest)| is_sound(head, rest.len()));
-    if filter.is_empty() || sound == Some(true) {
+        filter.split_at_checked(FILTER_HEAD_BYTES).and_then(|(head, rest)| Filter::parse(head, rest.len()));
+    if filter.is_empty() || sound.is_some() {
         return Ok(());
     }
     Err(Error::corrupt("the index segment's filter is not sound"))

@@ -8,16 +8,16 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
-use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
-
 use super::Location;
+use super::filter::{FILTER_HEAD_BYTES, Filter, first_number, key};
 use super::mapped::MappedFile;
 use crate::error::{Error, Result};
-use crate::format::body;
-use crate::format::envelope::{Header, PackClass};
+use crate::format::FormatError;
+use crate::format::body::{self, Scanner};
+use crate::format::envelope::{HEADER_BYTES_MIN, Header, PackClass};
 use crate::format::reader::Reader;
 use crate::format::segment::{
-    CHUNK_RECORD_BYTES, ChunkRecord, FILTER_CHUNKS_MIN, FRAME_RECORD_BYTES, FrameRecord, Segment, SegmentPack,
+    CHUNK_RECORD_BYTES, ChunkRecord, FRAME_RECORD_BYTES, FrameRecord, Segment, SegmentPack,
 };
 use crate::id::{ChunkId, ObjectHash};
 
@@ -25,12 +25,18 @@ const MAGIC: [u8; 8] = *b"drtable1";
 const HEAD_BYTES: usize = 64;
 /// Records behind each entry of the fan-out table, on average: few enough that a search stays within a few cache lines.
 const FAN_OUT: usize = 4;
+/// Of so few records all are looked at: they wait for memory together, and none for what another one says.
+const PROBED_TOGETHER: usize = 16;
+/// The least that a pack takes in a table.
+const PACK_BYTES_MIN: usize = 34;
 /// The checksum of larger tables is not compared when they are opened: it would read them whole. A damaged record can
 /// only make a chunk unreadable until the cache is deleted, since every chunk is verified against its id.
 const CHECKED_BYTES_MAX: usize = 16 << 20;
 
 /// A pack as the table holds it: class, name, length.
 type StoredPack = (u8, ObjectHash, u64);
+
+const WHAT: &str = "a table of the index";
 
 #[derive(Debug)]
 enum Backing {
@@ -55,42 +61,14 @@ pub(crate) struct Table {
     bytes: Backing,
     fan_out_bits: u32,
     fan_out: Range<usize>,
-    filter: Option<FilterPlace>,
+    /// The filter's head, and where its fingerprints lie.
+    filter: Option<(Filter, Range<usize>)>,
     chunks: Range<usize>,
     frames: Range<usize>,
-    packs: Vec<SegmentPack>,
-    headers: Vec<Arc<Header>>,
-}
-
-#[derive(Debug)]
-struct FilterPlace {
-    descriptor: Range<usize>,
-    fingerprints: Range<usize>,
-}
-
-/// Builds the filter over the ids of sorted records; empty where there are too few or none can be built.
-pub(crate) fn build_filter(chunks: &[ChunkRecord]) -> Vec<u8> {
-    if chunks.len() < FILTER_CHUNKS_MIN {
-        return Vec::new();
-    }
-    let mut keys: Vec<u64> = chunks.iter().map(|record| key(&record.id)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let Ok(filter) = BinaryFuse8::try_from_iterator(keys.into_iter()) else { return Vec::new() };
-    let mut bytes = vec![0; BinaryFuse8::DESCRIPTOR_LEN];
-    filter.dma_copy_descriptor_to(&mut bytes);
-    bytes.extend_from_slice(filter.dma_fingerprints());
-    bytes
-}
-
-/// The first eight bytes of an id: what filters hold and pages are found by.
-pub(crate) fn key(id: &ChunkId) -> u64 {
-    first_number(id.as_bytes())
-}
-
-fn first_number(id: &[u8; 32]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *id;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    tail: Range<usize>,
+    /// Where in the tail each pack begins, and each header: there may be a million, so they are not kept decoded.
+    packs: Vec<u32>,
+    headers: Vec<u32>,
 }
 
 /// Lays a segment out as a table.
@@ -164,6 +142,39 @@ impl TableWriter {
     }
 }
 
+/// Where the packs and headers in a tail begin. All of them are decoded for it.
+fn scan_tail(tail: &[u8]) -> Result<(Vec<u32>, Vec<u32>)> {
+    let mut scanner = Scanner::plain(WHAT, tail);
+    let start = |scanner: &Scanner<'_>| (tail.len() - scanner.left()) as u32;
+    let count = scanner.count()?;
+    // A claimed number allocates nothing that the bytes could not hold.
+    let mut packs = Vec::with_capacity(count.min(scanner.left() / PACK_BYTES_MIN));
+    for _ in 0..count {
+        packs.push(start(&scanner));
+        decode_pack(&mut scanner)?;
+    }
+    let count = scanner.count()?;
+    let mut headers = Vec::with_capacity(count.min(scanner.left() / HEADER_BYTES_MIN));
+    for _ in 0..count {
+        headers.push(start(&scanner));
+        Header::decode(scanner.bytes()?)?;
+    }
+    scanner.finish_plain()?;
+    Ok((packs, headers))
+}
+
+fn decode_pack(scanner: &mut Scanner<'_>) -> std::result::Result<SegmentPack, FormatError> {
+    let class = if scanner.u8()? == PackClass::Data as u8 { PackClass::Data } else { PackClass::Tree };
+    Ok(SegmentPack { class, hash: ObjectHash::from_bytes(scanner.array()?), bytes: scanner.u64()? })
+}
+
+/// A sound filter in a table, and where its fingerprints lie.
+fn find_filter(bytes: &[u8], place: Range<usize>) -> Option<(Filter, Range<usize>)> {
+    let (head, fingerprints) = bytes.get(place.clone())?.split_at_checked(FILTER_HEAD_BYTES)?;
+    let filter = Filter::parse(head, fingerprints.len())?;
+    Some((filter, place.start + FILTER_HEAD_BYTES..place.end))
+}
+
 fn prefix_of(id: &ChunkId, bits: u32) -> u64 {
     key(id).checked_shr(64 - bits).unwrap_or(0)
 }
@@ -220,23 +231,11 @@ impl Table {
                 return Err(damaged());
             }
         }
-        let (packs, headers): (Vec<StoredPack>, Vec<Vec<u8>>) =
-            body::decode_plain("a table of the index", &bytes[tail])?;
-        let packs = packs
-            .into_iter()
-            .map(|(class, hash, bytes)| SegmentPack {
-                class: if class == PackClass::Data as u8 { PackClass::Data } else { PackClass::Tree },
-                hash,
-                bytes,
-            })
-            .collect();
-        let headers = headers
-            .iter()
-            .map(|header| Ok(Arc::new(Header::decode(header)?.0)))
-            .collect::<Result<Vec<_>>>()?;
+        let (packs, headers) = scan_tail(&bytes[tail.clone()])?;
         let filter =
-            if filter.is_empty() { None } else { Some(check_filter(&bytes, filter).ok_or_else(damaged)?) };
-        Ok(Table { fan_out_bits: bits as u32, fan_out, filter, chunks, frames, packs, headers, bytes })
+            if filter.is_empty() { None } else { Some(find_filter(&bytes, filter).ok_or_else(damaged)?) };
+        let fan_out_bits = bits as u32;
+        Ok(Table { bytes, fan_out_bits, fan_out, filter, chunks, frames, tail, packs, headers })
     }
 
     /// Whether the table holds exactly these bytes.
@@ -249,8 +248,32 @@ impl Table {
         self.chunks.len() / CHUNK_RECORD_BYTES
     }
 
-    pub(crate) fn packs(&self) -> &[SegmentPack] {
-        &self.packs
+    /// How many packs the table lists.
+    pub(crate) fn pack_count(&self) -> u32 {
+        self.packs.len() as u32
+    }
+
+    /// The packs that the table lists.
+    pub(crate) fn packs(&self) -> impl Iterator<Item = SegmentPack> + '_ {
+        (0..self.pack_count()).filter_map(|number| self.pack(number))
+    }
+
+    /// The pack of a number.
+    pub(crate) fn pack(&self, number: u32) -> Option<SegmentPack> {
+        self.pack_at(*self.packs.get(number as usize)?)
+    }
+
+    fn pack_at(&self, start: u32) -> Option<SegmentPack> {
+        decode_pack(&mut self.scan_tail_from(start)?).ok()
+    }
+
+    fn header(&self, number: u32) -> Option<Header> {
+        let mut scanner = self.scan_tail_from(*self.headers.get(number as usize)?)?;
+        Some(Header::decode(scanner.bytes().ok()?).ok()?.0)
+    }
+
+    fn scan_tail_from(&self, start: u32) -> Option<Scanner<'_>> {
+        Some(Scanner::plain(WHAT, self.bytes[self.tail.clone()].get(start as usize..)?))
     }
 
     /// All chunk records, in order of id.
@@ -266,19 +289,28 @@ impl Table {
     }
 
     /// The packs that hold a chunk.
+    #[cfg(feature = "internals")]
     pub(crate) fn packs_of<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = ObjectHash> + 'a {
-        self.find(id).filter_map(|record| Some(self.packs.get(self.frame(record.frame)?.pack as usize)?.hash))
+        Some(()).filter(|()| self.may_hold(id)).into_iter().flat_map(|()| self.packs_of_passed(id))
+    }
+
+    /// The packs that hold a chunk which the filter let pass.
+    pub(super) fn packs_of_passed<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = ObjectHash> + 'a {
+        let found = self.ordinals_in(self.candidates(id), id).filter_map(|ordinal| self.record(ordinal));
+        found.filter_map(|record| Some(self.pack(self.frame(record.frame)?.pack)?.hash))
     }
 
     /// The place that a record of this table speaks of.
     pub(crate) fn locate(&self, record: &ChunkRecord) -> Option<Location> {
-        let frame = self.frame(record.frame)?.check(&self.packs, self.headers.len()).ok()?;
+        let frame = self.frame(record.frame)?;
+        let pack = self.pack(frame.pack)?;
+        frame.check(Some(&pack), self.headers.len()).ok()?;
         if u64::from(record.offset) + u64::from(record.bytes) > u64::from(frame.shape.raw_bytes) {
             return None;
         }
         Some(Location {
-            pack: self.packs.get(frame.pack as usize)?.clone(),
-            header: self.headers.get(frame.header as usize)?.clone(),
+            pack,
+            header: Arc::new(self.header(frame.header)?),
             frame_offset: frame.offset,
             shape: frame.shape,
             offset: record.offset,
@@ -292,7 +324,11 @@ impl Table {
 
     /// The numbers of the records of a chunk.
     pub(crate) fn ordinals(&self, id: &ChunkId) -> Range<usize> {
-        let range = if self.may_hold(id) { self.candidates(id) } else { 0..0 };
+        if self.may_hold(id) { self.ordinals_in(self.candidates(id), id) } else { 0..0 }
+    }
+
+    /// The numbers of the records of a chunk in a range that holds them all.
+    pub(super) fn ordinals_in(&self, range: Range<usize>, id: &ChunkId) -> Range<usize> {
         let records = &self.bytes[self.chunks.clone()];
         let id_of = |number: usize| -> Option<&[u8; 32]> {
             records.get(number * CHUNK_RECORD_BYTES..).and_then(|rest| rest.first_chunk())
@@ -306,10 +342,11 @@ impl Table {
             })
         };
         let (mut low, mut high) = (range.start, range.end);
-        while low < high {
+        while high.saturating_sub(low) > PROBED_TOGETHER {
             let middle = usize::midpoint(low, high);
             if is_below(middle) { low = middle + 1 } else { high = middle }
         }
+        low += (low..high).map(|number| usize::from(is_below(number))).sum::<usize>();
         let same = (low..range.end).take_while(|number| id_of(*number) == Some(wanted)).count();
         low..low + same
     }
@@ -334,12 +371,24 @@ impl Table {
         found.as_bytes()[..] == self.bytes[32..HEAD_BYTES]
     }
 
-    fn may_hold(&self, id: &ChunkId) -> bool {
-        let Some(place) = &self.filter else { return true };
-        passes(&self.bytes[place.descriptor.clone()], &self.bytes[place.fingerprints.clone()], id)
+    pub(super) fn may_hold(&self, id: &ChunkId) -> bool {
+        self.filter().is_none_or(|(filter, fingerprints)| filter.passes(fingerprints, key(id)))
     }
 
-    fn candidates(&self, id: &ChunkId) -> Range<usize> {
+    /// The filter, which is sound; none where there are too few chunks for one.
+    pub(super) fn filter(&self) -> Option<(&Filter, &[u8])> {
+        let (filter, fingerprints) = self.filter.as_ref()?;
+        Some((filter, self.bytes.get(fingerprints.clone())?))
+    }
+
+    /// The key of the id of a record; 0 where there is no such record.
+    pub(super) fn key_of(&self, ordinal: usize) -> u64 {
+        let start = self.chunks.start + ordinal * CHUNK_RECORD_BYTES;
+        self.bytes[..self.chunks.end].get(start..).and_then(|rest| rest.first_chunk()).map_or(0, first_number)
+    }
+
+    /// Where a chunk's records would be, by the first bits of its id.
+    pub(super) fn candidates(&self, id: &ChunkId) -> Range<usize> {
         let prefix = prefix_of(id, self.fan_out_bits) as usize;
         let fan_out = &self.bytes[self.fan_out.clone()];
         let at = |place: usize| {
@@ -360,36 +409,9 @@ impl Table {
     }
 }
 
-/// Whether a sound filter lets an id pass.
-pub(crate) fn passes(descriptor: &[u8], fingerprints: &[u8], id: &ChunkId) -> bool {
-    BinaryFuse8Ref::from_dma(descriptor, fingerprints).contains(&key(id))
-}
-
-/// Checks that no lookup in the filter can reach outside of its fingerprints: the descriptor's five numbers are the seed,
-/// the segment length, its mask, and the length covered by segment starts.
-fn check_filter(bytes: &[u8], filter: Range<usize>) -> Option<FilterPlace> {
-    let descriptor = filter.start..filter.start + BinaryFuse8::DESCRIPTOR_LEN;
-    if descriptor.end > filter.end {
-        return None;
-    }
-    let fingerprints = descriptor.end..filter.end;
-    is_sound(&bytes[descriptor.clone()], fingerprints.len())?
-        .then_some(FilterPlace { descriptor, fingerprints })
-}
-
-/// Whether a binary fuse filter of this descriptor stays within so many fingerprints.
-pub(crate) fn is_sound(descriptor: &[u8], fingerprints: usize) -> Option<bool> {
-    let mut reader = Reader::new("a filter", descriptor);
-    let _seed = reader.u64().ok()?;
-    let segment = u64::from(reader.u32().ok()?);
-    let mask = u64::from(reader.u32().ok()?);
-    let covered = u64::from(reader.u32().ok()?);
-    let power = segment.is_power_of_two() && mask == segment - 1;
-    Some(power && covered > 0 && covered + 2 * segment <= fingerprints as u64 && covered % segment == 0)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::filter::build_filter;
     use super::*;
     use crate::crypto::KeyRing;
     use crate::entropy::SystemEntropy;

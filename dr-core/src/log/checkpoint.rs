@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::fold::{Fold, SegmentPlace, SnapshotState};
+use super::fold::{Fold, SegmentPlace};
 use super::read::{DamagedSlot, Log};
-use crate::format::checkpoint::{CheckpointBody, CheckpointSegment, CheckpointSnapshot};
+use crate::format::checkpoint::{CheckpointBody, CheckpointSegment};
 use crate::id::ObjectHash;
 
 impl Log {
@@ -29,7 +29,7 @@ impl Log {
             changed: fold.changed,
             genesis: fold.genesis,
             ring: fold.ring,
-            snapshots: fold.uncollected_snapshots().map(snapshot_to_checkpoint).collect(),
+            snapshots: fold.uncollected_snapshots().cloned().collect(),
             collected: fold.collected.clone(),
             pending: fold.pending.iter().map(|(slot, packs)| (*slot, packs.clone())).collect(),
             holds: fold.holds.clone(),
@@ -65,16 +65,7 @@ impl Log {
             lists: body.lists,
             ..Fold::default()
         };
-        for snapshot in body.snapshots {
-            let state = SnapshotState {
-                record: snapshot.record,
-                slot: snapshot.slot,
-                store_ms: snapshot.store_ms,
-                next_ms: snapshot.next_ms,
-                forgotten: snapshot.forgotten,
-                protected: snapshot.protected,
-                tags: snapshot.tags,
-            };
+        for state in body.snapshots {
             fold.by_slot.insert((state.slot, state.record.id));
             fold.snapshots.insert(state.record.id, state);
         }
@@ -95,18 +86,6 @@ impl Log {
         }
         let void = |slot| DamagedSlot { slot, why: "it was written bad".to_owned(), void: true };
         Log::at(fold, body.head, body.head_ms, body.void.into_iter().map(void).collect())
-    }
-}
-
-fn snapshot_to_checkpoint(state: &SnapshotState) -> CheckpointSnapshot {
-    CheckpointSnapshot {
-        record: state.record.clone(),
-        slot: state.slot,
-        store_ms: state.store_ms,
-        next_ms: state.next_ms,
-        forgotten: state.forgotten,
-        protected: state.protected,
-        tags: state.tags.clone(),
     }
 }
 

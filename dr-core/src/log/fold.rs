@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::format::log::{Commit, Condemn, Event, HashList, LogEntry, Reindex, SnapshotRecord, Tag};
+use crate::format::checkpoint::SnapshotState;
+use crate::format::log::{Commit, Condemn, Event, HashList, LogEntry, Reindex, Tag};
 use crate::id::{ObjectHash, SnapshotId};
 use crate::index::Condemned;
 
@@ -27,24 +28,6 @@ impl SegmentPlace {
             SegmentPlace::Object(hash) | SegmentPlace::Inline(hash, _) => hash,
         }
     }
-}
-
-/// A snapshot that was committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SnapshotState {
-    pub(crate) record: SnapshotRecord,
-    /// The slot that committed it.
-    pub(crate) slot: u64,
-    /// The store's time of the slot before, in milliseconds since 1970: what retention goes by.
-    pub(crate) store_ms: i64,
-    /// The store's time of its own slot, as the entry behind it recorded it.
-    pub(crate) next_ms: Option<i64>,
-    /// The slot that forgot it, if it is forgotten.
-    pub(crate) forgotten: Option<u64>,
-    /// It cannot be forgotten.
-    pub(crate) protected: bool,
-    /// The tags that it bears now, where they were changed.
-    pub(crate) tags: Option<Vec<String>>,
 }
 
 /// Who wrote an entry, and the number of the attempt.

@@ -6,8 +6,9 @@ use dr_store::StoreErrorKind;
 use rayon::prelude::*;
 
 use super::options::{PruneOptions, PruneReport};
+use super::packs::StoredObjects;
 use super::snapshots::is_over;
-use super::survey::{Stored, Survey, survey};
+use super::survey::{Survey, survey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::LogMode;
 use crate::format::log::{Condemn, Event};
@@ -88,7 +89,7 @@ impl Useless {
         let (left_segments, left_packs): (Vec<ObjectHash>, Vec<ObjectHash>) = found
             .leftovers
             .iter()
-            .partition(|hash| found.stored.get(*hash).is_some_and(|it| it.class.is_none()));
+            .partition(|hash| found.stored.get(hash).is_some_and(|it| it.class.is_none()));
         packs.extend(left_packs);
         // What is left over goes with the next run.
         packs.truncate(CONDEMNED_MAX);
@@ -98,7 +99,7 @@ impl Useless {
         let dead: HashSet<ObjectHash> = found
             .segments
             .iter()
-            .filter(|(_, packs)| packs.iter().all(is_gone))
+            .filter(|(_, table)| table.packs().all(|pack| is_gone(&pack.hash)))
             .map(|(place, _)| *place.hash())
             .collect();
         let mut segments: Vec<ObjectHash> = dead.iter().copied().collect();
@@ -115,9 +116,7 @@ impl Useless {
 
     fn count(&self, found: &Survey, report: &mut PruneReport) {
         let left: HashSet<&ObjectHash> = found.leftovers.iter().collect();
-        let bytes: HashMap<&ObjectHash, u64> =
-            found.stored.iter().map(|(hash, it)| (hash, it.bytes)).collect();
-        let size = |hash: &ObjectHash| bytes.get(hash).copied().unwrap_or(0);
+        let size = |hash: &ObjectHash| found.stored.get(hash).map_or(0, |it| it.bytes);
         for hash in self.packs.iter().chain(&self.segments).filter(|hash| left.contains(hash)) {
             report.leftovers += 1;
             report.bytes_leftover += size(hash);
@@ -229,7 +228,7 @@ pub(super) fn delete(
     repository: &Inner,
     log: &Log,
     now_ms: i64,
-    stored: &HashMap<ObjectHash, Stored>,
+    stored: &StoredObjects,
     options: &PruneOptions,
     report: &mut PruneReport,
     ctx: Context<'_>,
@@ -237,12 +236,7 @@ pub(super) fn delete(
     report.objects_waiting = 0;
     let mut due = Vec::new();
     let mut over: HashMap<u64, bool> = HashMap::new();
-    let mut condemned: Vec<(&ObjectHash, &Stored, u64)> = stored
-        .iter()
-        .filter_map(|(hash, found)| Some((hash, found, *log.fold.condemned().get(hash)?)))
-        .collect();
-    condemned.sort_unstable_by_key(|(hash, ..)| *hash);
-    for (hash, found, slot) in condemned {
+    for (hash, found, slot) in stored.condemned(log.fold.condemned()) {
         let is_due = match over.get(&slot) {
             Some(known) => *known,
             None => {
@@ -252,7 +246,7 @@ pub(super) fn delete(
             }
         };
         if is_due {
-            due.push((*hash, *found));
+            due.push((hash, found));
         } else {
             report.objects_waiting += 1;
         }

@@ -12,7 +12,7 @@ use crate::id::ObjectHash;
 use crate::index::Part;
 use crate::log::{Log, SegmentPlace};
 use crate::observer::{Context, lock};
-use crate::repository::{Inner, is_damage, read_segment};
+use crate::repository::{Inner, read_segment};
 
 /// Segments of fewer chunks are merged with others when there are many.
 const SMALL_CHUNKS: usize = 128 << 10;
@@ -64,8 +64,8 @@ pub(super) fn compact(repository: &Inner, report: &mut PruneReport, ctx: Context
         .iter()
         .zip(index.tables())
         .map(|(place, table)| {
-            let gone = table.packs().iter().filter(|pack| condemned.contains_key(&pack.hash)).count();
-            (place, table.chunks(), gone * 4 > table.packs().len())
+            let gone = table.packs().filter(|pack| condemned.contains_key(&pack.hash)).count();
+            (place, table.chunks(), gone * 4 > table.pack_count() as usize)
         })
         .collect();
     let small = sizes.iter().filter(|(_, chunks, _)| *chunks < SMALL_CHUNKS).count();
@@ -103,7 +103,7 @@ fn merge(
         // From the store, not from the cache: what is lost here is lost to everybody.
         match read_segment(repository, place) {
             // Another collector was faster: it replaced the segment, and deleted it.
-            Err(error) if is_damage(&error) && !repository.synchronise()?.fold.is_live(place.hash()) => {
+            Err(error) if error.is_damage() && !repository.synchronise()?.fold.is_live(place.hash()) => {
                 return Ok(());
             }
             read => merged.add(&read?.0, &log)?,
@@ -121,7 +121,7 @@ fn merge(
         match read_segment(repository, &SegmentPlace::Object(hash)) {
             Ok(_) => vec![hash],
             // Another collector took it for a leftover.
-            Err(error) if is_damage(&error) && is_condemned(repository, &hash)? => return Ok(()),
+            Err(error) if error.is_damage() && is_condemned(repository, &hash)? => return Ok(()),
             Err(error) => return Err(error),
         }
     };

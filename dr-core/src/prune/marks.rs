@@ -1,27 +1,44 @@
 //! Which chunks must stay: one bit for each record of the index, whatever the size of the repository.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
+use super::options::PruneOptions;
+use super::packs::ListedPacks;
+use super::plan::{Plan, plan};
 use crate::error::{Error, Result};
 use crate::format::envelope::PackClass;
 use crate::format::segment::ChunkRecord;
-use crate::format::tree::decode_known_entries;
 use crate::id::{ChunkId, ObjectHash};
-use crate::index::{Index, Table};
-use crate::observer::Context;
-use crate::repository::{ChunkReader, missing_chunk};
-use crate::snapshot::Snapshot;
-use crate::tree::{ChunkRef, EntryKind, NotingReader, ReadChunk, SparseMap, Stream, stream_chunks};
+use crate::index::{Index, Location, Lookups, Place, RecordSet, Table};
+use crate::observer::lock;
+use crate::repository::missing_chunk;
+use crate::tree::{ChunkRef, KeepChunks};
 
-/// The records of an index that are needed.
+/// Chunks that are looked up together: so many that a table's filter is warm after the first of them.
+const BATCH_CHUNKS: usize = 4096;
+
+/// The records of an index that are needed. Threads may mark at the same time.
 pub(super) struct Marks<'a> {
-    reader: &'a ChunkReader<'a>,
-    /// For each table, which of its packs are condemned.
-    condemned: Vec<Vec<bool>>,
-    bits: Vec<Vec<u64>>,
+    index: &'a Index,
+    /// For each table, the standing of each of its packs.
+    standings: Vec<Vec<Standing>>,
+    /// For each table, whether it lists a pack of each class that is not gone.
+    holds: Vec<[bool; 2]>,
+    needed: RecordSet,
+    /// Of the runs of entries, those whose references were marked, or are being marked. It is not enough that a run is needed:
+    /// somebody may have named it as something else.
+    entered: RecordSet,
     /// Needed chunks that lie in more than one pack.
-    pub(super) copied: Vec<ChunkId>,
+    copied: Mutex<Vec<ChunkId>>,
+}
+
+/// What a pack may be needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Holds(PackClass),
+    /// It may be deleted, or cannot be read.
+    Gone,
 }
 
 /// What of a pack is needed.
@@ -37,243 +54,292 @@ pub(crate) struct PackUse {
     pub(crate) live_chunks: u64,
 }
 
+/// What is needed of each pack that the index lists and that is not condemned, in order of their names.
+#[derive(Debug, Clone)]
+pub(super) struct PackUses {
+    packs: Arc<ListedPacks>,
+    counts: Vec<Counts>,
+    passed_over: HashSet<ObjectHash>,
+}
+
+/// The numbers of a [`PackUse`]. No pack that can be read holds more than they count to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    live_bytes: u32,
+    dead_bytes: u32,
+    live_chunks: u32,
+}
+
+impl PackUses {
+    /// What is to become of the packs.
+    pub(super) fn plan(&self, options: &PruneOptions) -> Plan {
+        plan(self.len(), |pack| self.get(pack), options)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Says nothing of these packs where nothing of them is needed.
+    pub(super) fn pass_over_unless_needed(&mut self, packs: HashSet<ObjectHash>) {
+        self.passed_over = packs;
+    }
+
+    /// The pack of a number; none where it is passed over.
+    pub(super) fn get(&self, pack: usize) -> Option<PackUse> {
+        let (pack, counts) = (self.packs.get(pack)?, self.counts.get(pack)?);
+        if counts.live_chunks == 0 && self.passed_over.contains(&pack.hash) {
+            return None;
+        }
+        Some(PackUse {
+            hash: pack.hash,
+            class: pack.class,
+            bytes: pack.bytes,
+            live_bytes: u64::from(counts.live_bytes),
+            dead_bytes: u64::from(counts.dead_bytes),
+            live_chunks: u64::from(counts.live_chunks),
+        })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = PackUse> + '_ {
+        (0..self.len()).filter_map(|pack| self.get(pack))
+    }
+}
+
 impl<'a> Marks<'a> {
-    pub(super) fn new(reader: &'a ChunkReader<'a>) -> Marks<'a> {
-        let index = &reader.index;
-        let is_condemned = |table: &Arc<Table>| -> Vec<bool> {
-            table.packs().iter().map(|pack| index.condemned().contains_key(&pack.hash)).collect()
+    pub(super) fn new(index: &'a Index) -> Marks<'a> {
+        let standings = |table: &Arc<Table>| -> Vec<Standing> {
+            let standing = |number| match table.pack(number) {
+                Some(pack) if !index.condemned().contains_key(&pack.hash) => Standing::Holds(pack.class),
+                _ => Standing::Gone,
+            };
+            (0..table.pack_count()).map(standing).collect()
         };
+        let standings: Vec<Vec<Standing>> = index.tables().iter().map(standings).collect();
+        let holds =
+            |table: &Vec<Standing>| PackClass::ALL.map(|class| table.contains(&Standing::Holds(class)));
         Marks {
-            reader,
-            condemned: index.tables().iter().map(is_condemned).collect(),
-            bits: index.tables().iter().map(|table| vec![0; table.chunks().div_ceil(64)]).collect(),
-            copied: Vec::new(),
+            index,
+            holds: standings.iter().map(holds).collect(),
+            standings,
+            needed: RecordSet::new(index),
+            entered: RecordSet::new(index),
+            copied: Mutex::default(),
         }
     }
 
-    fn index(&self) -> &'a Index {
-        &self.reader.index
-    }
-
-    fn tables(&self) -> &'a [Arc<Table>] {
-        self.reader.index.tables()
-    }
-
     pub(super) fn is_marked(&self, table: usize, ordinal: usize) -> bool {
-        self.bits[table][ordinal / 64] >> (ordinal % 64) & 1 == 1
+        self.needed.contains((table, ordinal))
     }
 
-    fn set(&mut self, table: usize, ordinal: usize, needed: bool) {
-        let mask = 1 << (ordinal % 64);
-        let word = &mut self.bits[table][ordinal / 64];
-        if needed { *word |= mask } else { *word &= !mask }
+    /// How many records are needed.
+    #[cfg(feature = "internals")]
+    pub(super) fn count(&self) -> u64 {
+        self.needed.count()
     }
 
-    /// Every place of a chunk: the table, the number of the record, the pack's number in the table.
-    fn places(&self, chunk: &ChunkId) -> impl Iterator<Item = (usize, usize, ChunkRecord, u32)> + '_ {
+    /// Every place of a chunk in packs that are not condemned, and the pack's number in the table.
+    fn places(&self, chunk: &ChunkId) -> impl Iterator<Item = (Place, ChunkRecord, u32)> + '_ {
         let chunk = *chunk;
-        self.tables().iter().enumerate().flat_map(move |(number, table)| {
+        self.index.tables().iter().enumerate().flat_map(move |(number, table)| {
             table.ordinals(&chunk).filter_map(move |ordinal| {
                 let record = table.record(ordinal)?;
                 let pack = table.frame(record.frame)?.pack;
-                let gone = *self.condemned[number].get(pack as usize)?;
-                (!gone).then_some((number, ordinal, record, pack))
+                let standing = *self.standings[number].get(pack as usize)?;
+                (standing != Standing::Gone).then_some(((number, ordinal), record, pack))
             })
         })
     }
 
-    /// Marks every copy of a chunk. Says whether it was not marked before.
-    fn mark(&mut self, class: PackClass, chunk: &ChunkRef) -> Result<bool> {
-        let mut places = 0;
-        for (number, table) in self.tables().iter().enumerate() {
-            for ordinal in table.ordinals(&chunk.id) {
-                let Some(record) = table.record(ordinal).filter(|record| record.bytes == chunk.bytes) else {
-                    continue;
-                };
-                let Some(pack) = table.frame(record.frame).map(|frame| frame.pack as usize) else { continue };
-                let is_right = table.packs().get(pack).is_some_and(|pack| pack.class == class);
-                if !is_right || self.condemned[number][pack] {
-                    continue;
-                }
-                if places == 0 && self.is_marked(number, ordinal) {
-                    return Ok(false);
-                }
-                places += 1;
-                self.set(number, ordinal, true);
+    /// Chooses one copy of every chunk that has several: the one in the pack of which most is needed, and of such packs the
+    /// one that was committed last, so that a pack that was rewritten wins over those that it was made of. Gives the copies
+    /// that are given up: the pack given up, the chunk, and the copy that stays.
+    pub(super) fn choose_copies(
+        &self,
+        packs: &Arc<ListedPacks>,
+    ) -> Vec<(ObjectHash, ChunkId, Option<Location>)> {
+        let mut copied = std::mem::take(&mut *lock(&self.copied));
+        if copied.is_empty() {
+            return Vec::new();
+        }
+        // In whatever order threads came upon them.
+        copied.sort_unstable();
+        copied.dedup();
+        let uses = self.uses(packs.clone());
+        let mut last = vec![0; packs.len()];
+        for (number, table) in self.index.tables().iter().enumerate() {
+            packs.of_table(table).for_each(|(_, pack)| last[pack] = number);
+        }
+        let rank = |pack: &ObjectHash| {
+            let number = packs.find(pack);
+            let needed = number.and_then(|number| uses.get(number)).map_or(0, |pack| needed_share(&pack));
+            (needed, number.map_or(0, |number| last[number]), *pack)
+        };
+        let mut given_up = Vec::new();
+        for chunk in copied {
+            let places: Vec<(Place, ChunkRecord, ObjectHash)> = self
+                .places(&chunk)
+                .filter(|(place, ..)| self.needed.contains(*place))
+                .filter_map(|(place, record, pack)| {
+                    Some((place, record, self.index.tables()[place.0].pack(pack)?.hash))
+                })
+                .collect();
+            let Some(best) = places.iter().map(|(.., pack)| *pack).max_by_key(rank) else { continue };
+            // A pack that two segments list keeps both records.
+            for (place, ..) in places.iter().filter(|(.., pack)| *pack != best) {
+                self.needed.remove(*place);
             }
+            let survivor = places.iter().find(|(.., pack)| *pack == best);
+            let survivor =
+                survivor.and_then(|(place, record, _)| self.index.tables()[place.0].locate(record));
+            let others = places.iter().filter(|(.., pack)| *pack != best);
+            given_up.extend(others.map(|(.., pack)| (*pack, chunk, survivor.clone())));
         }
-        match places {
-            0 => return Err(missing_chunk(self.index(), &chunk.id)),
-            1 => {}
-            _ => self.copied.push(chunk.id),
-        }
-        Ok(true)
+        given_up
     }
 
-    /// Marks everything that a snapshot needs.
-    pub(super) fn mark_snapshot(&mut self, snapshot: &Snapshot, ctx: Context<'_>) -> Result<()> {
-        self.mark_stream(PackClass::Tree, &snapshot.problem_list)?;
-        let mut stack = vec![snapshot.root.clone()];
-        while let Some(stream) = stack.pop() {
-            ctx.cancel.check()?;
-            for chunk in self.mark_stream(PackClass::Tree, &stream)? {
-                for entry in decode_known_entries(&self.reader.read_tree(&chunk)?)? {
-                    match entry.kind {
-                        EntryKind::Directory(stream) => stack.push(stream),
-                        EntryKind::File(content) => {
-                            self.mark_stream(PackClass::Data, &content.stream)?;
-                            if let Some(SparseMap::Stream(extents)) = &content.sparse {
-                                self.mark_stream(PackClass::Tree, extents)?;
-                            }
-                        }
-                        _ => {}
-                    }
+    /// What is needed of each pack.
+    pub(super) fn uses(&self, packs: Arc<ListedPacks>) -> PackUses {
+        let mut counts = vec![Counts::default(); packs.len()];
+        // The bytes of a pack that several segments list are counted once.
+        let mut counted = vec![u32::MAX; packs.len()];
+        for (number, table) in self.index.tables().iter().enumerate() {
+            let frames = self.frame_uses(number, table);
+            let mut numbers = vec![None; table.pack_count() as usize];
+            packs.of_table(table).for_each(|(place, pack)| numbers[place as usize] = Some(pack));
+            for (place, (raw, chunks)) in frames.into_iter().enumerate() {
+                let Some(frame) = table.frame(place as u32) else { continue };
+                let Some(pack) = numbers.get(frame.pack as usize).copied().flatten() else { continue };
+                let counts = &mut counts[pack];
+                counts.live_chunks = counts.live_chunks.saturating_add(chunks);
+                if counted[pack] == u32::MAX {
+                    counted[pack] = number as u32;
                 }
+                if counted[pack] == number as u32 {
+                    let stored = u64::from(frame.shape.stored_bytes);
+                    let total = u64::from(frame.shape.raw_bytes);
+                    let share = (stored * u64::from(raw).min(total)).checked_div(total);
+                    let live = share.unwrap_or(stored * u64::from(chunks > 0));
+                    counts.live_bytes = counts.live_bytes.saturating_add(live as u32);
+                    counts.dead_bytes = counts.dead_bytes.saturating_add((stored - live) as u32);
+                }
+            }
+        }
+        PackUses { packs, counts, passed_over: HashSet::new() }
+    }
+
+    /// For each frame of a table: its needed raw bytes and chunks.
+    fn frame_uses(&self, number: usize, table: &Table) -> Vec<(u32, u32)> {
+        let mut frames = vec![(0u32, 0u32); table.frames()];
+        for ordinal in 0..table.chunks() {
+            if self.is_marked(number, ordinal)
+                && let Some(record) = table.record(ordinal)
+                && let Some(frame) = frames.get_mut(record.frame as usize)
+            {
+                frame.0 = frame.0.saturating_add(record.bytes);
+                frame.1 = frame.1.saturating_add(1);
+            }
+        }
+        frames
+    }
+}
+
+/// What one thread marks with.
+pub(super) struct Marker<'m> {
+    marks: &'m Marks<'m>,
+    lookups: Lookups,
+    /// The numbers of the chunks that are to be looked for in the next table.
+    wanted: Vec<u32>,
+    found: Vec<Found>,
+}
+
+/// Where a chunk was found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    first: Option<Place>,
+    places: u32,
+    /// Somebody else found it first, and marks its other places.
+    is_known: bool,
+}
+
+impl<'m> Marker<'m> {
+    pub(super) fn new(marks: &'m Marks<'m>) -> Marker<'m> {
+        Marker { marks, lookups: Lookups::default(), wanted: Vec::new(), found: Vec::new() }
+    }
+
+    /// Marks every copy of some chunks. Where each lies first is in `found` then.
+    fn mark(&mut self, class: PackClass, chunks: &[ChunkRef]) -> Result<()> {
+        self.wanted.clear();
+        self.wanted.extend(0..chunks.len() as u32);
+        self.found.clear();
+        self.found.resize(chunks.len(), Found::default());
+        for number in 0..self.marks.index.tables().len() {
+            if self.wanted.is_empty() {
+                break;
+            }
+            if self.marks.holds[number][class as usize] {
+                self.mark_in(number, class, chunks);
+            }
+        }
+        for (chunk, found) in chunks.iter().zip(&self.found) {
+            if found.first.is_none() {
+                return Err(missing_chunk(self.marks.index, &chunk.id));
+            }
+            if found.places > 1 {
+                lock(&self.marks.copied).push(chunk.id);
             }
         }
         Ok(())
     }
 
-    /// Marks the chunks of a stream and of the lists above it. Gives those of the tree class that were not marked before.
-    pub(super) fn mark_stream(&mut self, class: PackClass, stream: &Stream) -> Result<Vec<ChunkRef>> {
-        let mut new = Vec::new();
-        let lists = NotingReader::new(self.reader);
-        let mut chunks = stream_chunks(stream, &lists);
-        loop {
-            let chunk = chunks.next().transpose()?;
-            for list in lists.take() {
-                self.mark(PackClass::Tree, &list)?;
-            }
-            let Some(chunk) = chunk else { break };
-            if self.mark(class, &chunk)? && class == PackClass::Tree {
-                new.push(chunk);
-            }
-        }
-        Ok(new)
-    }
-
-    /// Chooses one copy of every chunk that has several: the one in the pack of which most is needed, and of such packs the
-    /// one that was committed last, so that a pack that was rewritten wins over those that it was made of. Gives the copies
-    /// that are given up, as the pack given up and the chunk.
-    pub(super) fn choose_copies(&mut self) -> Vec<(ObjectHash, ChunkId)> {
-        if self.copied.is_empty() {
-            return Vec::new();
-        }
-        let mut ranks: HashMap<ObjectHash, (u64, usize)> =
-            self.uses().into_iter().map(|pack| (pack.hash, (needed_share(&pack), 0))).collect();
-        for (number, table) in self.tables().iter().enumerate() {
-            for pack in table.packs() {
-                if let Some((_, last)) = ranks.get_mut(&pack.hash) {
-                    *last = number;
-                }
-            }
-        }
-        let mut given_up = Vec::new();
-        for chunk in std::mem::take(&mut self.copied) {
-            let tables = self.tables();
-            let places: Vec<(usize, usize, ObjectHash)> = self
-                .places(&chunk)
-                .filter(|(table, ordinal, ..)| self.is_marked(*table, *ordinal))
-                .map(|(table, ordinal, _, pack)| (table, ordinal, tables[table].packs()[pack as usize].hash))
-                .collect();
-            let rank = |(_, _, pack): &(usize, usize, ObjectHash)| {
-                (ranks.get(pack).copied().unwrap_or_default(), *pack)
-            };
-            let Some(best) = places.iter().copied().max_by_key(rank) else { continue };
-            // A pack that two segments list keeps both records.
-            for place in places.iter().filter(|place| place.2 != best.2) {
-                self.set(place.0, place.1, false);
-                given_up.push((place.2, chunk));
-            }
-        }
-        given_up
-    }
-
-    /// The needed copy of a chunk.
-    pub(super) fn survivor(&self, chunk: &ChunkId) -> Option<crate::index::Location> {
-        self.places(chunk)
-            .find(|(table, ordinal, ..)| self.is_marked(*table, *ordinal))
-            .and_then(|(table, _, record, _)| self.tables()[table].locate(&record))
-    }
-
-    /// What is needed of each pack that is not condemned, in order of their names.
-    pub(super) fn uses(&self) -> Vec<PackUse> {
-        let mut packs: HashMap<ObjectHash, PackUse> = HashMap::new();
-        // The bytes of a pack that several segments list are counted once.
-        let mut counted: HashMap<ObjectHash, usize> = HashMap::new();
-        for (number, table) in self.tables().iter().enumerate() {
-            // For each frame: its needed raw bytes and chunks.
-            let mut frames = vec![(0u64, 0u64); table.frames()];
-            for ordinal in 0..table.chunks() {
-                if self.is_marked(number, ordinal)
-                    && let Some(record) = table.record(ordinal)
-                    && let Some(frame) = frames.get_mut(record.frame as usize)
-                {
-                    frame.0 += u64::from(record.bytes);
-                    frame.1 += 1;
-                }
-            }
-            for (place, (raw, chunks)) in frames.into_iter().enumerate() {
-                let Some(frame) = table.frame(place as u32) else { continue };
-                let Some(pack) = table.packs().get(frame.pack as usize) else { continue };
-                let is_elsewhere = *counted.entry(pack.hash).or_insert(number) != number;
-                if self.condemned[number][frame.pack as usize] {
+    /// Marks the places in one table.
+    fn mark_in(&mut self, number: usize, class: PackClass, chunks: &[ChunkRef]) {
+        let (table, standings) = (&self.marks.index.tables()[number], &self.marks.standings[number]);
+        let listed = self.lookups.find(table, |chunk| &chunks[chunk as usize].id, &self.wanted);
+        for (chunk, ordinals) in listed {
+            let (bytes, found) = (chunks[*chunk as usize].bytes, &mut self.found[*chunk as usize]);
+            for ordinal in ordinals.clone() {
+                let Some(record) = table.record(ordinal).filter(|record| record.bytes == bytes) else {
+                    continue;
+                };
+                let Some(frame) = table.frame(record.frame) else { continue };
+                if standings.get(frame.pack as usize) != Some(&Standing::Holds(class)) {
                     continue;
                 }
-                let stored = u64::from(frame.shape.stored_bytes);
-                let total = u64::from(frame.shape.raw_bytes);
-                let share = (stored * raw.min(total)).checked_div(total);
-                let live = share.unwrap_or(stored * u64::from(chunks > 0));
-                let pack = packs.entry(pack.hash).or_insert_with(|| PackUse {
-                    hash: pack.hash,
-                    class: pack.class,
-                    bytes: pack.bytes,
-                    live_bytes: 0,
-                    dead_bytes: 0,
-                    live_chunks: 0,
-                });
-                pack.live_chunks += chunks;
-                if !is_elsewhere {
-                    pack.live_bytes += live;
-                    pack.dead_bytes += stored - live;
+                let place = (number, ordinal);
+                let is_new = self.marks.needed.insert(place);
+                if found.first.is_none() {
+                    found.first = Some(place);
+                    found.is_known = !is_new;
+                    if found.is_known {
+                        break;
+                    }
                 }
-            }
-            // A pack without frames is listed too.
-            for (pack, gone) in table.packs().iter().zip(&self.condemned[number]) {
-                if !gone {
-                    packs.entry(pack.hash).or_insert_with(|| PackUse {
-                        hash: pack.hash,
-                        class: pack.class,
-                        bytes: pack.bytes,
-                        live_bytes: 0,
-                        dead_bytes: 0,
-                        live_chunks: 0,
-                    });
-                }
+                found.places += 1;
             }
         }
-        let mut uses: Vec<PackUse> = packs.into_values().collect();
-        uses.sort_unstable_by_key(|pack| pack.hash);
-        uses
+        self.wanted.retain(|chunk| !self.found[*chunk as usize].is_known);
+    }
+}
+
+impl KeepChunks for Marker<'_> {
+    fn keep(&mut self, class: PackClass, chunks: &[ChunkRef]) -> Result<()> {
+        chunks.chunks(BATCH_CHUNKS).try_for_each(|some| self.mark(class, some))
+    }
+
+    fn enter(&mut self, runs: &[ChunkRef], new: &mut Vec<ChunkRef>) -> Result<()> {
+        for some in runs.chunks(BATCH_CHUNKS) {
+            self.mark(PackClass::Tree, some)?;
+            let is_new = |found: &Found| found.first.is_some_and(|place| self.marks.entered.insert(place));
+            new.extend(some.iter().zip(&self.found).filter(|(_, found)| is_new(found)).map(|(run, _)| *run));
+        }
+        Ok(())
     }
 }
 
 /// How much of a pack is needed, in millionths.
 fn needed_share(pack: &PackUse) -> u64 {
     pack.live_bytes.saturating_mul(1_000_000) / (pack.live_bytes + pack.dead_bytes).max(1)
-}
-
-/// Marks what all snapshots need, and says how many records that are.
-#[cfg(feature = "internals")]
-pub(crate) fn mark_all(repository: &crate::repository::Inner, ctx: Context<'_>) -> Result<u64> {
-    let (log, index) = repository.current_whole()?;
-    let reader = ChunkReader::new(repository, &log, index.clone());
-    let mut marks = Marks::new(&reader);
-    let mut bodies = Some(ChunkReader::new(repository, &log, index));
-    for state in log.fold.uncollected_snapshots() {
-        marks.mark_snapshot(&repository.read_snapshot(&log, state, &mut bodies)?, ctx)?;
-    }
-    Ok(marks.bits.iter().flatten().map(|word| u64::from(word.count_ones())).sum())
 }
 
 /// Refuses to go on with tables that are not what was written.

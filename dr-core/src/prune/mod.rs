@@ -6,25 +6,26 @@ mod collect;
 mod compact;
 mod marks;
 mod options;
+mod packs;
 mod plan;
 mod repack;
 mod snapshots;
 mod survey;
+mod walk;
 
 use std::collections::HashSet;
 
 pub(crate) use compact::merge_small;
-#[cfg(feature = "internals")]
-pub(crate) use marks::mark_all;
 pub use options::{MaxUnused, PruneOptions, PruneReport, Shard};
+#[cfg(feature = "internals")]
+pub(crate) use walk::mark_all;
 
-use plan::plan;
-pub(crate) use snapshots::store_time;
 use survey::survey;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::LogMode;
 use crate::observer::Context;
-use crate::repository::Repository;
+use crate::repository::{Inner, Repository};
 
 impl Repository {
     /// Collects forgotten snapshots, deletes what nothing needs, and rewrites packs of which little is needed.
@@ -36,21 +37,21 @@ impl Repository {
         let repository = &self.0;
         let ctx = *ctx;
         let mut report = PruneReport::default();
-        repository.prepare_to_collect(options)?;
-        let chosen = |uses: &[marks::PackUse]| plan(uses, options).repack.into_iter().collect();
-        let now_ms = store_time(repository, options.dry_run)?;
+        prepare(repository, options)?;
+        let chosen = |uses: &marks::PackUses| uses.plan(options).repack.into_iter().collect();
+        let now_ms = repository.store_time(options.dry_run)?;
         if !options.dry_run && options.shard.is_none() {
             snapshots::sweep_probes(repository, now_ms, options);
             snapshots::collect(repository, now_ms, options, &mut report, ctx)?;
         }
         let mut found = survey(repository, now_ms, options, ctx, &chosen)?;
-        let planned = plan(&found.uses, options);
+        let planned = found.uses.plan(options);
         if options.dry_run {
             report.collected.clone_from(&found.collected);
             (report.packs_dead, report.bytes_dead) = (planned.dead.len() as u64, planned.dead_bytes);
             (report.packs_repacked, report.bytes_repacked) =
                 (planned.repack.len() as u64, planned.repack_bytes);
-            let size = |hash| found.stored.get(hash).map_or(0, |it: &survey::Stored| it.bytes);
+            let size = |hash| found.stored.get(hash).map_or(0, |it| it.bytes);
             report.leftovers = found.leftovers.len() as u64;
             report.bytes_leftover = found.leftovers.iter().map(size).sum();
             (report.bytes_live, report.bytes_unused) = (planned.live_bytes, planned.unused_bytes);
@@ -79,15 +80,28 @@ impl Repository {
             let log = compact::compact(repository, &mut report, ctx)?;
             // Packs were dealt with above.
             let waiting = report.objects_waiting;
-            found
-                .stored
-                .retain(|hash, it| it.class.is_none() && !found.log.fold.condemned().contains_key(hash));
+            found.stored.keep_segments(|hash| !found.log.fold.condemned().contains_key(hash));
             collect::delete(repository, &log, now_ms, &found.stored, options, &mut report, ctx)?;
             report.objects_waiting += waiting;
         }
         repository.sweep_checkpoints(&found.log)?;
-        let after = plan(&found.uses, options);
+        let after = found.uses.plan(options);
         (report.bytes_live, report.bytes_unused) = (after.live_bytes, planned.unused_bytes);
         Ok(report)
     }
+}
+
+/// Checks that a collection may begin.
+fn prepare(repository: &Inner, options: &PruneOptions) -> Result<()> {
+    if repository.config.mode == LogMode::Siblings && !options.exclusive && !options.dry_run {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "on this store a collection cannot tell who else is writing",
+        )
+        .with_object(repository.store.endpoint())
+        .with_remedy("stop all backups to this repository, and promise it with --exclusive"));
+    }
+    repository.fold_from_genesis()?;
+    let log = repository.synchronise()?;
+    if options.dry_run { Ok(()) } else { repository.prepare_to_write(&log) }
 }

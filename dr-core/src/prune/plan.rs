@@ -26,16 +26,19 @@ pub(super) struct Plan {
     pub(super) live_bytes: u64,
 }
 
-/// Plans over the packs that are listed and not condemned.
-pub(super) fn plan(packs: &[PackUse], options: &PruneOptions) -> Plan {
+/// Plans over packs that are listed and not condemned, in order of their names: `pack` gives that of a number below `packs`, or
+/// none. There may be a million, so none is kept.
+pub(super) fn plan(packs: usize, pack: impl Fn(usize) -> Option<PackUse>, options: &PruneOptions) -> Plan {
     let mut plan = Plan::default();
-    for pack in packs.iter().filter(|pack| pack.live_chunks == 0) {
-        plan.dead.push(pack.hash);
-        plan.dead_bytes += pack.bytes;
+    for pack in (0..packs).filter_map(&pack) {
+        if pack.live_chunks == 0 {
+            plan.dead.push(pack.hash);
+            plan.dead_bytes += pack.bytes;
+        } else {
+            plan.live_bytes += pack.live_bytes;
+            plan.unused_bytes += pack.dead_bytes;
+        }
     }
-    let mut kept: Vec<&PackUse> = packs.iter().filter(|pack| pack.live_chunks > 0).collect();
-    plan.live_bytes = kept.iter().map(|pack| pack.live_bytes).sum();
-    plan.unused_bytes = kept.iter().map(|pack| pack.dead_bytes).sum();
     let limit = match options.max_unused {
         MaxUnused::Bytes(bytes) => bytes,
         // A share of what the repository takes afterwards: live / (1 - share) - live.
@@ -45,34 +48,51 @@ pub(super) fn plan(packs: &[PackUse], options: &PruneOptions) -> Plan {
         MaxUnused::Percent(_) | MaxUnused::Unlimited => u64::MAX,
     };
     let ratio = |pack: &PackUse| pack.dead_bytes as f64 / (pack.dead_bytes + pack.live_bytes).max(1) as f64;
-    kept.sort_by(|a, b| ratio(b).total_cmp(&ratio(a)).then(a.hash.cmp(&b.hash)));
-    let budget = options.max_repack_bytes.unwrap_or(u64::MAX);
     let is_ours = |pack: &PackUse| options.shard.is_none_or(|shard| shard.holds(&pack.hash));
-    for pack in kept.iter().filter(|pack| pack.dead_bytes > 0 && is_ours(pack)) {
-        if plan.unused_bytes <= limit || plan.repack_bytes + pack.bytes > budget {
-            break;
+    // The numbers of packs that are kept, the most wasteful first.
+    let worst = |is_wanted: &dyn Fn(&PackUse) -> bool| -> Vec<usize> {
+        let kept = |number: &usize| {
+            let pack = pack(*number)?;
+            (pack.live_chunks > 0 && is_ours(&pack) && is_wanted(&pack)).then(|| (ratio(&pack), *number))
+        };
+        let mut found: Vec<(f64, usize)> = (0..packs).filter_map(|number| kept(&number)).collect();
+        // Stable: where they waste alike, their names decide.
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        found.into_iter().map(|(_, number)| number).collect()
+    };
+    let budget = options.max_repack_bytes.unwrap_or(u64::MAX);
+    let mut chosen: HashSet<ObjectHash> = HashSet::new();
+    if plan.unused_bytes > limit {
+        for pack in worst(&|pack| pack.dead_bytes > 0).into_iter().filter_map(&pack) {
+            if plan.unused_bytes <= limit || plan.repack_bytes + pack.bytes > budget {
+                break;
+            }
+            plan.rewrite(&pack, &mut chosen);
         }
-        plan.repack.push(pack.hash);
-        plan.repack_bytes += pack.bytes;
-        plan.unused_bytes -= pack.dead_bytes;
     }
-    let mut chosen: HashSet<ObjectHash> = plan.repack.iter().copied().collect();
     for class in PackClass::ALL {
-        let is_small =
-            |pack: &&&PackUse| pack.class == class && pack.bytes < SMALL_PACK_BYTES && is_ours(pack);
-        let small: Vec<_> = kept.iter().filter(is_small).collect();
+        let small = worst(&|pack| pack.class == class && pack.bytes < SMALL_PACK_BYTES);
         if small.len() < SMALL_PACKS_MAX {
             continue;
         }
-        for pack in small {
-            if plan.repack_bytes + pack.bytes <= budget && chosen.insert(pack.hash) {
-                plan.repack.push(pack.hash);
-                plan.repack_bytes += pack.bytes;
-                plan.unused_bytes -= pack.dead_bytes;
+        for pack in small.into_iter().filter_map(&pack) {
+            if plan.repack_bytes + pack.bytes <= budget {
+                plan.rewrite(&pack, &mut chosen);
             }
         }
     }
     plan
+}
+
+impl Plan {
+    /// Rewrites a pack, unless it is rewritten already.
+    fn rewrite(&mut self, pack: &PackUse, chosen: &mut HashSet<ObjectHash>) {
+        if chosen.insert(pack.hash) {
+            self.repack.push(pack.hash);
+            self.repack_bytes += pack.bytes;
+            self.unused_bytes -= pack.dead_bytes;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +109,10 @@ mod tests {
             dead_bytes: dead,
             live_chunks: live.min(1),
         }
+    }
+
+    fn plan(packs: &[PackUse], options: &PruneOptions) -> Plan {
+        super::plan(packs.len(), |number| packs.get(number).cloned(), options)
     }
 
     fn numbers(hashes: &[ObjectHash]) -> Vec<u8> {

@@ -11,7 +11,7 @@ use crate::id::{ChunkId, ObjectHash};
 use crate::limits::PACK_BYTES_MAX;
 use crate::observer::{Context, Event};
 use crate::pack::{open_pack, split_frame};
-use crate::repository::{ChunkWriter, Inner, check_bytes, is_damage};
+use crate::repository::{ChunkWriter, Inner, check_bytes};
 
 /// Frames below this share of the target are framed anew, together with others: they compress better so.
 const SMALL_FRAME_BYTES: u32 = 256 << 10;
@@ -58,7 +58,7 @@ pub(super) fn repack(
                 report.bytes_repacked += bytes;
             }
             // Another collector was faster; else what could be read of it is in the new packs, and the rest is for a repair.
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 if !repository.synchronise()?.fold.condemned().contains_key(&pack) {
                     report.packs_damaged.push(pack);
                 }

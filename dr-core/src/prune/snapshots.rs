@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use dr_store::{Bytes, PutMode, StoreErrorKind};
-
 use super::options::{PruneOptions, PruneReport};
-use crate::entropy::random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{Condemn, Event, HashList};
 use crate::format::names;
@@ -136,34 +133,6 @@ pub(super) fn is_over(repository: &Inner, slot: u64, time: Duration, now_ms: i64
     let time_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let written_ms = repository.store.stat(&lock(&repository.log).name_of(slot))?.modified_ms;
     Ok(now_ms.saturating_sub(written_ms) >= time_ms)
-}
-
-/// The time by the store's clock: that of an object that is written for it. A dry run writes nothing, and takes the newest
-/// slot's.
-pub(crate) fn store_time(repository: &Inner, dry_run: bool) -> Result<i64> {
-    let head_ms = repository.synchronise()?.head_ms;
-    if dry_run {
-        return Ok(head_ms);
-    }
-    let nonce: [u8; 16] = random(&*repository.entropy)?;
-    let name = names::probe(&nonce);
-    match repository.store.put(&name, Bytes::new().into(), PutMode::Replace) {
-        Ok(()) => {}
-        // Nobody else draws that name: the put itself came through twice.
-        Err(error) if error.kind() == StoreErrorKind::AlreadyExists => {}
-        // A full disk must not keep anybody from making room; what is old is only taken to be younger.
-        Err(error) if error.kind() == StoreErrorKind::StorageFull => return Ok(head_ms),
-        Err(error) => return Err(error.into()),
-    }
-    let now_ms = match repository.store.stat(&name) {
-        Ok(meta) => meta.modified_ms,
-        // Another collector swept it up.
-        Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(head_ms),
-        Err(error) => return Err(error.into()),
-    };
-    // It may stay where deleting is refused: nothing under that prefix means anything.
-    let _ = repository.store.delete(&name);
-    Ok(now_ms)
 }
 
 /// Probes of who creates a name are let be for so long, whatever the caller says: one that vanished under its writer would

@@ -1,45 +1,38 @@
 //! Looks at the whole repository on one state of the log: what is needed, what is there, what nothing needs.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use super::marks::{Marks, PackUse, check_tables};
+use super::marks::{Marks, PackUse, PackUses, check_tables};
 use super::options::PruneOptions;
+use super::packs::{ListedPacks, StoredObjects};
 use super::snapshots::{collectable, is_over};
+use super::walk::mark_snapshots;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::envelope::PackClass;
-use crate::format::log::SnapshotPlace;
+use crate::format::checkpoint::SnapshotState;
 use crate::format::names;
 use crate::id::{ChunkId, ObjectHash, SnapshotId};
-use crate::index::Location;
+use crate::index::{Location, Table};
 use crate::log::{Log, SegmentPlace, read_names};
 use crate::observer::Context;
-use crate::repository::{ChunkReader, Inner, is_damage};
+use crate::repository::{ChunkReader, Inner};
 
 /// How often the survey is made again because the log changed under it.
 const ATTEMPTS_MAX: usize = 20;
-
-/// An object of the store.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stored {
-    /// Which folder it lies in; none for an index segment.
-    pub(super) class: Option<PackClass>,
-    pub(super) bytes: u64,
-    pub(super) modified_ms: i64,
-}
 
 /// What was found on one state of the log.
 pub(super) struct Survey {
     pub(super) log: Log,
     /// What is needed of each listed pack.
-    pub(super) uses: Vec<PackUse>,
+    pub(super) uses: PackUses,
     /// Copies of chunks that are given up: the pack, the chunk, and the copy that stays.
     pub(super) given_up: Vec<(ObjectHash, ChunkId, Option<Location>)>,
     /// Snapshots that are collected.
     pub(super) collected: Vec<SnapshotId>,
     /// Packs and segments in the store.
-    pub(super) stored: HashMap<ObjectHash, Stored>,
-    /// Live segments, and the packs that each lists.
-    pub(super) segments: Vec<(SegmentPlace, Vec<ObjectHash>)>,
+    pub(super) stored: StoredObjects,
+    /// Live segments, and what each lists.
+    pub(super) segments: Vec<(SegmentPlace, Arc<Table>)>,
     /// Packs and segments in the store that nothing names, and that are old.
     pub(super) leftovers: Vec<ObjectHash>,
     /// Which chunks of a pack are needed, for the packs asked for.
@@ -52,7 +45,7 @@ pub(super) fn survey(
     now_ms: i64,
     options: &PruneOptions,
     ctx: Context<'_>,
-    detail: &dyn Fn(&[PackUse]) -> HashSet<ObjectHash>,
+    detail: &dyn Fn(&PackUses) -> HashSet<ObjectHash>,
 ) -> Result<Survey> {
     for _ in 0..ATTEMPTS_MAX {
         let (log, index) = repository.current_whole()?;
@@ -68,7 +61,7 @@ pub(super) fn survey(
         );
         match surveyed {
             // Something that was looked for may have been moved meanwhile.
-            Err(error) if is_damage(&error) && repository.synchronise()?.fold.changed != log.fold.changed => {
+            Err(error) if error.is_damage() && repository.synchronise()?.fold.changed != log.fold.changed => {
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 return Err(error
@@ -88,32 +81,24 @@ fn survey_once(
     now_ms: i64,
     options: &PruneOptions,
     ctx: Context<'_>,
-    detail: &dyn Fn(&[PackUse]) -> HashSet<ObjectHash>,
+    detail: &dyn Fn(&PackUses) -> HashSet<ObjectHash>,
 ) -> Result<Survey> {
     check_tables(&reader.index)?;
-    let stored = list_stored(repository)?;
+    let listed = Arc::new(ListedPacks::new(&reader.index));
+    let stored = StoredObjects::list(repository, listed.clone())?;
     // A run that appends nothing of the kind looks at what would be left.
     let is_dry = options.dry_run || options.shard.is_some();
     let collected = if is_dry { collectable(repository, log, now_ms, options)? } else { Vec::new() };
     let young = pending_packs(repository, log, now_ms, options)?;
-    let mut marks = Marks::new(&reader);
-    let mut bodies = Some(ChunkReader::new(repository, log, reader.index.clone()).without_condemned());
-    for state in log.fold.uncollected_snapshots() {
-        if collected.contains(&state.record.id) {
-            continue;
-        }
-        let named = |error: Error| error.with_object(format!("snapshot {}", state.record.id));
-        if let SnapshotPlace::Stream(stream) = &state.record.body {
-            marks.mark_stream(PackClass::Tree, stream).map_err(named)?;
-        }
-        let snapshot = repository.read_snapshot(log, state, &mut bodies)?;
-        snapshot.refuse_newer()?;
-        marks.mark_snapshot(&snapshot, ctx).map_err(named)?;
-    }
-    let given_up = marks.choose_copies();
-    let given_up = given_up.into_iter().map(|(pack, chunk)| (pack, chunk, marks.survivor(&chunk))).collect();
-    let mut uses = marks.uses();
-    if let Some(missing) = uses.iter().find(|pack| pack.live_chunks > 0 && !stored.contains_key(&pack.hash)) {
+    let marks = Marks::new(&reader.index);
+    let gone: HashSet<&SnapshotId> = collected.iter().collect();
+    let stays = |state: &&SnapshotState| !gone.contains(&state.record.id);
+    let snapshots: Vec<&SnapshotState> = log.fold.uncollected_snapshots().filter(stays).collect();
+    mark_snapshots(repository, &snapshots, &reader, &marks, ctx)?;
+    let given_up = marks.choose_copies(&listed);
+    let mut uses = marks.uses(listed);
+    let is_missing = |(number, pack): &(usize, PackUse)| pack.live_chunks > 0 && !stored.has_pack(*number);
+    if let Some((_, missing)) = uses.iter().enumerate().find(is_missing) {
         return Err(Error::corrupt("a pack that snapshots need is missing")
             .with_object(names::pack(missing.class, &missing.hash)));
     }
@@ -123,10 +108,10 @@ fn survey_once(
         .segments()
         .iter()
         .zip(reader.index.tables())
-        .map(|(place, table)| (place.clone(), table.packs().iter().map(|pack| pack.hash).collect()))
+        .map(|(place, table)| (place.clone(), table.clone()))
         .collect();
-    let leftovers = leftovers(log, &uses, &stored, now_ms, options);
-    uses.retain(|pack| pack.live_chunks > 0 || !young.contains(&pack.hash));
+    let leftovers = leftovers(log, &stored, now_ms, options);
+    uses.pass_over_unless_needed(young);
     Ok(Survey { log: log.clone(), uses, given_up, collected, stored, segments, leftovers, needed })
 }
 
@@ -147,48 +132,13 @@ fn pending_packs(
     Ok(young)
 }
 
-fn list_stored(repository: &Inner) -> Result<HashMap<ObjectHash, Stored>> {
-    let mut stored = HashMap::new();
-    for class in PackClass::ALL {
-        repository.store.list(class.folder(), None, &mut |meta| {
-            if let Some(hash) =
-                names::parse_hash(&meta.name).filter(|hash| names::pack(class, hash) == meta.name)
-            {
-                let found = Stored { class: Some(class), bytes: meta.bytes, modified_ms: meta.modified_ms };
-                stored.insert(hash, found);
-            }
-            Ok(())
-        })?;
-    }
-    repository.store.list(names::INDEX, None, &mut |meta| {
-        if let Some(hash) = names::parse_hash(&meta.name) {
-            stored.insert(hash, Stored { class: None, bytes: meta.bytes, modified_ms: meta.modified_ms });
-        }
-        Ok(())
-    })?;
-    Ok(stored)
-}
-
 /// What is in the store, old, and named by nothing.
-fn leftovers(
-    log: &Log,
-    uses: &[PackUse],
-    stored: &HashMap<ObjectHash, Stored>,
-    now_ms: i64,
-    options: &PruneOptions,
-) -> Vec<ObjectHash> {
+fn leftovers(log: &Log, stored: &StoredObjects, now_ms: i64, options: &PruneOptions) -> Vec<ObjectHash> {
     let age_ms = i64::try_from(options.leftover_age.as_millis()).unwrap_or(i64::MAX);
-    let mut named: HashSet<ObjectHash> = uses.iter().map(|pack| pack.hash).collect();
-    named.extend(log.fold.segments().iter().map(SegmentPlace::hash));
+    let mut named: HashSet<&ObjectHash> = log.fold.segments().iter().map(SegmentPlace::hash).collect();
     named.extend(log.fold.superseded());
-    let is_left = |(hash, found): &(&ObjectHash, &Stored)| {
-        !named.contains(*hash)
-            && !log.fold.condemned().contains_key(*hash)
-            && now_ms.saturating_sub(found.modified_ms) >= age_ms
-    };
-    let mut left: Vec<ObjectHash> = stored.iter().filter(is_left).map(|(hash, _)| *hash).collect();
-    left.sort_unstable();
-    left
+    let is_left = |hash: &ObjectHash| !named.contains(hash) && !log.fold.condemned().contains_key(hash);
+    stored.unlisted(now_ms.saturating_sub(age_ms)).filter(is_left).collect()
 }
 
 fn needed_chunks(
@@ -201,8 +151,9 @@ fn needed_chunks(
         return needed;
     }
     for (number, table) in reader.index.tables().iter().enumerate() {
-        let wanted: Vec<bool> = table.packs().iter().map(|pack| packs.contains(&pack.hash)).collect();
-        if !wanted.contains(&true) {
+        let wanted = |pack| table.pack(pack).map(|pack| pack.hash).filter(|hash| packs.contains(hash));
+        let wanted: Vec<Option<ObjectHash>> = (0..table.pack_count()).map(wanted).collect();
+        if wanted.iter().all(Option::is_none) {
             continue;
         }
         for ordinal in 0..table.chunks() {
@@ -210,10 +161,10 @@ fn needed_chunks(
                 .record(ordinal)
                 .and_then(|record| Some((record, table.frame(record.frame)?.pack as usize)));
             if let Some((record, pack)) = place
-                && wanted.get(pack) == Some(&true)
+                && let Some(Some(pack)) = wanted.get(pack)
                 && marks.is_marked(number, ordinal)
             {
-                needed.entry(table.packs()[pack].hash).or_default().insert(record.id);
+                needed.entry(*pack).or_default().insert(record.id);
             }
         }
     }

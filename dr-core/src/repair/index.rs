@@ -11,7 +11,7 @@ use crate::index::segment_of_packs;
 use crate::limits::PACK_BYTES_MAX;
 use crate::observer::{Context, Event as Observed};
 use crate::pack::{PackEntry, open_pack_tail};
-use crate::repository::{Inner, Repository, check_bytes, cut_short, is_damage, read_segment};
+use crate::repository::{Inner, Repository, check_bytes, cut_short, read_segment};
 
 /// Segments are written when they list this many chunks.
 const SEGMENT_CHUNKS: usize = 1 << 20;
@@ -34,7 +34,7 @@ impl Repository {
             ctx.cancel.check()?;
             match read_segment(repository, place) {
                 Ok((segment, _)) => listed.extend(segment.packs.iter().map(|pack| pack.hash)),
-                Err(error) if is_damage(&error) => report.segments_damaged.push(*place.hash()),
+                Err(error) if error.is_damage() => report.segments_damaged.push(*place.hash()),
                 Err(error) => return Err(error),
             }
         }
@@ -61,7 +61,7 @@ impl Repository {
                     chunks += entry.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
                     batch.push(entry);
                 }
-                Err(error) if is_damage(&error) => report.packs_unreadable.push(pack),
+                Err(error) if error.is_damage() => report.packs_unreadable.push(pack),
                 Err(error) => return Err(error),
             }
             if chunks >= SEGMENT_CHUNKS {

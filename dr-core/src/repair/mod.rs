@@ -8,7 +8,6 @@ pub use log::{LogRepair, LogRepairOptions};
 
 use crate::error::Result;
 use crate::format::envelope::PackClass;
-use crate::format::names;
 use crate::id::{ChunkId, ObjectHash};
 use crate::repository::Inner;
 
@@ -44,17 +43,11 @@ fn stored_packs(
     is_condemned: &dyn Fn(&ObjectHash) -> bool,
 ) -> Result<Vec<(ObjectHash, PackClass, u64)>> {
     let mut stored = Vec::new();
-    for class in PackClass::ALL {
-        repository.store.list(class.folder(), None, &mut |meta| {
-            if let Some(hash) = names::parse_hash(&meta.name)
-                && names::pack(class, &hash) == meta.name
-                && !is_condemned(&hash)
-            {
-                stored.push((hash, class, meta.bytes));
-            }
-            Ok(())
-        })?;
-    }
+    repository.list_packs(&mut |class, hash, meta| {
+        if !is_condemned(&hash) {
+            stored.push((hash, class, meta.bytes));
+        }
+    })?;
     stored.sort_unstable_by_key(|(hash, ..)| *hash);
     Ok(stored)
 }

@@ -10,7 +10,7 @@ use crate::id::{ChunkId, ObjectHash};
 use crate::index::{Index, Location};
 use crate::log::Log;
 use crate::observer::{Context, Event as Observed};
-use crate::repository::{ChunkWriter, Inner, Repository, cut_chunk, fetch_frame, is_damage};
+use crate::repository::{ChunkWriter, Inner, Repository, cut_chunk, fetch_frame};
 
 /// How often the repair begins anew because the log went on.
 const ATTEMPTS_MAX: usize = 10;
@@ -81,7 +81,7 @@ fn save(
         let Some((_, location)) = chunks.first() else { continue };
         let raw = match fetch_frame(repository, location) {
             Ok(raw) => Some(raw),
-            Err(error) if is_damage(&error) => None,
+            Err(error) if error.is_damage() => None,
             Err(error) => return Err(error),
         };
         for (id, location) in &chunks {
@@ -105,7 +105,7 @@ fn save(
             }
             match fetch_frame(repository, &location) {
                 Ok(raw) if cut_chunk(repository, &location, id, &raw).is_ok() => return Ok(true),
-                Err(error) if !is_damage(&error) => return Err(error),
+                Err(error) if !error.is_damage() => return Err(error),
                 _ => {}
             }
         }

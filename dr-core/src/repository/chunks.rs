@@ -46,24 +46,26 @@ struct Newer {
 /// Where a frame lies: what frames are kept by.
 type FramePlace = (ObjectHash, u32);
 
+/// A frame, once it was fetched. Held by whoever fetches it: nobody else does then.
+type KeptFrame = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
+
 #[derive(Default)]
 struct KeptFrames {
-    frames: HashMap<FramePlace, Arc<Vec<u8>>>,
-    order: VecDeque<FramePlace>,
+    frames: HashMap<FramePlace, KeptFrame>,
+    /// Those that were fetched, and their lengths, the oldest first.
+    order: VecDeque<(FramePlace, usize)>,
     bytes: usize,
 }
 
 impl KeptFrames {
-    fn keep(&mut self, place: FramePlace, frame: Arc<Vec<u8>>) {
-        self.bytes += frame.len();
-        if let Some(before) = self.frames.insert(place, frame) {
-            self.bytes -= before.len();
-            return;
-        }
-        self.order.push_back(place);
+    /// Notes that a frame was fetched. The oldest ones are given up for it.
+    fn note(&mut self, place: FramePlace, bytes: usize) {
+        self.bytes += bytes;
+        self.order.push_back((place, bytes));
         while self.bytes > KEPT_BYTES_MAX && self.order.len() > 1 {
-            let oldest = self.order.pop_front().and_then(|place| self.frames.remove(&place));
-            self.bytes -= oldest.map_or(0, |frame| frame.len());
+            let Some((oldest, bytes)) = self.order.pop_front() else { break };
+            self.frames.remove(&oldest);
+            self.bytes -= bytes;
         }
     }
 }
@@ -176,16 +178,31 @@ impl<'a> ChunkReader<'a> {
 
     fn read_at(&self, location: &Location, id: &ChunkId) -> Result<Vec<u8>> {
         let place = (location.pack.hash, location.frame_offset);
-        let kept = lock(&self.kept).frames.get(&place).cloned();
-        let frame = match kept {
-            Some(frame) => frame,
-            None => {
-                let frame = Arc::new(fetch_frame(self.repository, location)?);
-                lock(&self.kept).keep(place, frame.clone());
-                frame
-            }
-        };
+        let frame = self.frame(place, location)?;
         cut_chunk(self.repository, location, id, &frame).map(<[u8]>::to_vec)
+    }
+}
+
+impl ChunkReader<'_> {
+    /// A frame, fetched once however many threads ask for it at a time.
+    fn frame(&self, place: FramePlace, location: &Location) -> Result<Arc<Vec<u8>>> {
+        let kept = lock(&self.kept).frames.entry(place).or_default().clone();
+        let mut held = lock(&kept);
+        if let Some(frame) = &*held {
+            return Ok(frame.clone());
+        }
+        match fetch_frame(self.repository, location) {
+            Ok(frame) => {
+                let frame = Arc::new(frame);
+                *held = Some(frame.clone());
+                lock(&self.kept).note(place, frame.len());
+                Ok(frame)
+            }
+            Err(error) => {
+                lock(&self.kept).frames.remove(&place);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -12,11 +12,13 @@ mod distrust;
 mod hold;
 mod open;
 mod options;
+mod packs;
 mod probe;
 mod segments;
 mod snapshots;
 mod state;
 mod stats;
+mod store_time;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -44,13 +46,12 @@ pub use stats::Stats;
 
 use crate::crypto::{Domain, KeyRing};
 use crate::entropy::Entropy;
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::config::{Config, LogMode};
+use crate::error::Result;
+use crate::format::config::Config;
 use crate::id::ObjectHash;
 use crate::index::{Index, Pages, Part};
 use crate::log::{Log, Sync};
 use crate::observer::lock;
-use crate::prune::PruneOptions;
 use crate::time::Clock;
 
 /// How often the log and the index are read again because segments were replaced meanwhile.
@@ -118,21 +119,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Checks that a collection may begin.
-    pub(crate) fn prepare_to_collect(&self, options: &PruneOptions) -> Result<()> {
-        if self.config.mode == LogMode::Siblings && !options.exclusive && !options.dry_run {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "on this store a collection cannot tell who else is writing",
-            )
-            .with_object(self.store.endpoint())
-            .with_remedy("stop all backups to this repository, and promise it with --exclusive"));
-        }
-        self.fold_from_genesis()?;
-        let log = self.synchronise()?;
-        if options.dry_run { Ok(()) } else { self.prepare_to_write(&log) }
-    }
-
     /// Reads the log to its end, and remembers how far it went.
     pub(crate) fn synchronise(&self) -> Result<Log> {
         let mut log = lock(&self.log);
@@ -198,7 +184,7 @@ impl Inner {
             };
             match part {
                 Ok(part) => ordered.push((*place.hash(), part)),
-                Err(error) if is_damage(&error) => has_gaps = true,
+                Err(error) if error.is_damage() => has_gaps = true,
                 Err(error) => return Err(error),
             }
         }
@@ -213,9 +199,4 @@ impl Inner {
 enum Extent {
     Lookups,
     Everything,
-}
-
-/// Whether an error speaks of one object's bytes, so that others may still be read.
-pub(crate) fn is_damage(error: &Error) -> bool {
-    error.is_damage()
 }

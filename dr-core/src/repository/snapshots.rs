@@ -1,18 +1,19 @@
 //! Lists and finds snapshots, and reads what is in them.
 
-use super::{ChunkReader, Inner, Repository, is_damage};
+use super::{ChunkReader, Inner, Repository};
 use crate::crypto::open_object;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::body;
+use crate::format::checkpoint::SnapshotState;
 use crate::format::envelope::ObjectType;
 use crate::format::log::SnapshotPlace;
 use crate::format::snapshot::{Problem, SnapshotBody};
 use crate::id::SnapshotId;
 use crate::limits::{DEPTH_MAX, SNAPSHOT_BYTES_MAX, WALK_ENTRIES_MAX};
-use crate::log::{Log, SnapshotState};
+use crate::log::Log;
 use crate::snapshot::{Selector, Snapshot, SnapshotFilter, Standing};
 use crate::time::Timestamp;
-use crate::tree::{DirectoryReader, Entry, EntryKind, ReadChunk, read_stream, stream_chunks};
+use crate::tree::{DirectoryReader, Entry, EntryKind, ReadChunk, Stream, read_stream, stream_chunks};
 
 /// Takes a path and the entry there, or the error that stands in its place; its own error ends a listing.
 pub type Visit<'v> = dyn FnMut(&[u8], Result<&Entry>) -> Result<()> + 'v;
@@ -113,12 +114,12 @@ pub(crate) struct Found {
     pub(crate) entry: Option<Entry>,
     /// The directories on the way, outermost first.
     pub(crate) above: Vec<Entry>,
-    root: crate::tree::Stream,
+    root: Stream,
 }
 
 impl Found {
     /// The stream of the directory that was found; `None` where it is something else.
-    pub(crate) fn directory(&self) -> Option<&crate::tree::Stream> {
+    pub(crate) fn directory(&self) -> Option<&Stream> {
         match &self.entry {
             None => Some(&self.root),
             Some(Entry { kind: EntryKind::Directory(stream), .. }) => Some(stream),
@@ -211,7 +212,7 @@ impl Inner {
         for state in log.fold.live_snapshots() {
             match self.read_snapshot(log, state, &mut bodies) {
                 Ok(snapshot) => read.readable.push(snapshot),
-                Err(error) if is_damage(&error) => read.unreadable.push((state.clone(), error)),
+                Err(error) if error.is_damage() => read.unreadable.push((state.clone(), error)),
                 Err(error) => return Err(error),
             }
         }
@@ -225,20 +226,35 @@ impl Inner {
         state: &SnapshotState,
         reader: &mut Option<ChunkReader<'a>>,
     ) -> Result<Snapshot> {
+        self.read_body(state, &mut |stream| {
+            let reader = match reader {
+                Some(reader) => reader,
+                None => reader.insert(ChunkReader::new(self, log, self.index(log)?)),
+            };
+            read_stream(stream, SNAPSHOT_BYTES_MAX as u64, reader)
+        })
+    }
+
+    /// The same, where the index is open.
+    pub(crate) fn read_snapshot_through(
+        &self,
+        state: &SnapshotState,
+        reader: &ChunkReader<'_>,
+    ) -> Result<Snapshot> {
+        self.read_body(state, &mut |stream| read_stream(stream, SNAPSHOT_BYTES_MAX as u64, reader))
+    }
+
+    fn read_body(
+        &self,
+        state: &SnapshotState,
+        read: &mut dyn FnMut(&Stream) -> Result<Vec<u8>>,
+    ) -> Result<Snapshot> {
         let id = state.record.id;
         let body = match &state.record.body {
             SnapshotPlace::Inline(sealed) => {
                 open_object(|header| self.ring.kek(header), ObjectType::Snapshot, 0, sealed)
             }
-            SnapshotPlace::Stream(stream) => {
-                if reader.is_none() {
-                    *reader = Some(ChunkReader::new(self, log, self.index(log)?));
-                }
-                match reader {
-                    Some(reader) => read_stream(stream, SNAPSHOT_BYTES_MAX as u64, reader),
-                    None => Err(Error::new(ErrorKind::Internal, "the index was not opened")),
-                }
-            }
+            SnapshotPlace::Stream(stream) => read(stream),
         };
         let named = |error: Error| error.with_object(format!("snapshot {id}"));
         let body = body.map_err(named)?;

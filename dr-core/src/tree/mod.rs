@@ -2,8 +2,10 @@
 
 mod entry;
 mod read;
+mod walk;
 mod write;
 
 pub use entry::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};
 pub(crate) use read::{DirectoryReader, NotingReader, ReadChunk, read_stream, stream_chunks};
+pub(crate) use walk::{KeepChunks, RUNS_STEP, TreeKeeper};
 pub(crate) use write::{DirectoryWriter, StreamWriter, TreeSink, store_bytes};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::log::{Genesis, SnapshotPlace, Snapshots};
+use crate::format::log::{Genesis, SnapshotPlace, SnapshotRecord, Snapshots};
 
 fn hash(number: u8) -> ObjectHash {
     ObjectHash::from_bytes([number; 32])
