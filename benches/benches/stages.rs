@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dr_benches::{noise, text};
 use dr_core::Compression;
-use dr_core::stages::Stages;
+use dr_core::stages::{Scan, Stages};
 
 const BYTES: usize = 32 << 20;
 
@@ -15,9 +15,16 @@ fn chunk_and_hash(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("bytes");
     group.throughput(Throughput::Bytes(BYTES as u64)).sample_size(10);
     for (name, bytes) in [("noise", noise(1, BYTES)), ("text", text(1, BYTES)), ("zeros", vec![0; BYTES])] {
-        group.bench_with_input(BenchmarkId::new("chunk", name), &bytes, |bench, bytes| {
-            bench.iter(|| black_box(stages.chunk(bytes)));
-        });
+        for scan in Scan::ALL.into_iter().filter(|scan| scan.is_supported()) {
+            let stages = Stages::new().unwrap().with_scan(scan);
+            group.bench_with_input(
+                BenchmarkId::new(format!("chunk {scan:?}"), name),
+                &bytes,
+                |bench, bytes| {
+                    bench.iter(|| black_box(stages.chunk(bytes)));
+                },
+            );
+        }
         let lengths = stages.chunk(&bytes);
         group.bench_with_input(BenchmarkId::new("hash", name), &bytes, |bench, bytes| {
             bench.iter(|| {

@@ -9,6 +9,7 @@ mod text;
 
 use dr_store::PutMode;
 
+pub use crate::chunker::Scan;
 use crate::chunker::{Chunker, check_params};
 use crate::crypto::{Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret};
 use crate::entropy::SystemEntropy;
@@ -145,11 +146,16 @@ impl Params {
     }
 }
 
-/// Gives the length of the first chunk of what it is given.
+/// Gives the length of the first chunk of what it is given, found as fast as the machine can.
 pub fn cutter(key: &[u8; 32], params: Params) -> Result<impl Fn(&[u8]) -> usize> {
+    cutter_that(key, params, Scan::fastest())
+}
+
+/// The same, found in one of the ways that the machine can.
+pub fn cutter_that(key: &[u8; 32], params: Params, scan: Scan) -> Result<impl Fn(&[u8]) -> usize> {
     let params = params.stored();
     check_params(&params)?;
-    let chunker = Chunker::from_key(key, params);
+    let chunker = Chunker::from_key(key, params).with_scan(scan);
     Ok(move |source: &[u8]| chunker.cut(source))
 }
 

@@ -1,5 +1,6 @@
 //! The stages of a backup one by one, for benchmarks. No part of the supported interface.
 
+pub use crate::chunker::Scan;
 use crate::chunker::{Chunker, DEFAULT_PARAMS};
 use crate::crypto::KeyRing;
 use crate::entropy::SystemEntropy;
@@ -32,6 +33,11 @@ impl Stages {
         let domain = ring.domain()?;
         let ids = *domain.id_key(PackClass::Data);
         Ok(Stages { chunker: Chunker::new(&domain), ring, ids })
+    }
+
+    /// The same keys, with cuts found in another way. The machine must be able to.
+    pub fn with_scan(self, scan: Scan) -> Stages {
+        Stages { chunker: self.chunker.with_scan(scan), ..self }
     }
 
     /// Cuts bytes into chunks; gives their lengths.

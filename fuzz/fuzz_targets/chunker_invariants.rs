@@ -1,7 +1,7 @@
-//! The chunker: for any key, parameters and input, and however the input is split into reads, the cuts are those of the
+//! The chunker: for any key, parameters and input, with every scan, and however the input is split into reads, the cuts are those of the
 //! definition in FORMAT.md, which is written out here independently.
 #![no_main]
-use dr_core::internals::{Params, cutter};
+use dr_core::internals::{Params, Scan, cutter_that};
 use dr_fuzz::Input;
 
 fn gear(key: &[u8; 32]) -> [u64; 256] {
@@ -44,7 +44,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         max_bytes: u32::from(input.u16()) * 2,
         normalisation: input.u8() % 6,
     };
-    let Ok(cut) = cutter(&key, params) else { return };
+    let scans = Scan::ALL.into_iter().filter(|scan| scan.is_supported());
+    let Ok(cutters) = scans.map(|scan| cutter_that(&key, params, scan)).collect::<Result<Vec<_>, _>>() else {
+        return;
+    };
     // The fuzzer's own bytes, then noise of a chosen alphabet and length.
     let (alphabet, length, split) =
         (input.u8().max(1), usize::from(input.u16()), usize::from(input.u16()) + 1);
@@ -56,8 +59,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let gear = gear(&key);
     let (mut rest, mut whole) = (&source[..], Vec::new());
     while !rest.is_empty() {
-        let length = cut(rest);
-        assert_eq!(length, defined_cut(&gear, &params, rest));
+        let length = defined_cut(&gear, &params, rest);
+        for cut in &cutters {
+            assert_eq!(cut(rest), length);
+        }
         assert!(
             length <= params.max_bytes as usize
                 && (length >= params.min_bytes as usize || length == rest.len())
@@ -66,6 +71,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         rest = &rest[length..];
     }
     // A reader that gives `split` bytes at a time: cut while a chunk of any length is certain, then at the end.
+    let cut = &cutters[0];
     let (mut buffer, mut parts) = (Vec::new(), Vec::new());
     for part in source.chunks(split) {
         buffer.extend_from_slice(part);

@@ -2,18 +2,22 @@
 //! Content-Defined Chunking for Data Deduplication Based Storage Systems", IEEE TPDS 31(9), 2020) with a gear table of
 //! the repository's own.
 //!
-//! The table is made of two secret tables of 16 words, one for each half of a byte, and the mask bits lie in positions 6
-//! to 15: both so that a vectorised scan can find the same cuts. The scan of the `fastcdc` crate is the reference.
+//! The table is made of two secret tables of 16 words, one for each half of a byte, and mask bits lie in positions 6
+//! to 15: both so that a vectorised scan finds the same cuts. The scan of the `fastcdc` crate is the reference, and what
+//! machines without such vectors use.
+
+mod scan;
+
+pub use scan::Scan;
 
 use crate::crypto::Domain;
 use crate::format::ring::ChunkerParams;
 use crate::format::{FormatError, invalid};
 use crate::limits::CHUNK_BYTES_MAX;
+use scan::{Gear, MASK_SHIFT};
 
 /// The only known algorithm.
 const ALGORITHM: u16 = 1;
-/// The lowest mask bit.
-const MASK_SHIFT: u32 = 6;
 /// The mask bits that lie in positions 6 to 15, in the part of the hash that depends on 16 bytes only.
 const LOW_BITS: u32 = 10;
 /// Further mask bits lie from here on.
@@ -51,8 +55,8 @@ pub(crate) struct Chunker {
     params: ChunkerParams,
     mask_small: u64,
     mask_large: u64,
-    gear: Box<[u64; 256]>,
-    gear_shifted: Box<[u64; 256]>,
+    gear: Gear,
+    scan: Scan,
 }
 
 impl std::fmt::Debug for Chunker {
@@ -69,24 +73,29 @@ impl Chunker {
 
     /// A chunker whose table is drawn from `key`; the parameters are checked.
     pub(crate) fn from_key(key: &[u8; 32], params: ChunkerParams) -> Chunker {
-        let mut words = [0u64; 32];
         let mut output = blake3::Hasher::new_keyed(key).finalize_xof();
-        for word in &mut words {
-            let mut bytes = [0; 8];
-            output.fill(&mut bytes);
-            *word = u64::from_le_bytes(bytes);
-        }
-        let gear: Box<[u64; 256]> =
-            Box::new(std::array::from_fn(|byte| words[byte & 15] ^ words[16 + (byte >> 4)]));
-        let gear_shifted = Box::new(gear.map(|word| word << 1));
+        let mut words = || -> [u64; 16] {
+            std::array::from_fn(|_| {
+                let mut bytes = [0; 8];
+                output.fill(&mut bytes);
+                u64::from_le_bytes(bytes)
+            })
+        };
+        let (low, high) = (words(), words());
         let bits = params.average_bytes.ilog2();
         Chunker {
             params,
             mask_small: mask(bits + u32::from(params.normalisation)),
             mask_large: mask(bits - u32::from(params.normalisation)),
-            gear,
-            gear_shifted,
+            gear: Gear::new(&low, &high),
+            scan: Scan::fastest(),
         }
+    }
+
+    /// The same cuts, found in another way. The machine must be able to.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn with_scan(self, scan: Scan) -> Chunker {
+        Chunker { scan, ..self }
     }
 
     /// Streams no longer than this are one chunk, whatever they hold.
@@ -101,6 +110,23 @@ impl Chunker {
 
     /// The length of the first chunk of `source`, which must hold the stream's next `max_bytes` bytes or all of its rest.
     pub(crate) fn cut(&self, source: &[u8]) -> usize {
+        if self.scan == Scan::Reference {
+            return self.cut_by_reference(source);
+        }
+        let min = self.min_bytes();
+        if source.len() <= min {
+            return source.len();
+        }
+        let end = source.len().min(self.max_bytes());
+        // The reference takes two bytes at a time: the last byte of an odd rest is never looked at.
+        let last = end - end % 2;
+        let centre = last.min(self.params.average_bytes as usize);
+        let find = |range, mask| self.gear.find(self.scan, source, min, range, mask);
+        find(min..centre, self.mask_small).or_else(|| find(centre..last, self.mask_large)).unwrap_or(end)
+    }
+
+    fn cut_by_reference(&self, source: &[u8]) -> usize {
+        let words = self.gear.words();
         let (_, length) = fastcdc::v2020::cut_gear(
             source,
             self.params.min_bytes as usize,
@@ -110,8 +136,8 @@ impl Chunker {
             self.mask_large,
             self.mask_small << 1,
             self.mask_large << 1,
-            &self.gear[..],
-            &self.gear_shifted[..],
+            &words[..],
+            &self.gear.words_shifted()[..],
         );
         length
     }

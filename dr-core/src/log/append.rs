@@ -40,9 +40,6 @@ pub(crate) fn append(
             // An earlier attempt, whose answer was unclear, got there after all; it was validated on this very prefix.
             return Ok(());
         }
-        if log.fold.next > 0 {
-            log.check_writable()?;
-        }
         let event = validate(log)?;
         let slot = log.fold.next;
         let entry = LogEntry {

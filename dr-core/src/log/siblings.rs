@@ -150,9 +150,6 @@ pub(super) fn append_sibling(
 ) -> Result<()> {
     let nonce: [u8; 16] = random(entropy)?;
     log.synchronise(sync)?;
-    if log.fold.next > 0 {
-        log.check_writable()?;
-    }
     let event = validate(log)?;
     let slot = log.fold.next;
     let heads = slot.checked_sub(1).map(|before| log.sibling_hashes(before)).unwrap_or_default();

@@ -77,7 +77,10 @@ impl Inner {
         let mut log = lock(&self.log);
         // Above a gap nothing could be read: a store that was put back in time is noticed before it is written to.
         log.confirm_head(&self.sync())?;
-        append(&mut log, &*self.store, &self.ring, &*self.entropy, self.writer, validate)?;
+        append(&mut log, &*self.store, &self.ring, &*self.entropy, self.writer, &mut |log| {
+            log.check_writable()?;
+            validate(log)
+        })?;
         self.store_checkpoint(&mut log);
         if let Some(seen) = &self.seen {
             // The entry is in the log whatever this machine's disk says; the next opening remembers it.

@@ -105,7 +105,10 @@ impl Inner {
         }
         let object = put_hashed(&*self.store, names::CHECKPOINT, self.seal_checkpoint(&encoded)?)?;
         let event = Event::Checkpoint(Checkpoint { through, object });
-        append(log, &*self.store, &self.ring, &*self.entropy, self.writer, &mut |_| Ok(event.clone()))
+        append(log, &*self.store, &self.ring, &*self.entropy, self.writer, &mut |log| {
+            log.check_writable()?;
+            Ok(event.clone())
+        })
     }
 
     fn seal_checkpoint(&self, body: &[u8]) -> Result<Vec<u8>> {
