@@ -68,6 +68,7 @@ mod source;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod stages;
+mod threads;
 mod time;
 mod tree;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use crate::cancel::CancelToken;
 use crate::id::{ObjectHash, SnapshotId};
@@ -113,8 +113,10 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// A context with as many threads as there are processors.
     pub fn new(observer: &'a dyn Observer, cancel: &'a CancelToken) -> Context<'a> {
-        let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
-        Context { observer, cancel, parallelism }
+        // Asked once: the answer takes reading the control groups' files.
+        static PROCESSORS: OnceLock<usize> = OnceLock::new();
+        let count = || std::thread::available_parallelism().map_or(1, usize::from);
+        Context { observer, cancel, parallelism: *PROCESSORS.get_or_init(count) }
     }
 
     /// The same with another number of threads.

@@ -202,7 +202,9 @@ impl Store for ObjectStoreDriver {
         visit: &mut dyn FnMut(ObjectMeta) -> Result<()>,
     ) -> Result<()> {
         let prefix = folder_path("list", folder)?;
-        let offset = after.map(|after| Path::from(after.as_str()));
+        // After a name that stands before the whole folder comes all of it; Garage, asked for that, finds nothing.
+        let stands_before = |after: &Name| !folder.is_empty() && *after.as_str() < *format!("{folder}/");
+        let offset = after.filter(|after| !stands_before(after)).map(|after| Path::from(after.as_str()));
         let mut stream = self.call("list", folder, LIST_DEADLINE, |store| async move {
             Ok(match &offset {
                 Some(offset) => store.list_with_offset(prefix.as_ref(), offset),

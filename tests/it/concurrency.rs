@@ -8,6 +8,7 @@ use dr_core::{
 };
 use dr_store::sim::SimStore;
 use dr_store::{LocalStore, MemoryStore, Store};
+use dr_tests::hook::HookStore;
 use dr_tests::steps::{Workshop, backup, check};
 use dr_tests::{Node, TreeSpec, key};
 
@@ -122,6 +123,22 @@ fn snapshots_are_restored_while_others_are_written() {
         }
         writer.join().unwrap();
     });
+}
+
+#[test]
+fn a_repository_that_is_made_while_another_is_being_made_is_no_damage() {
+    for object in ["keys/", "ring/", "log/"] {
+        let inner = SimStore::new();
+        let others = Arc::new(inner.clone());
+        let store = Arc::new(HookStore::new(
+            Arc::new(inner),
+            move |call| call.operation == "put" && call.object.starts_with(object),
+            move || drop(create(others).unwrap()),
+        ));
+        let error = create(store.clone()).unwrap_err();
+        assert!(store.has_run(), "{object}");
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{object}: {error:?}");
+    }
 }
 
 #[test]

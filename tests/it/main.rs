@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod deep;
 mod faults;
+mod garage;
 mod hostile;
 mod incremental;
 mod kill;

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod damage;
 pub mod disk;
 pub mod flaky;
+pub mod garage;
 pub mod garbage;
 pub mod hook;
 pub mod inject;

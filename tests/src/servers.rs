@@ -2,6 +2,7 @@
 //!
 //! `.ci/setup` installs them below `$DR_TOOLS`. Where one is missing, its tests say so and are skipped.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dr_store::{OpenMode, RetryOptions, Store, StoreOptions, open_with};
+use dr_store::{OpenMode, RetryOptions, Store, StoreOptions, conformance, open_with};
 use tempfile::TempDir;
 
 use crate::steps::skip;
@@ -21,7 +22,7 @@ use crate::steps::skip;
 pub const BUCKET: &str = "bucket";
 
 /// The key of the servers that know keys; moto takes any.
-pub const KEY: (&str, &str) = ("test-key-id", "test-secret-key");
+pub const KEY: (&str, &str) = ("test-key-id", "test-secret-key-1");
 
 /// The account that Azurite always has, and its key, which is no secret.
 const AZURITE: (&str, &str) = (
@@ -215,6 +216,11 @@ impl Server {
         answer
     }
 
+    /// Tells the program of a repository in the bucket of an S3 server, and of the key that it takes.
+    pub fn name_repository(&self, command: &mut Command) {
+        name_repository(&self.url(), command);
+    }
+
     /// Opens a store below `prefix` in the bucket of an S3 server.
     pub fn s3(&self, prefix: &str) -> Arc<dyn Store> {
         let location = format!("s3://{BUCKET}/{prefix}");
@@ -234,6 +240,15 @@ impl Server {
     }
 }
 
+/// Tells the program of a repository in the bucket of the S3 server at `url`, and of the key that it takes.
+pub fn name_repository(url: &str, command: &mut Command) {
+    command
+        .env("AWS_ACCESS_KEY_ID", KEY.0)
+        .env("AWS_SECRET_ACCESS_KEY", KEY.1)
+        .env("DR_REPOSITORY", format!("s3://{BUCKET}/from/the/program"))
+        .env("DR_S3_ENDPOINT", url);
+}
+
 /// Options with a key for every kind of store, and hardly a pause between attempts.
 pub fn options(key: (&'static str, &'static str)) -> StoreOptions {
     let retries =
@@ -250,6 +265,16 @@ pub fn options(key: (&'static str, &'static str)) -> StoreOptions {
     })
 }
 
+/// Runs the checks of the conformance suite but those `left_out`, each in a folder of its own, which `open` opens.
+pub fn run_suite_without(left_out: &[&str], open: impl Fn(&str) -> Arc<dyn Store>) {
+    let stores = Cell::new(0);
+    let make = || {
+        stores.set(stores.get() + 1);
+        open(&format!("suite/{}", stores.get()))
+    };
+    conformance::run_without(left_out, &make).unwrap();
+}
+
 /// A port on which nobody listens.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -259,13 +284,13 @@ fn runs(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-fn missing(name: &str, why: &str) -> Option<Server> {
+pub(crate) fn missing<T>(name: &str, why: &str) -> Option<T> {
     skip(&format!("server-{name}"), why);
     None
 }
 
 /// Where `.ci/setup` puts what it installs.
-fn tools() -> PathBuf {
+pub(crate) fn tools() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| OsString::from("/")));
     std::env::var_os("DR_TOOLS").map_or_else(|| home().join(".cache/dr-ci/tools"), PathBuf::from)
 }

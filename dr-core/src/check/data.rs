@@ -4,7 +4,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dr_store::StoreErrorKind;
-use rayon::prelude::*;
 
 use super::StoredPacks;
 use super::findings::Findings;
@@ -17,6 +16,7 @@ use crate::limits::PACK_BYTES_MAX;
 use crate::observer::{Context, Event};
 use crate::pack::{open_pack, split_frame};
 use crate::repository::{Inner, check_bytes};
+use crate::threads::Threads;
 
 /// Checks the bytes of all packs in the store. Gives how many were read.
 pub(super) fn check_data(
@@ -30,36 +30,31 @@ pub(super) fn check_data(
         entries: stored.len() as u64,
         bytes: stored.values().map(|(_, bytes)| bytes).sum(),
     });
-    let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(ctx.parallelism)
-        .build()
-        .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))?;
+    let threads = Threads::new(ctx.parallelism, "dr-check")?;
     let listed: std::collections::HashSet<ObjectHash> =
         index.packs().into_iter().map(|pack| pack.hash).collect();
     let read = AtomicU64::new(0);
-    threads.install(|| {
-        stored.par_iter().try_for_each(|(hash, (class, bytes))| {
-            ctx.cancel.check()?;
-            let name = names::pack(*class, hash);
-            let checked = check_bytes(&name, *bytes, PACK_BYTES_MAX)
-                .and_then(|()| check_pack(repository, index, listed.contains(hash), (*class, hash), ctx));
-            read.fetch_add(*bytes, Ordering::Relaxed);
-            match checked {
-                Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => {
-                    return Err(error);
-                }
-                Err(error) if listed.contains(hash) => {
-                    findings.pack(hash);
-                    findings.failure(&name, &error);
-                }
-                Err(error) if index.condemned().contains_key(hash) => {
-                    findings.note(&name, format_args!("{error}; it may be deleted"));
-                }
-                Err(error) => findings.error(&name, format_args!("{error}; nothing needs the pack")),
-                Ok(()) => {}
+    threads.each(stored.iter().collect(), |(hash, (class, bytes))| {
+        ctx.cancel.check()?;
+        let name = names::pack(*class, hash);
+        let checked = check_bytes(&name, *bytes, PACK_BYTES_MAX)
+            .and_then(|()| check_pack(repository, index, listed.contains(hash), (*class, hash), ctx));
+        read.fetch_add(*bytes, Ordering::Relaxed);
+        match checked {
+            Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => {
+                return Err(error);
             }
-            Ok(())
-        })
+            Err(error) if listed.contains(hash) => {
+                findings.pack(hash);
+                findings.failure(&name, &error);
+            }
+            Err(error) if index.condemned().contains_key(hash) => {
+                findings.note(&name, format_args!("{error}; it may be deleted"));
+            }
+            Err(error) => findings.error(&name, format_args!("{error}; nothing needs the pack")),
+            Ok(()) => {}
+        }
+        Ok(())
     })?;
     Ok(read.into_inner())
 }

@@ -1,6 +1,7 @@
 //! zstd, one frame a message, and the early test for bytes that do not compress.
 
-use std::fmt;
+use std::cell::RefCell;
+use std::{fmt, io};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::Codec;
@@ -142,7 +143,7 @@ pub(crate) fn decompress(codec: Codec, bytes: &[u8], raw_bytes: u32) -> Result<V
     let raw_bytes = raw_bytes as usize;
     let raw = match codec {
         Codec::Raw => bytes.to_vec(),
-        Codec::Zstd => zstd::bulk::decompress(bytes, raw_bytes)
+        Codec::Zstd => with_decompressor(|context| context.decompress(bytes, raw_bytes))
             .map_err(|error| Error::corrupt("a frame does not decompress").with_source(error))?,
     };
     if raw.len() == raw_bytes {
@@ -150,6 +151,19 @@ pub(crate) fn decompress(codec: Codec, bytes: &[u8], raw_bytes: u32) -> Result<V
     } else {
         Err(Error::corrupt("a frame is not as long as it should be"))
     }
+}
+
+/// Calls with this thread's context: making one costs as much as decompressing a few kilobytes.
+fn with_decompressor<T>(
+    call: impl FnOnce(&mut zstd::bulk::Decompressor<'static>) -> io::Result<T>,
+) -> io::Result<T> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    CONTEXT.with_borrow_mut(|context| match context {
+        Some(context) => call(context),
+        None => call(context.insert(zstd::bulk::Decompressor::new()?)),
+    })
 }
 
 #[cfg(test)]

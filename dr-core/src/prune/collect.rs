@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use dr_store::StoreErrorKind;
-use rayon::prelude::*;
 
 use super::options::{PruneOptions, PruneReport};
 use super::packs::StoredObjects;
@@ -19,6 +18,7 @@ use crate::limits::LIST_HASHES_MAX;
 use crate::log::{Log, read_entry, read_names};
 use crate::observer::Context;
 use crate::repository::{Inner, cut_chunk, fetch_frame};
+use crate::threads::Threads;
 
 /// How often another writer may be faster before a collection gives up.
 const ATTEMPTS_MAX: usize = 100;
@@ -251,26 +251,19 @@ pub(super) fn delete(
             report.objects_waiting += 1;
         }
     }
-    let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(if ctx.parallelism == 1 { 1 } else { DELETES })
-        .build()
-        .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))?;
-    let deleted: Vec<Result<Option<u64>>> = threads.install(|| {
-        due.par_iter()
-            .map(|(hash, found)| {
-                ctx.cancel.check()?;
-                let name = match found.class {
-                    Some(class) => names::pack(class, hash),
-                    None => names::hashed(names::INDEX, hash),
-                };
-                match repository.store.delete(&name) {
-                    Ok(()) => Ok(Some(found.bytes)),
-                    Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(Some(0)),
-                    Err(error) if error.kind() == StoreErrorKind::PermissionDenied => Ok(None),
-                    Err(error) => Err(error.into()),
-                }
-            })
-            .collect()
+    let threads = Threads::new(if ctx.parallelism == 1 { 1 } else { DELETES }, "dr-prune")?;
+    let deleted: Vec<Result<Option<u64>>> = threads.map(due, |(hash, found)| {
+        ctx.cancel.check()?;
+        let name = match found.class {
+            Some(class) => names::pack(class, &hash),
+            None => names::hashed(names::INDEX, &hash),
+        };
+        match repository.store.delete(&name) {
+            Ok(()) => Ok(Some(found.bytes)),
+            Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(Some(0)),
+            Err(error) if error.kind() == StoreErrorKind::PermissionDenied => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     });
     for result in deleted {
         match result? {

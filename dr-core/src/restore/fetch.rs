@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::sync::Mutex;
 
-use rayon::prelude::*;
-
 use super::files::RestoredFile;
 use super::is_fatal;
 use super::plan::{Batch, FrameUses, Use};
@@ -26,7 +24,7 @@ const STEP: u64 = crate::repository::RANGE_STEP_BYTES;
 pub(super) fn run(batch: &Batch<'_>, frames: Vec<FrameUses>, reporter: &mut Reporter<'_>) -> Result<()> {
     let groups = coalesce(frames);
     let reporter = Mutex::new(reporter);
-    batch.threads.install(|| groups.into_par_iter().try_for_each(|group| run_group(batch, group, &reporter)))
+    batch.threads.each(groups, |group| run_group(batch, group, &reporter))
 }
 
 /// Joins frames that lie close together in a pack.

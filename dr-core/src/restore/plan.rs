@@ -9,12 +9,13 @@ use super::fetch;
 use super::files::RestoredFile;
 use super::report::Reporter;
 use super::target::Target;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::tree::{check_extents, decode_extents};
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Location;
 use crate::observer::Context;
 use crate::repository::{ChunkReader, Inner};
+use crate::threads::Threads;
 use crate::tree::{ChunkRef, EntryKind, SparseMap, read_stream, stream_chunks};
 
 /// Chunks planned before they are fetched.
@@ -49,7 +50,7 @@ pub(super) struct Batch<'a> {
     pub(super) reader: &'a ChunkReader<'a>,
     pub(super) target: &'a Target,
     pub(super) ctx: Context<'a>,
-    pub(super) threads: rayon::ThreadPool,
+    pub(super) threads: Threads,
     frames: BTreeMap<(ObjectHash, u32), FrameUses>,
     chunks: usize,
     files: usize,
@@ -62,13 +63,7 @@ impl<'a> Batch<'a> {
         target: &'a Target,
         ctx: Context<'a>,
     ) -> Result<Self> {
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(ctx.parallelism)
-            .thread_name(|_| "dr-restore".to_owned())
-            .build()
-            .map_err(|error| {
-                Error::new(ErrorKind::Internal, "no thread could be started").with_source(error)
-            })?;
+        let threads = Threads::new(ctx.parallelism, "dr-restore")?;
         Ok(Batch { repository, reader, target, ctx, threads, frames: BTreeMap::new(), chunks: 0, files: 0 })
     }
 

@@ -15,6 +15,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("large object", large_object),
     ("ranges", ranges),
     ("create meets an object", create_meets_an_object),
+    ("create meets an empty object", create_meets_an_empty_object),
     ("replace", replace),
     ("delete", delete),
     ("missing objects", missing_objects),
@@ -38,12 +39,15 @@ fn empty_object(store: &Arc<dyn Store>) -> Outcome {
     ensure_bytes(&done(store.get(&name), "get")?, b"", "the object")?;
     ensure_bytes(&done(store.get_range(&name, 0..0), "the range 0..0")?, b"", "the range")?;
     ensure_fails(store.get_range(&name, 0..1), StoreErrorKind::InvalidInput, "the range 0..1")?;
-    ensure(done(store.stat(&name), "stat")?.bytes == 0, || "stat says that it is not empty".to_owned())?;
-    ensure_fails(
-        store.put(&name, Payload::from("x"), PutMode::Create),
-        StoreErrorKind::AlreadyExists,
-        "a create over an empty object",
-    )
+    ensure(done(store.stat(&name), "stat")?.bytes == 0, || "stat says that it is not empty".to_owned())
+}
+
+fn create_meets_an_empty_object(store: &Arc<dyn Store>) -> Outcome {
+    let name = name("a/empty")?;
+    done(store.put(&name, Payload::default(), PutMode::Create), "a put of no parts")?;
+    let put = store.put(&name, Payload::from("x"), PutMode::Create);
+    ensure_fails(put, StoreErrorKind::AlreadyExists, "a create over an empty object")?;
+    ensure_bytes(&done(store.get(&name), "get")?, b"", "the object after a refused create")
 }
 
 fn payload_of_many_parts(store: &Arc<dyn Store>) -> Outcome {

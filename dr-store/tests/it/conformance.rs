@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use dr_store::conformance::run;
+use dr_store::conformance::{run, run_without};
 use dr_store::sim::SimStore;
 use dr_store::{LocalStore, MemoryStore, MeteredStore, RetryOptions, RetryStore, Store};
 
@@ -32,6 +32,13 @@ fn local_where_others_can_enter() {
         Arc::new(LocalStore::create(place).unwrap())
     })
     .unwrap();
+}
+
+#[test]
+fn a_check_that_is_left_out_must_be_there() {
+    let make: &dyn Fn() -> Arc<dyn Store> = &|| Arc::new(MemoryStore::new());
+    run_without(&["ranges"], make).unwrap();
+    assert!(run_without(&["ranges", "no such check"], make).unwrap_err().contains("no such check"));
 }
 
 #[test]
