@@ -20,6 +20,11 @@ impl Threads {
             .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))
     }
 
+    /// Where there are several, for what they do otherwise than one.
+    pub(crate) fn pool(&self) -> Option<&rayon::ThreadPool> {
+        self.0.as_ref()
+    }
+
     /// Does something with every item. After an error nothing more is begun.
     pub(crate) fn each<T: Send>(
         &self,

@@ -22,6 +22,7 @@ mod metadata;
 mod model;
 mod processes;
 mod prune;
+mod repair;
 mod repair_log;
 mod rollback;
 mod servers;

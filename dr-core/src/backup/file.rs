@@ -183,7 +183,11 @@ impl<'f> Reading<'f> {
                 count => filled += count,
             }
         }
-        chunk.truncate(filled);
+        if filled < chunk.len() {
+            // What says that it is longer than it is, as in /sys, is not kept at that length.
+            chunk.truncate(filled);
+            chunk.shrink_to_fit();
+        }
         let mut stream = StreamWriter::default();
         if !chunk.is_empty() {
             let chunk = storer.store_small(name, chunk).map_err(Failed::Engine)?;

@@ -148,7 +148,7 @@ impl<'s> Mend<'s, '_> {
             problems: 0,
             problem_list: Stream::default(),
         };
-        self.storer.queue.wait_idle()?;
+        self.storer.settle()?;
         let draft = Draft { body, tally: &tally, reused: Vec::new(), read_at: 0 };
         let mut scratch = Scratch::new(self.storer.options)?;
         match commit(self.storer, &mut Segments::default(), draft, &mut scratch)? {

@@ -116,7 +116,7 @@ impl Inner {
             })?;
             let mut pause = |scan: &mut Scan<'_, '_>| run.commit_partial_if_due(scan);
             let root = scan.run(root, &mut pause)?;
-            storer.queue.wait_idle()?;
+            storer.settle()?;
             let tally = std::mem::take(&mut scan.tally);
             let committed = run.commit(root, false, &tally)?;
             Ok((committed, tally))

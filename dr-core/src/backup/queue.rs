@@ -14,6 +14,9 @@ const FILES_MAX: usize = 128;
 /// Segments of large files read but not hashed.
 const SEGMENTS_MAX: usize = 1;
 
+/// Frames gathered but not compressed: those of a window, and some of trees.
+const FRAMES_MAX: usize = 16;
+
 /// A piece of work.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -122,12 +125,16 @@ impl Queue {
         self.wake(&state, Awaited::Work);
     }
 
-    /// Hands a segment out; says whether the caller should rather do some work than read on.
-    pub(crate) fn push_segment(&self, segment: SegmentJob) -> bool {
+    /// Whether so much is waiting that the caller should rather do some of it than bring more.
+    pub(crate) fn is_behind(&self) -> bool {
+        let state = lock(&self.state);
+        state.segments.len() > SEGMENTS_MAX || state.frames.len() > FRAMES_MAX
+    }
+
+    pub(crate) fn push_segment(&self, segment: SegmentJob) {
         let mut state = lock(&self.state);
         state.segments.push_back(segment);
         self.wake(&state, Awaited::Work);
-        state.segments.len() > SEGMENTS_MAX
     }
 
     /// The files that are done since the last call.

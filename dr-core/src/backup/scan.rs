@@ -344,7 +344,7 @@ impl<'s, 'a> Scan<'s, 'a> {
     /// The tree as far as it was walked: every directory on the way holds what is done, and the one being listed. `None`
     /// where the walk is over.
     pub(crate) fn so_far(&mut self) -> Result<Option<Stream>> {
-        self.storer.queue.wait_idle()?;
+        self.storer.settle()?;
         for done in self.storer.queue.take_done()? {
             self.settle(done)?;
         }

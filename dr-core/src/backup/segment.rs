@@ -187,7 +187,8 @@ impl<'s, 'a> StreamCutter<'s, 'a> {
             return self.drain();
         }
         // Whoever reads faster than the others hash helps them: memory stays bounded without anybody waiting.
-        if self.storer.queue.push_segment(job)
+        self.storer.queue.push_segment(job);
+        while self.storer.queue.is_behind()
             && let Some(work) = self.storer.queue.next_leaf()
         {
             self.storer.queue.finished(workers::run(self.storer, work, scratch));

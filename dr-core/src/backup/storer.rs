@@ -33,6 +33,8 @@ pub(crate) struct Storer<'a> {
     pub(crate) options: &'a BackupOptions,
     pub(crate) queue: Queue,
     pub(crate) buffers: Buffers,
+    /// For work that a thread does only when there is much of it.
+    spare: Mutex<Option<Scratch>>,
     index: Index,
     /// The new chunks of this backup, claimed by whoever saw them first, before they are compressed: no chunk is stored
     /// twice.
@@ -41,7 +43,6 @@ pub(crate) struct Storer<'a> {
     trees: Mutex<Window>,
     packs: [Mutex<OpenPacks>; 2],
     blocks: PackBlocks,
-    /// Held while a pack is sealed and put: one at a time bounds memory, and costs little beside compression.
     sealing: Sealing,
     finished: Mutex<Finished>,
     dedup_packs: Mutex<HashSet<ObjectHash>>,
@@ -134,6 +135,7 @@ impl<'a> Storer<'a> {
             options,
             queue: Queue::default(),
             buffers: Buffers::default(),
+            spare: Mutex::default(),
             index,
             claims: (0..SHARDS).map(|_| Mutex::default()).collect(),
             window: Mutex::default(),
@@ -230,8 +232,8 @@ impl<'a> Storer<'a> {
         let frame = Frame::new(codec, raw.len() as u32, bytes, chunks);
         let mut packs = lock(&self.packs[class as usize]);
         let (chosen, full) = packs.choose(&frame);
-        // While the pack before this one is under way, no other is taken out and no frame is added: memory stays bounded.
-        let full = full.map(|number| (self.sealing.begin(), packs.close(number)));
+        // While too much is under way, no pack is taken out and no frame is added: memory stays bounded.
+        let full = full.map(|number| (self.sealing.begin(packs.open[number].bytes()), packs.close(number)));
         packs.open[chosen].add(frame, &self.blocks);
         drop(packs);
         full.map_or(Ok(()), |(turn, pack)| self.store_pack(class, pack, &turn))
@@ -239,9 +241,13 @@ impl<'a> Storer<'a> {
 
     fn store_pack(&self, class: PackClass, pack: PackBuilder, turn: &Turn<'_>) -> Result<()> {
         self.ctx.cancel.check()?;
+        if self.queue.is_failed() {
+            // The failure itself is reported; another long attempt would only delay that.
+            return Err(Error::cancelled());
+        }
         let verify = if self.options.verify_frames { Verify::Frames } else { Verify::Nothing };
         let ids = self.repository.domain.id_key(class);
-        let pool = turn.pool(self.ctx.parallelism)?;
+        let pool = turn.threads(self.ctx.parallelism)?.pool();
         let sealed = pack.seal(&self.repository.ring, &*self.repository.entropy, verify, ids, pool)?;
         let name = names::pack(class, &sealed.entry.hash);
         put_once(&*self.repository.store, &name, sealed.payload)?;
@@ -252,6 +258,30 @@ impl<'a> Storer<'a> {
         finished.names.push(sealed.entry.hash);
         finished.unlisted.push(sealed.entry);
         Ok(())
+    }
+
+    /// Does some of what is waiting, where that is much: whoever only brings trees would have memory grow while the store is slow.
+    fn relieve(&self) -> Result<()> {
+        while self.queue.is_behind() && self.help_once()? {}
+        Ok(())
+    }
+
+    /// Does what frames and segments are waiting, and waits for what others do. All files must be handed out.
+    pub(crate) fn settle(&self) -> Result<()> {
+        while self.help_once()? {}
+        self.queue.wait_idle()
+    }
+
+    /// Does a piece of what is waiting; says whether there was one.
+    fn help_once(&self) -> Result<bool> {
+        let mut spare = lock(&self.spare);
+        let scratch = match &mut *spare {
+            Some(scratch) => scratch,
+            none => none.insert(Scratch::new(self.options)?),
+        };
+        let Some(work) = self.queue.next_leaf() else { return Ok(false) };
+        self.queue.finished(super::workers::run(self, work, scratch));
+        Ok(true)
     }
 
     /// Stores everything that is still gathered. No worker may be running.
@@ -269,7 +299,8 @@ impl<'a> Storer<'a> {
         for class in PackClass::ALL {
             let left = lock(&self.packs[class as usize]).take(&self.blocks);
             for pack in left {
-                self.store_pack(class, pack, &self.sealing.begin())?;
+                let turn = self.sealing.begin(pack.bytes());
+                self.store_pack(class, pack, &turn)?;
             }
         }
         Ok(())
@@ -336,6 +367,7 @@ impl TreeSink for Storer<'_> {
                 let frames = trees.take(PackClass::Tree, FRAME_TARGET_BYTES);
                 drop(trees);
                 self.queue.push_frames(frames);
+                self.relieve()?;
             }
         }
         Ok(ChunkRef { id, bytes: bytes.len() as u32 })

@@ -83,7 +83,7 @@ impl Inner {
                 change: Change::New,
                 bytes,
             });
-            storer.queue.wait_idle()?;
+            storer.settle()?;
             Ok((run.commit(root, false, &tally)?, tally))
         });
         run.conclude(outcome)

@@ -20,26 +20,22 @@ pub(crate) struct Frame<'a> {
     /// The bytes to be sealed.
     pub(crate) bytes: &'a [u8],
     pub(crate) chunks: Vec<(ChunkId, u32)>,
-    /// What no frame of other bytes has.
+    /// What no frame of other bytes or other chunks has.
     pub(crate) digest: [u8; 32],
 }
 
 impl<'a> Frame<'a> {
     /// A frame of these chunks, `raw_bytes` long together, as the codec left them.
     pub(crate) fn new(codec: Codec, raw_bytes: u32, bytes: &'a [u8], chunks: Vec<(ChunkId, u32)>) -> Self {
-        let digest = match codec {
-            // The ids are hashes of all the bytes.
-            Codec::Raw => {
-                let mut hasher = blake3::Hasher::new();
-                for (id, bytes) in &chunks {
-                    hasher.update(id.as_bytes()).update(&bytes.to_le_bytes());
-                }
-                hasher.finalize()
-            }
-            // Other versions of the compressor make other bytes of the same chunks.
-            Codec::Zstd => blake3::hash(bytes),
-        };
-        Frame { codec, raw_bytes, bytes, chunks, digest: *digest.as_bytes() }
+        let mut digest = blake3::Hasher::new();
+        for (id, bytes) in &chunks {
+            digest.update(id.as_bytes()).update(&bytes.to_le_bytes());
+        }
+        if codec != Codec::Raw {
+            // The ids are hashes of all the raw bytes, but other versions of the compressor make other bytes of them.
+            digest.update(bytes);
+        }
+        Frame { codec, raw_bytes, bytes, chunks, digest: *digest.finalize().as_bytes() }
     }
 }
 

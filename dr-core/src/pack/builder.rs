@@ -165,6 +165,9 @@ impl PackBuilder {
             }
             for copy in &self.copies {
                 hasher.update(blake3::hash(&copy.sealed).as_bytes());
+                for (id, bytes) in &copy.chunks {
+                    hasher.update(id.as_bytes()).update(&bytes.to_le_bytes());
+                }
             }
         });
         randomness.zeroize();

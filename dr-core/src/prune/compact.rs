@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::options::PruneReport;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::LogMode;
 use crate::format::envelope::Header;
 use crate::format::log::{Condemn, Event, HashList, Reindex};
 use crate::format::segment::{ChunkRecord, FrameRecord, Segment};
@@ -27,7 +28,13 @@ const INPUTS_MAX: usize = 512;
 
 /// Merges the small segments, oldest first, where there are many: called by whoever has committed, so that a repository that
 /// is never pruned opens as fast after thousands of backups. What is replaced stays until a collection condemns it.
+///
+/// Where slots hold siblings, only a prune does, which is alone: a merge that arrives late in an earlier slot would make void
+/// another one of the same segments, which may be deleted by then.
 pub(crate) fn merge_small(repository: &Inner, ctx: Context<'_>) -> Result<()> {
+    if repository.config.mode != LogMode::CreateIfAbsent {
+        return Ok(());
+    }
     let threshold = WRITERS_MERGE_FROM + usize::from(repository.writer[0]) % (WRITERS_MERGE_FROM / 2);
     let log = lock(&repository.log).clone();
     if log.fold.segments().len() < threshold {

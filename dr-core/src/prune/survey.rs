@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::marks::{Marks, PackUse, PackUses, check_tables};
+use super::marks::{Marks, PackUses, check_tables};
 use super::options::PruneOptions;
 use super::packs::{ListedPacks, StoredObjects};
 use super::snapshots::{collectable, is_over};
@@ -97,8 +97,8 @@ fn survey_once(
     mark_snapshots(repository, &snapshots, &reader, &marks, ctx)?;
     let given_up = marks.choose_copies(&listed);
     let mut uses = marks.uses(listed);
-    let is_missing = |(number, pack): &(usize, PackUse)| pack.live_chunks > 0 && !stored.has_pack(*number);
-    if let Some((_, missing)) = uses.iter().enumerate().find(is_missing) {
+    let missing = |number| uses.get(number).filter(|pack| pack.live_chunks > 0 && !stored.has_pack(number));
+    if let Some(missing) = (0..uses.len()).find_map(missing) {
         return Err(Error::corrupt("a pack that snapshots need is missing")
             .with_object(names::pack(missing.class, &missing.hash)));
     }

@@ -10,6 +10,7 @@ use crate::format::envelope::PackClass;
 use crate::format::log::SnapshotPlace;
 use crate::observer::{Context, lock};
 use crate::repository::{ChunkReader, Inner};
+use crate::threads::Threads;
 use crate::tree::{ChunkRef, RUNS_STEP, TreeKeeper};
 
 /// More threads would take from one another the frames that a reader keeps, and fetch them again.
@@ -29,18 +30,15 @@ pub(super) fn mark_snapshots(
         reader,
         marks,
         ctx,
-        threads: ctx.parallelism.min(THREADS_MAX),
+        threads: ctx.parallelism.clamp(1, THREADS_MAX),
         state: Mutex::default(),
         changed: Condvar::new(),
     };
-    match walk.threads {
-        1 => walk.work(),
-        threads => {
-            let threads = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
-                Error::new(ErrorKind::Internal, "no thread could be started").with_source(error)
-            })?;
-            threads.broadcast(|_| walk.work());
+    match Threads::new(walk.threads, "dr-mark")?.pool() {
+        Some(pool) => {
+            pool.broadcast(|_| walk.work());
         }
+        None => walk.work(),
     }
     let failure = lock(&walk.state).failure.take();
     failure.map_or(Ok(()), Err)
@@ -71,6 +69,19 @@ struct State {
     failure: Option<Error>,
 }
 
+/// Ends the walk when a thread panics: the others would wait for it forever.
+struct EndOnPanic<'w>(&'w Walk<'w>);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let failure = Error::new(ErrorKind::Internal, "a thread that looks for what is needed panicked");
+            lock(&self.0.state).failure.get_or_insert(failure);
+            self.0.changed.notify_all();
+        }
+    }
+}
+
 /// What a thread does next, for the snapshot of a number.
 enum Work {
     Snapshot(usize),
@@ -79,6 +90,7 @@ enum Work {
 
 impl Walk<'_> {
     fn work(&self) {
+        let _guard = EndOnPanic(self);
         let mut keeper = TreeKeeper::new(self.reader, Marker::new(self.marks), self.ctx.cancel);
         let mut new = Vec::new();
         while let Some(work) = self.next() {

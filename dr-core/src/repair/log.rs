@@ -13,7 +13,7 @@ use crate::id::ObjectHash;
 use crate::limits::SEALED_SLOT_BYTES_MAX;
 use crate::log::{Behind, Log, SegmentPlace, is_written_bad};
 use crate::observer::Context;
-use crate::repository::{Inner, Repository, check_bytes};
+use crate::repository::{Inner, Repository, check_bytes, read_segment};
 
 /// How often the slot is read, once whole and once as a range each time: an answer that changes is the store's failing.
 const READS: usize = 3;
@@ -74,13 +74,19 @@ impl Repository {
         let log = repository.synchronise()?;
         let mut report = LogRepair::default();
         let Some(bad) = log.bad_head().cloned() else {
-            return log.check_writable().map(|()| report).map_err(|error| {
+            log.check_writable().map_err(|error| {
                 if error.kind() == ErrorKind::UnsupportedFormat {
                     error
                 } else {
                     error.with_remedy(OTHER_COPY)
                 }
-            });
+            })?;
+            // A repair that was cut short is ended.
+            report.segments_missing = missing_segments(repository, &log, ctx)?;
+            if !options.dry_run {
+                self.replace_segments(&mut report, ctx)?;
+            }
+            return Ok(report);
         };
         confirm_bad(repository, &log, bad.slot)?;
         (report.packs_missing, report.segments_missing) = missing(repository, &log, ctx)?;
@@ -109,12 +115,19 @@ impl Repository {
                 .with_remedy("run the repair again, to see what is left to be done"));
         }
         report.is_repaired = true;
+        self.replace_segments(&mut report, ctx)?;
+        Ok(report)
+    }
+
+    fn replace_segments(&self, report: &mut LogRepair, ctx: &Context<'_>) -> Result<()> {
         if !report.segments_missing.is_empty() {
             report.index = self.repair_index(ctx).map_err(|error| {
-                error.with_remedy("the slot is void, but run 'dr repair index' before anybody backs up")
+                error.with_remedy(
+                    "the log says nothing wrong, but run 'dr repair index' before anybody backs up",
+                )
             })?;
         }
-        Ok(report)
+        Ok(())
     }
 }
 
@@ -147,15 +160,7 @@ fn missing(repository: &Inner, log: &Log, ctx: &Context<'_>) -> Result<(Vec<Obje
         Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(true),
         Err(error) => Err(Error::from(error)),
     };
-    let mut segments = Vec::new();
-    for place in log.fold.segments() {
-        ctx.cancel.check()?;
-        if let SegmentPlace::Object(hash) = place
-            && is_gone(&names::hashed(names::INDEX, hash))?
-        {
-            segments.push(*hash);
-        }
-    }
+    let segments = missing_segments(repository, log, ctx)?;
     // Also from tables in the cache, whose segments are gone.
     let index = repository.index(log)?;
     let stored: HashSet<ObjectHash> =
@@ -169,6 +174,28 @@ fn missing(repository: &Inner, log: &Log, ctx: &Context<'_>) -> Result<(Vec<Obje
     }
     packs.sort_unstable();
     Ok((packs, segments))
+}
+
+/// The live segments that are not there, or cannot be read: what a machine with a copy in its cache still finds in them may
+/// be gone.
+fn missing_segments(repository: &Inner, log: &Log, ctx: &Context<'_>) -> Result<Vec<ObjectHash>> {
+    let mut segments = Vec::new();
+    for place in log.fold.segments() {
+        ctx.cancel.check()?;
+        let SegmentPlace::Object(hash) = place else { continue };
+        match read_segment(repository, place) {
+            Ok(_) => {}
+            // One that a newer program or a newer key made is nobody's to replace.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::UnsupportedFormat | ErrorKind::WrongCredentials) =>
+            {
+                return Err(error);
+            }
+            Err(error) if error.is_damage() => segments.push(*hash),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(segments)
 }
 
 fn check_promises(report: &LogRepair, slot: u64, options: &LogRepairOptions) -> Result<()> {
