@@ -127,21 +127,23 @@ impl Fair {
 
     fn collect(&self, number: u64) {
         let mut dice = Dice::new(100 + number);
-        while Instant::now() < self.until {
+        let mut has_ended = false;
+        while Instant::now() < self.until || !has_ended {
             let age = if dice.below(4) == 0 { "0s" } else { "1h" };
             let mut command = self.command(&format!("collector{number}"));
             command.args(["prune", "-q", "--threads", "2", "--max-unused", "0%", "--leftover-age", age]);
-            self.run(&mut command, &mut dice);
+            has_ended |= self.run(&mut command, &mut dice);
             std::thread::sleep(Duration::from_millis(dice.below(300)));
         }
     }
 
     fn forget(&self) {
         let mut dice = Dice::new(200);
-        while Instant::now() < self.until {
+        let mut has_ended = false;
+        while Instant::now() < self.until || !has_ended {
             let mut command = self.command("forgetter");
             command.args(["forget", "-q", "--group-by", "host", "--keep-last", &KEPT.to_string()]);
-            self.run(&mut command, &mut dice);
+            has_ended |= self.run(&mut command, &mut dice);
             std::thread::sleep(Duration::from_millis(dice.below(500)));
         }
     }
@@ -190,14 +192,14 @@ fn heavy_hosts_collectors_and_forgetters_at_once_lose_nothing_on_a_server() {
     let seconds = seconds();
     let (listed, counts) = run(seconds, Some(server), 2_000_000);
     println!("{listed} snapshots after {counts:?}");
-    assert!(counts.ended.into_inner() > seconds / 2);
+    assert!(counts.killed.into_inner() > 0);
 }
 
 fn seconds() -> u64 {
     std::env::var("DR_PROCESSES_SECONDS").map_or(SECONDS, |text| text.parse().unwrap())
 }
 
-/// Lets everybody loose for a while, and looks at what is left: how many snapshots, and what happened.
+/// Lets everybody loose for a while, until each has ended well at least once, and looks at what is left: how many snapshots, and what happened.
 fn run(seconds: u64, server: Option<Server>, life_max: u64) -> (usize, Counts) {
     let fair = Fair {
         workshop: Workshop::new(),
