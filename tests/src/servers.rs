@@ -49,6 +49,21 @@ impl Drop for Server {
     }
 }
 
+/// moto looks whether an object is there, and then makes it: of two requests at once, both may be told that they did. So one
+/// comes after the other.
+const MOTO: &str = "
+import sys, threading
+import moto.server as server
+run, turn = server.run_simple, threading.Lock()
+def in_turn(app):
+    def call(environ, start_response):
+        with turn:
+            return list(app(environ, start_response))
+    return call
+server.run_simple = lambda host, port, app, **rest: run(host, port, in_turn(app), **rest)
+server.main(sys.argv[1:])
+";
+
 impl Server {
     /// Starts moto, an S3 that creates atomically and takes any key.
     pub fn moto() -> Option<Server> {
@@ -66,7 +81,7 @@ impl Server {
         }
         Some(Server::start(|port, _| {
             let mut command = Command::new("python3");
-            command.env("PYTHONPATH", &modules).args(["-m", "moto.server", "-H", "127.0.0.1", "-p"]);
+            command.env("PYTHONPATH", &modules).args(["-c", MOTO, "-H", "127.0.0.1", "-p"]);
             command.arg(port.to_string()).args(arguments);
             command
         }))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rescue::rescue;
 use super::scan::Tally;
-use super::storer::{Scratch, Storer};
+use super::storer::Storer;
 use crate::crypto::seal_object;
 use crate::entropy::random;
 use crate::error::{Error, ErrorKind, Result};
@@ -117,17 +117,12 @@ pub(crate) struct Draft<'d> {
 }
 
 /// Stores what is left, and commits a snapshot. No worker may be running.
-pub(crate) fn commit(
-    storer: &Storer<'_>,
-    segments: &mut Segments,
-    draft: Draft<'_>,
-    scratch: &mut Scratch,
-) -> Result<Committed> {
+pub(crate) fn commit(storer: &Storer<'_>, segments: &mut Segments, draft: Draft<'_>) -> Result<Committed> {
     let repository = storer.repository;
     let Draft { mut body, tally, reused, read_at } = draft;
     body.problems = tally.problems.len() as u64;
     body.problem_list = store_bytes(encode_problems(&tally.problems), storer)?;
-    storer.flush(scratch)?;
+    storer.flush()?;
     body.totals = totals(storer, tally);
     body.nonce = random(&*repository.entropy)?;
     body.finished = repository.clock.now();
@@ -147,7 +142,7 @@ pub(crate) fn commit(
     } else {
         let parts = encoded.chunks(BODY_CHUNK_BYTES).map(<[u8]>::to_vec);
         let stream: Stream = store_bytes(parts, storer)?;
-        storer.flush(scratch)?;
+        storer.flush()?;
         SnapshotPlace::Stream(stream)
     };
     let mut streams = vec![(PackClass::Tree, body.problem_list.clone())];

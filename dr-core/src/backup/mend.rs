@@ -6,7 +6,7 @@ use super::commit::{Committed, Draft, Segments, commit};
 use super::options::BackupOptions;
 use super::parent::Parents;
 use super::scan::Tally;
-use super::storer::{Scratch, Storer};
+use super::storer::Storer;
 use super::workers;
 use crate::error::{Error, Result};
 use crate::format::envelope::PackClass;
@@ -150,8 +150,7 @@ impl<'s> Mend<'s, '_> {
         };
         self.storer.settle()?;
         let draft = Draft { body, tally: &tally, reused: Vec::new(), read_at: 0 };
-        let mut scratch = Scratch::new(self.storer.options)?;
-        match commit(self.storer, &mut Segments::default(), draft, &mut scratch)? {
+        match commit(self.storer, &mut Segments::default(), draft)? {
             Committed::Snapshot(id) => repair.replacement = Some(id),
             Committed::Refused => {
                 return Err(Error::corrupt("what is left of the snapshot was collected meanwhile")

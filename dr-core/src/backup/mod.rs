@@ -26,7 +26,7 @@ pub use report::BackupReport;
 use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due, totals};
 use parent::Parents;
 use scan::{Scan, Tally};
-use storer::{Scratch, Storer};
+use storer::Storer;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
@@ -128,7 +128,6 @@ impl Inner {
 /// One attempt at a backup.
 pub(crate) struct Run<'s, 'a> {
     storer: &'s Storer<'a>,
-    scratch: Scratch,
     started: Timestamp,
     paths: Vec<PathBuf>,
     parents: Vec<SnapshotId>,
@@ -146,7 +145,6 @@ impl<'s, 'a> Run<'s, 'a> {
     ) -> Result<Self> {
         Ok(Run {
             storer,
-            scratch: Scratch::new(storer.options)?,
             started,
             paths,
             parents: parents.snapshots.iter().map(|snapshot| snapshot.id).collect(),
@@ -192,7 +190,7 @@ impl<'s, 'a> Run<'s, 'a> {
         };
         let draft = Draft { body, tally, reused: self.parents.clone(), read_at: self.read_at };
         let mut kept = lock(&self.storer.kept);
-        let committed = commit(self.storer, &mut kept.segments, draft, &mut self.scratch)?;
+        let committed = commit(self.storer, &mut kept.segments, draft)?;
         kept.at = self.storer.repository.clock.now();
         if let Committed::Snapshot(snapshot) = committed {
             self.storer.ctx.observer.event(&Event::Committed { snapshot, partial });

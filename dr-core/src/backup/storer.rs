@@ -261,41 +261,37 @@ impl<'a> Storer<'a> {
     }
 
     /// Does some of what is waiting, where that is much: whoever only brings trees would have memory grow while the store is slow.
-    fn relieve(&self) -> Result<()> {
-        while self.queue.is_behind() && self.help_once()? {}
-        Ok(())
+    fn relieve(&self) {
+        while self.queue.is_behind() && self.help_once() {}
     }
 
     /// Does what frames and segments are waiting, and waits for what others do. All files must be handed out.
     pub(crate) fn settle(&self) -> Result<()> {
-        while self.help_once()? {}
+        while self.help_once() {}
         self.queue.wait_idle()
     }
 
     /// Does a piece of what is waiting; says whether there was one.
-    fn help_once(&self) -> Result<bool> {
+    fn help_once(&self) -> bool {
         let mut spare = lock(&self.spare);
-        let scratch = match &mut *spare {
-            Some(scratch) => scratch,
-            none => none.insert(Scratch::new(self.options)?),
+        let Some(work) = self.queue.next_leaf() else { return false };
+        let done = match &mut *spare {
+            Some(scratch) => super::workers::run(self, work, scratch),
+            none => Scratch::new(self.options)
+                .and_then(|scratch| super::workers::run(self, work, none.insert(scratch))),
         };
-        let Some(work) = self.queue.next_leaf() else { return Ok(false) };
-        self.queue.finished(super::workers::run(self, work, scratch));
-        Ok(true)
+        self.queue.finished(done);
+        true
     }
 
     /// Stores everything that is still gathered. No worker may be running.
-    pub(crate) fn flush(&self, scratch: &mut Scratch) -> Result<()> {
+    pub(crate) fn flush(&self) -> Result<()> {
         let windows = [(&self.window, PackClass::Data), (&self.trees, PackClass::Tree)];
         for (window, class) in windows {
             let frames = lock(window).take(class, FRAME_TARGET_BYTES);
             self.queue.push_frames(frames);
         }
-        // The workers help, where there are any.
-        while let Some(work) = self.queue.next_leaf() {
-            self.queue.finished(super::workers::run(self, work, scratch));
-        }
-        self.queue.wait_idle()?;
+        self.settle()?;
         for class in PackClass::ALL {
             let left = lock(&self.packs[class as usize]).take(&self.blocks);
             for pack in left {
@@ -367,7 +363,7 @@ impl TreeSink for Storer<'_> {
                 let frames = trees.take(PackClass::Tree, FRAME_TARGET_BYTES);
                 drop(trees);
                 self.queue.push_frames(frames);
-                self.relieve()?;
+                self.relieve();
             }
         }
         Ok(ChunkRef { id, bytes: bytes.len() as u32 })

@@ -11,7 +11,8 @@ use crate::log::Log;
 use crate::observer::{Context, lock};
 use crate::repository::Inner;
 
-/// The nodes of one store may tell times that differ by so much: a collection is not called early for that.
+/// The nodes of one store may tell times that differ by so much, or by a twentieth of a short hold: a collection is not called
+/// early for that.
 const CLOCKS_DIFFER_MS: i64 = 15 * 60 * 1000;
 
 /// How many snapshots one entry collects: 32 bytes each must fit into a slot.
@@ -113,7 +114,8 @@ fn check_hold(repository: &Inner, log: &Log, now_ms: i64, options: &PruneOptions
         let required = log.fold.hold_at(*slot, collected_ms, &mut written)?;
         let hold_ms = in_ms(required.max(options.hold));
         if now_ms.saturating_sub(collected_ms) < hold_ms
-            && collected_ms.saturating_sub(written(*forgotten)?).saturating_add(CLOCKS_DIFFER_MS) < hold_ms
+            && collected_ms.saturating_sub(written(*forgotten)?)
+                < hold_ms - CLOCKS_DIFFER_MS.min(hold_ms / 20)
         {
             return Err(Error::new(
                 ErrorKind::PermissionDenied,
