@@ -127,7 +127,9 @@ pub fn slot_name(slot: u64) -> dr_store::Name {
 
 /// Decompresses a frame.
 pub fn decompress(is_zstd: bool, bytes: &[u8], raw_bytes: u32) -> Result<Vec<u8>> {
-    crate::frame::decompress(if is_zstd { Codec::Zstd } else { Codec::Raw }, bytes, raw_bytes)
+    let mut raw = Vec::new();
+    let codec = if is_zstd { Codec::Zstd } else { Codec::Raw };
+    crate::frame::decompress_into(codec, bytes, raw_bytes, &mut raw).map(|()| raw)
 }
 
 /// How a stream is cut.

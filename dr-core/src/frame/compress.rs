@@ -114,40 +114,20 @@ fn sampled_entropy(raw: &[u8]) -> f32 {
         .sum()
 }
 
-/// Decompresses frames; one a thread, because its context is reused.
-#[derive(Default)]
-pub(crate) struct Decompressor(Option<zstd::bulk::Decompressor<'static>>);
-
-impl Decompressor {
-    /// Decompresses a frame that is `raw_bytes` long, a length that was authenticated and is bounded, to `raw`, whatever that
-    /// held before.
-    pub(crate) fn decompress(&mut self, bytes: &[u8], raw_bytes: u32, raw: &mut Vec<u8>) -> Result<()> {
-        let failed = |error| Error::corrupt("a frame does not decompress").with_source(error);
-        let context = match &mut self.0 {
-            Some(context) => context,
-            none => none.insert(zstd::bulk::Decompressor::new().map_err(failed)?),
-        };
-        raw.clear();
-        raw.reserve_exact(raw_bytes as usize);
-        context.decompress_to_buffer(bytes, raw).map_err(failed)?;
-        if raw.len() == raw_bytes as usize {
-            Ok(())
-        } else {
-            Err(Error::corrupt("a frame is not as long as it should be"))
+/// Decompresses a frame that is `raw_bytes` long, a length that was authenticated and is bounded, to `raw`, whatever that held
+/// before.
+pub(crate) fn decompress_into(codec: Codec, bytes: &[u8], raw_bytes: u32, raw: &mut Vec<u8>) -> Result<()> {
+    raw.clear();
+    match codec {
+        Codec::Raw => raw.extend_from_slice(bytes),
+        Codec::Zstd => {
+            raw.reserve_exact(raw_bytes as usize);
+            with_decompressor(|context| context.decompress_to_buffer(bytes, raw))
+                .map_err(|error| Error::corrupt("a frame does not decompress").with_source(error))?;
         }
     }
-}
-
-/// Decompresses a frame that is `raw_bytes` long, a length that was authenticated and is bounded.
-pub(crate) fn decompress(codec: Codec, bytes: &[u8], raw_bytes: u32) -> Result<Vec<u8>> {
-    let raw_bytes = raw_bytes as usize;
-    let raw = match codec {
-        Codec::Raw => bytes.to_vec(),
-        Codec::Zstd => with_decompressor(|context| context.decompress(bytes, raw_bytes))
-            .map_err(|error| Error::corrupt("a frame does not decompress").with_source(error))?,
-    };
-    if raw.len() == raw_bytes {
-        Ok(raw)
+    if raw.len() == raw_bytes as usize {
+        Ok(())
     } else {
         Err(Error::corrupt("a frame is not as long as it should be"))
     }
@@ -169,6 +149,12 @@ fn with_decompressor<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn decompress(codec: Codec, bytes: &[u8], raw_bytes: u32) -> Result<Vec<u8>> {
+        let mut raw = b"what was there before".to_vec();
+        decompress_into(codec, bytes, raw_bytes, &mut raw)?;
+        Ok(raw)
+    }
 
     fn noise(bytes: usize) -> Vec<u8> {
         let mut output = vec![0; bytes];

@@ -4,7 +4,7 @@
 mod compress;
 
 pub use compress::Compression;
-pub(crate) use compress::{Compressor, Decompressor, decompress};
+pub(crate) use compress::{Compressor, decompress_into};
 
 use crate::format::pack::Codec;
 use crate::id::ChunkId;

@@ -62,16 +62,7 @@ pub(crate) fn append(
         }
         let event = validate(log)?;
         let slot = log.fold.next;
-        let entry = LogEntry {
-            slot,
-            previous: log.head,
-            previous_ms: log.head_ms,
-            writer,
-            nonce,
-            event,
-            heads: Vec::new(),
-            read_only: false,
-        };
+        let entry = log.next_entry(writer, nonce, event, Vec::new());
         let (bytes, hash) = seal_entry(&sync, &entry, entropy)?;
         let name = names::slot(slot);
         let put = store.put(&name, bytes.into(), PutMode::Create);
@@ -99,6 +90,28 @@ pub(crate) fn append(
         return Ok(());
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other writers were faster a thousand times over"))
+}
+
+impl Log {
+    /// The entry that would follow the newest one.
+    pub(super) fn next_entry(
+        &self,
+        writer: [u8; 16],
+        nonce: [u8; 16],
+        event: Event,
+        heads: Vec<ObjectHash>,
+    ) -> LogEntry {
+        LogEntry {
+            slot: self.fold.next,
+            previous: self.head,
+            previous_ms: self.head_ms,
+            writer,
+            nonce,
+            event,
+            heads,
+            read_only: false,
+        }
+    }
 }
 
 /// Seals an entry; gives the object and its hash.

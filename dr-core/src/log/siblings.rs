@@ -192,16 +192,7 @@ pub(super) fn append_sibling(
     let event = validate(log)?;
     let slot = log.fold.next;
     let heads = slot.checked_sub(1).map(|before| log.sibling_hashes(before)).unwrap_or_default();
-    let entry = LogEntry {
-        slot,
-        previous: log.head,
-        previous_ms: log.head_ms,
-        writer,
-        nonce,
-        event,
-        heads,
-        read_only: false,
-    };
+    let entry = log.next_entry(writer, nonce, event, heads);
     let (bytes, hash) = seal_entry(sync, &entry, entropy)?;
     let name = names::sibling(slot, &nonce);
     if let Err(error) = sync.store.put(&name, bytes.into(), PutMode::Replace) {

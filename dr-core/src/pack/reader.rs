@@ -7,28 +7,25 @@ use crate::format::envelope::{COMMIT_BYTES, Header, PackClass};
 use crate::format::pack::{
     Codec, FOOTER_NUMBER, Footer, FrameShape, TRAILER_BYTES, TRAILER_NUMBER, Trailer, check_shape,
 };
-use crate::frame::{Decompressor, decompress};
+use crate::frame::decompress_into;
 use crate::id::{ChunkId, ObjectHash};
 use crate::limits::PACK_BYTES_MAX;
 
-/// Opens a sealed frame (which is decrypted in place) and decompresses it.
-pub(crate) fn open_frame(key: &ObjectKey, shape: &FrameShape, sealed: &mut [u8]) -> Result<Vec<u8>> {
-    check_shape(shape)?;
-    if sealed.len() != shape.stored_bytes as usize {
-        return Err(Error::corrupt("a frame is cut short"));
-    }
-    let text = key
-        .open(shape.number, &shape.associated_data(key.header_hash()), sealed)
-        .ok_or_else(|| Error::corrupt("a frame does not authenticate"))?;
-    decompress(shape.codec, text, shape.raw_bytes)
+/// The raw bytes of a sealed frame.
+pub(crate) fn open_frame(key: &ObjectKey, shape: &FrameShape, sealed: &[u8]) -> Result<Vec<u8>> {
+    let mut opener = FrameOpener::default();
+    opener.open(key, shape, sealed)?;
+    Ok(match shape.codec {
+        Codec::Raw => opener.text,
+        Codec::Zstd => opener.raw,
+    })
 }
 
-/// Opens frames one after the other, and keeps what it needs for that.
+/// Opens frames one after the other into the same memory, and leaves what is sealed as it is.
 #[derive(Default)]
 pub(crate) struct FrameOpener {
     text: Vec<u8>,
     raw: Vec<u8>,
-    decompressor: Decompressor,
 }
 
 impl FrameOpener {
@@ -45,7 +42,7 @@ impl FrameOpener {
             // Of these the shape says that they are as long as they should be.
             Codec::Raw => Ok(&self.text),
             Codec::Zstd => {
-                self.decompressor.decompress(&self.text, shape.raw_bytes, &mut self.raw)?;
+                decompress_into(shape.codec, &self.text, shape.raw_bytes, &mut self.raw)?;
                 Ok(&self.raw)
             }
         }
@@ -80,7 +77,7 @@ impl OpenedPack {
         let key = self.keys.get(frame.header as usize).ok_or_else(missing)?;
         let start = frame.offset as usize;
         let sealed = bytes.get(start..start + frame.shape.stored_bytes as usize).ok_or_else(missing)?;
-        open_frame(key, &frame.shape, &mut sealed.to_vec())
+        open_frame(key, &frame.shape, sealed)
     }
 }
 

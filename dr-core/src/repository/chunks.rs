@@ -254,13 +254,13 @@ pub(crate) fn fetch_frame(repository: &Inner, location: &Location) -> Result<Vec
         // The pack may be cut short behind this frame.
         Err(_) => {
             let sealed = repository.store.get_range(&name, start..end).map_err(cut_short)?;
-            return open_located(repository, location, &mut sealed.to_vec());
+            return open_located(repository, location, &sealed);
         }
     };
     let sealed = fetched
         .get((start - from) as usize..(end - from) as usize)
         .ok_or_else(|| Error::corrupt("the pack is cut short").with_object(&name))?;
-    open_located(repository, location, &mut sealed.to_vec())
+    open_located(repository, location, sealed)
 }
 
 /// A range that lies outside of a pack says that the pack is cut short.
@@ -272,8 +272,8 @@ pub(crate) fn cut_short(error: StoreError) -> Error {
     }
 }
 
-/// Opens a sealed frame that was fetched; it is decrypted in place.
-pub(crate) fn open_located(repository: &Inner, location: &Location, sealed: &mut [u8]) -> Result<Vec<u8>> {
+/// Opens a sealed frame that was fetched.
+pub(crate) fn open_located(repository: &Inner, location: &Location, sealed: &[u8]) -> Result<Vec<u8>> {
     let header = location.header.encode();
     let key = ObjectKey::derive(&repository.ring.kek(&location.header)?, &header);
     open_frame(&key, &location.shape, sealed).map_err(|error| error.with_object(pack_name(location)))

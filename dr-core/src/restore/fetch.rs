@@ -70,7 +70,7 @@ fn run_group(batch: &Batch<'_>, group: Vec<FrameUses>, reporter: &Mutex<&mut Rep
                 .ok_or_else(|| {
                     Error::corrupt("the pack is cut short").with_object(pack_name(&frame.location))
                 })
-                .and_then(|sealed| open_located(batch.repository, &frame.location, &mut sealed.to_vec())),
+                .and_then(|sealed| open_located(batch.repository, &frame.location, sealed)),
             Err(error) => Err(Error::corrupt(error.to_string())),
         };
         write_frame(batch, frame, raw, reporter)?;

@@ -1,6 +1,8 @@
 //! Directories, what they hold, and the streams that both are stored as.
 
 mod entry;
+#[cfg(test)]
+mod memory;
 mod read;
 mod walk;
 mod write;

@@ -149,28 +149,10 @@ impl Iterator for DirectoryReader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use super::super::{DirectoryWriter, EntryKind, Metadata, StreamWriter, TreeSink};
+    use super::super::memory::Chunks;
+    use super::super::{DirectoryWriter, EntryKind, Metadata, StreamWriter};
     use super::*;
     use crate::id::ChunkId;
-
-    #[derive(Default)]
-    struct Chunks(RefCell<HashMap<ChunkId, Vec<u8>>>);
-
-    impl TreeSink for Chunks {
-        fn store_tree(&self, bytes: &[u8]) -> Result<ChunkRef> {
-            let id = ChunkId::from_bytes(*blake3::hash(bytes).as_bytes());
-            self.0.borrow_mut().insert(id, bytes.to_vec());
-            Ok(ChunkRef { id, bytes: bytes.len() as u32 })
-        }
-    }
-
-    impl ReadChunk for Chunks {
-        fn read_tree(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
-            self.0.borrow().get(&chunk.id).cloned().ok_or_else(|| Error::corrupt("missing"))
-        }
-    }
 
     fn refs(count: u32) -> Vec<ChunkRef> {
         (0..count)
