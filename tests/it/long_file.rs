@@ -17,9 +17,9 @@ use dr_tests::steps::{check, options};
 use dr_tests::{TestClock, key};
 
 const FILE_BYTES: usize = 100 << 20;
-const READ_MS: i64 = 4 * 3600 * 1000;
+const READ_MS: i64 = 2 * 3600 * 1000;
 
-/// Backs one file up of which every read takes four hours; a collection runs when four days are over.
+/// Backs one file up of which every read takes two hours; a collection runs when four days are over.
 fn backup_for_days(threads: usize, options: &BackupOptions) -> (BackupReport, PruneReport, SimStore) {
     let clock = Arc::new(TestClock::default());
     let store_ms = Arc::new(AtomicI64::new(2_208_988_800_000));
@@ -33,7 +33,7 @@ fn backup_for_days(threads: usize, options: &BackupOptions) -> (BackupReport, Pr
     let before_read = BeforeRead(Some(Arc::new(move |_| {
         clock.advance_ms(READ_MS);
         store_ms.fetch_add(READ_MS, Ordering::SeqCst);
-        if reads.fetch_add(1, Ordering::SeqCst) == 24 {
+        if reads.fetch_add(1, Ordering::SeqCst) == 48 {
             let packs = other.objects().into_iter().filter(|(name, _)| name.as_str().starts_with("data/"));
             assert!(packs.count() > 0, "nothing is there to be taken");
             *seen.lock().unwrap() = Some(prune_as(&open(&other).unwrap(), &PruneOptions::new()).unwrap());
