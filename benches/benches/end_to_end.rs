@@ -1,4 +1,5 @@
-//! What do a whole backup, a backup of nothing new, a check and a restore cost, on a store in memory?
+//! What do a whole backup, a backup of nothing new, a check and a restore cost, on a store in memory? And what does it cost that
+//! directories lie deep in one another?
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark that cannot run should stop")]
 
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use dr_core::{
 use dr_store::MemoryStore;
 
 const BYTES: usize = 64 << 20;
+/// The standard library keeps a descriptor open for each level that it removes.
+const LEVELS: [usize; 2] = [100, 800];
 
 fn create() -> Repository {
     let store = Arc::new(MemoryStore::new());
@@ -64,5 +67,38 @@ fn end_to_end(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, end_to_end);
+/// Opening each directory from the target on would make every level cost more than the one above it.
+fn deep(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let cancel = CancelToken::new();
+    let ctx = Context::new(&(), &cancel);
+    let mut group = criterion.benchmark_group("restore of a chain of directories");
+    group.sample_size(10);
+    for levels in LEVELS {
+        let tree = folder.path().join(levels.to_string());
+        let deepest = (0..levels).fold(tree.clone(), |path, _| path.join("d"));
+        std::fs::create_dir_all(&deepest).unwrap();
+        std::fs::write(deepest.join("file"), "deep").unwrap();
+        let repository = create();
+        let source = LocalTree::open(&[tree], LocalTreeOptions::default()).unwrap();
+        let _ = repository.backup(&source, &BackupOptions::new(), &ctx).unwrap();
+        let snapshot = repository.find_snapshot("latest", &SnapshotFilter::new()).unwrap();
+        group.throughput(Throughput::Elements(levels as u64));
+        group.bench_function(format!("{levels} levels"), |bench| {
+            bench.iter_batched(
+                || tempfile::tempdir_in(folder.path()).unwrap(),
+                |target| {
+                    let report =
+                        repository.restore(&snapshot, target.path(), &RestoreOptions::new(), &ctx).unwrap();
+                    assert!(report.is_complete());
+                    target
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, end_to_end, deep);
 criterion_main!(benches);
