@@ -1,4 +1,4 @@
-//! Packs that are being sealed and put: on all threads, and only so many bytes at once.
+//! Packs that are being sealed and put: on all threads, while the next ones are filled as far as there is room for both.
 
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
@@ -6,10 +6,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::observer::lock;
 use crate::threads::Threads;
 
-/// Bytes of packs under way at once, unless it is one: mostly one pack is sealed while the one before it is put.
-const BYTES_MAX: usize = 32 << 20;
+/// Bytes of open packs and of those under way, together: mostly one pack is sealed while the one before it is put and the next
+/// ones are filled.
+const BYTES_MAX: usize = 60 << 20;
 
-/// Lets packs be sealed and put, as long as they do not take too much memory together.
+/// Counts the packs that are being sealed and put, so that no more is gathered than memory is meant for.
 #[derive(Debug, Default)]
 pub(super) struct Sealing {
     threads: OnceLock<Threads>,
@@ -24,14 +25,18 @@ pub(super) struct Turn<'s> {
 }
 
 impl Sealing {
-    /// Waits until there is room for a pack of so many bytes.
+    /// Begins with a pack of so many bytes. That takes no more memory than the open pack did, so nobody waits for it.
     pub(super) fn begin(&self, bytes: usize) -> Turn<'_> {
+        *lock(&self.bytes) += bytes;
+        Turn { sealing: self, bytes }
+    }
+
+    /// Waits until open packs may hold so many bytes beside those that are under way, or none are.
+    pub(super) fn wait_for_room(&self, open_bytes: usize) {
         let mut under_way = lock(&self.bytes);
-        while *under_way > 0 && *under_way + bytes > BYTES_MAX {
+        while *under_way > 0 && *under_way + open_bytes > BYTES_MAX {
             under_way = self.ended.wait(under_way).unwrap_or_else(PoisonError::into_inner);
         }
-        *under_way += bytes;
-        Turn { sealing: self, bytes }
     }
 }
 

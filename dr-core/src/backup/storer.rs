@@ -94,15 +94,18 @@ impl OpenPacks {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let chosen = (self.random >> 32 & 1) as usize;
-        let [first, second] = &self.open;
         let full = if self.open[chosen].is_full_for(frame.chunks.len()) {
             Some(chosen)
-        } else if first.bytes() + second.bytes() + frame.bytes.len() > OPEN_BYTES_MAX {
-            Some(usize::from(second.bytes() > first.bytes()))
+        } else if self.bytes() + frame.bytes.len() > OPEN_BYTES_MAX {
+            Some(usize::from(self.open[1].bytes() > self.open[0].bytes()))
         } else {
             None
         };
         (chosen, full)
+    }
+
+    fn bytes(&self) -> usize {
+        self.open.iter().map(PackBuilder::bytes).sum()
     }
 
     fn close(&mut self, number: usize) -> PackBuilder {
@@ -232,8 +235,11 @@ impl<'a> Storer<'a> {
         let frame = Frame::new(codec, raw.len() as u32, bytes, chunks);
         let mut packs = lock(&self.packs[class as usize]);
         let (chosen, full) = packs.choose(&frame);
-        // While too much is under way, no pack is taken out and no frame is added: memory stays bounded.
         let full = full.map(|number| (self.sealing.begin(packs.open[number].bytes()), packs.close(number)));
+        if full.is_none() {
+            // While too much is under way, no frame is added: memory stays bounded. Whoever has a pack to seal goes on with that.
+            self.sealing.wait_for_room(packs.bytes() + frame.bytes.len());
+        }
         packs.open[chosen].add(frame, &self.blocks);
         drop(packs);
         full.map_or(Ok(()), |(turn, pack)| self.store_pack(class, pack, &turn))
