@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::child::SourceCommand;
 use crate::error::{CliError, Result};
 use crate::instant::{self, DayMeans};
+use crate::quantity;
 use crate::render::json::{self, TotalsRecord};
 use crate::render::{self, Operation, Progress, text};
 use crate::selector::Selector;
@@ -66,6 +67,9 @@ pub(crate) struct BackupArgs {
     /// How hard to compress
     #[arg(long, value_enum, default_value_t = Level::Auto, value_name = "LEVEL")]
     compression: Level,
+    /// Take at most SIZE of memory, 64M or more, beside 300 bytes for each new chunk
+    #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
+    max_memory: Option<u64>,
     /// Do not open and hash what was sealed again before it leaves this machine
     #[arg(long)]
     no_verify_frames: bool,
@@ -151,6 +155,7 @@ fn options(args: &BackupArgs) -> Result<BackupOptions> {
     options.ignore_ctime = args.ignore_ctime;
     options.dry_run = args.dry_run;
     options.verify_frames = !args.no_verify_frames;
+    options.memory_bytes_max = args.max_memory;
     options.compression = match args.compression {
         Level::Off => Compression::Off,
         Level::Fast => Compression::Fast,

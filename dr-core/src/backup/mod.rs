@@ -1,5 +1,6 @@
 //! Backing up: source -> walk -> chunk -> dedup -> frame -> compress -> pack -> seal -> store -> index -> commit.
 
+mod budget;
 mod commit;
 mod file;
 mod mend;

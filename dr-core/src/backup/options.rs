@@ -29,6 +29,9 @@ pub struct BackupOptions {
     pub compression: Compression,
     /// Opens and hashes every sealed frame again before it leaves this machine.
     pub verify_frames: bool,
+    /// How much memory the backup may take, in bytes, at least 64 MiB; it takes up to 300 bytes beyond that for each chunk that is
+    /// new. Fewer threads run where it is not enough for all. `None`: about 100 MiB and 12 MiB for each thread.
+    pub memory_bytes_max: Option<u64>,
     /// Commits what is done so far after this time, so that an interrupted run is not read again. `None`: never.
     pub partial_every: Option<Duration>,
 }
@@ -58,6 +61,7 @@ impl Default for BackupOptions {
             dry_run: false,
             compression: Compression::default(),
             verify_frames: true,
+            memory_bytes_max: None,
             partial_every: Some(Duration::from_secs(15 * 60)),
         }
     }

@@ -6,13 +6,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::observer::lock;
 use crate::threads::Threads;
 
-/// Bytes of open packs and of those under way, together: mostly one pack is sealed while the one before it is put and the next
-/// ones are filled.
-const BYTES_MAX: usize = 60 << 20;
-
 /// Counts the packs that are being sealed and put, so that no more is gathered than memory is meant for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sealing {
+    /// Bytes of open packs and of those under way, together: mostly one pack is sealed while the one before it is put and the
+    /// next ones are filled.
+    bytes_max: usize,
     threads: OnceLock<Threads>,
     bytes: Mutex<usize>,
     ended: Condvar,
@@ -25,6 +24,10 @@ pub(super) struct Turn<'s> {
 }
 
 impl Sealing {
+    pub(super) fn new(bytes_max: usize) -> Sealing {
+        Sealing { bytes_max, threads: OnceLock::new(), bytes: Mutex::default(), ended: Condvar::new() }
+    }
+
     /// Begins with a pack of so many bytes. That takes no more memory than the open pack did, so nobody waits for it.
     pub(super) fn begin(&self, bytes: usize) -> Turn<'_> {
         *lock(&self.bytes) += bytes;
@@ -34,7 +37,7 @@ impl Sealing {
     /// Waits until open packs may hold so many bytes beside those that are under way, or none are.
     pub(super) fn wait_for_room(&self, open_bytes: usize) {
         let mut under_way = lock(&self.bytes);
-        while *under_way > 0 && *under_way + open_bytes > BYTES_MAX {
+        while *under_way > 0 && *under_way + open_bytes > self.bytes_max {
             under_way = self.ended.wait(under_way).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::budget::Budget;
 use super::commit::Kept;
 use super::options::BackupOptions;
 use super::queue::Queue;
@@ -65,13 +66,12 @@ impl Counts {
     }
 }
 
-/// The bytes of the two open packs of a class together; then the larger one is closed before it is full, which bounds memory.
-const OPEN_BYTES_MAX: usize = 28 << 20;
-
 /// The two packs of a class that frames are spread over at random, so that a pack's length tells little of one file.
 struct OpenPacks {
     class: PackClass,
     open: [PackBuilder; 2],
+    /// What both may hold together; then the larger one is closed before it is full, which bounds memory.
+    bytes_max: usize,
     random: u64,
 }
 
@@ -83,8 +83,9 @@ pub(crate) struct Finished {
 }
 
 impl OpenPacks {
-    fn new(class: PackClass, seed: u64) -> OpenPacks {
-        OpenPacks { class, open: [PackBuilder::new(class), PackBuilder::new(class)], random: seed | 1 }
+    fn new(class: PackClass, bytes_max: usize, seed: u64) -> OpenPacks {
+        let open = [PackBuilder::new(class), PackBuilder::new(class)];
+        OpenPacks { class, open, bytes_max, random: seed | 1 }
     }
 
     /// Chooses a pack for a frame; gives its number, and that of the one that must be closed first.
@@ -96,7 +97,7 @@ impl OpenPacks {
         let chosen = (self.random >> 32 & 1) as usize;
         let full = if self.open[chosen].is_full_for(frame.chunks.len()) {
             Some(chosen)
-        } else if self.bytes() + frame.bytes.len() > OPEN_BYTES_MAX {
+        } else if self.bytes() + frame.bytes.len() > self.bytes_max {
             Some(usize::from(self.open[1].bytes() > self.open[0].bytes()))
         } else {
             None
@@ -128,6 +129,9 @@ impl<'a> Storer<'a> {
         options: &'a BackupOptions,
         ctx: Context<'a>,
     ) -> Result<Storer<'a>> {
+        let budget = Budget::new(options, ctx.parallelism)?;
+        let ctx = ctx.with_parallelism(budget.threads);
+        let open_bytes = budget.open_bytes();
         let seed =
             |_| -> Result<u64> { Ok(u64::from_le_bytes(crate::entropy::random(&*repository.entropy)?)) };
         let [data, tree] = [seed(0)?, seed(1)?];
@@ -141,14 +145,14 @@ impl<'a> Storer<'a> {
             spare: Mutex::default(),
             index,
             claims: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            window: Mutex::default(),
-            trees: Mutex::default(),
+            window: Mutex::new(Window::new(budget.window_bytes)),
+            trees: Mutex::new(Window::new(budget.window_bytes)),
             packs: [
-                Mutex::new(OpenPacks::new(PackClass::Data, data)),
-                Mutex::new(OpenPacks::new(PackClass::Tree, tree)),
+                Mutex::new(OpenPacks::new(PackClass::Data, open_bytes, data)),
+                Mutex::new(OpenPacks::new(PackClass::Tree, open_bytes, tree)),
             ],
             blocks: PackBlocks::default(),
-            sealing: Sealing::default(),
+            sealing: Sealing::new(budget.pack_bytes),
             finished: Mutex::default(),
             dedup_packs: Mutex::default(),
             kept: Mutex::new(Kept::since(repository.clock.now())),

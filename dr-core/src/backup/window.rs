@@ -5,9 +5,6 @@ use crate::format::envelope::PackClass;
 use crate::frame::FRAME_TARGET_BYTES;
 use crate::id::ChunkId;
 
-/// Raw bytes in a window.
-pub(crate) const WINDOW_BYTES: usize = 8 << 20;
-
 /// Chunks in a window, and in a frame: tiny files are bounded by these, so that no pack holds more than it may.
 const WINDOW_CHUNKS: usize = 32 << 10;
 const FRAME_CHUNKS: usize = 4096;
@@ -37,8 +34,10 @@ impl FrameJob {
 }
 
 /// A window that is being filled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Window {
+    /// Raw bytes that it gathers.
+    bytes_max: usize,
     bytes: usize,
     chunks: Vec<(SortKey, ChunkId, Vec<u8>)>,
 }
@@ -47,12 +46,17 @@ pub(crate) struct Window {
 type SortKey = (Box<[u8]>, Box<[u8]>);
 
 impl Window {
+    /// An empty window of so many raw bytes.
+    pub(crate) fn new(bytes_max: usize) -> Window {
+        Window { bytes_max, bytes: 0, chunks: Vec::new() }
+    }
+
     /// Adds a chunk of the file `name`; gives the frames of the window where it is full.
     pub(crate) fn add(&mut self, id: ChunkId, name: &[u8], chunk: Vec<u8>) -> Vec<FrameJob> {
         let extension = name.iter().rposition(|byte| *byte == b'.').map_or(&[][..], |dot| &name[dot..]);
         self.bytes += chunk.len();
         self.chunks.push(((extension.into(), name.into()), id, chunk));
-        if self.bytes >= WINDOW_BYTES || self.chunks.len() >= WINDOW_CHUNKS {
+        if self.bytes >= self.bytes_max || self.chunks.len() >= WINDOW_CHUNKS {
             self.take(PackClass::Data, FRAME_TARGET_BYTES)
         } else {
             Vec::new()
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn alike_names_share_a_frame_and_nothing_is_lost() {
-        let mut window = Window::default();
+        let mut window = Window::new(8 << 20);
         let id = |n: u8| ChunkId::from_bytes([n; 32]);
         for (number, name) in [(1, "b.rs"), (2, "x.png"), (3, "a.rs"), (4, "noext")] {
             assert!(window.add(id(number), name.as_bytes(), vec![number; 400]).is_empty());

@@ -4,6 +4,7 @@
 mod disk;
 mod forget;
 mod interrupt;
+mod memory;
 mod password;
 mod pipe;
 mod prune;
