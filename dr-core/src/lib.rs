@@ -37,7 +37,8 @@
 //! the store, the source, the target and the directories named in [`RepositoryOptions`] is touched, and no thread
 //! outlives its call, except one that reads a stream which says nothing when the call is cancelled.
 //!
-//! The package's `docs` folder holds the architecture, the format, the protocol, and what is missing.
+//! The package's `examples` folder holds programs to copy from, and `docs` what a caller must know (`EMBEDDING.md`), the
+//! architecture, the format, the protocol, and what is missing.
 
 mod backends;
 mod backup;

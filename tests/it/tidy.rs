@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use dr_tests::api::{imported_names, public_signatures};
 use dr_tests::tidy::{
     SourceFile, code_only, functions, line_count, line_of, named_modules, repository_root, source_files,
     visible_top_level, without_test_items, words,
@@ -27,6 +28,12 @@ const NEVER_NAMED: &[(&str, &[&str])] = &[
     ("log", &["repository", "backup", "restore", "check"]),
     ("repository", &["backup", "restore", "check", "prune", "repair", "forget"]),
 ];
+
+/// What may stand in signatures of the two libraries. `Bytes` is how stores hand objects over without a copy.
+const PUBLIC_DEPENDENCIES: &[&str] = &["bytes::Bytes", "serde::Serialize", "serde::Deserialize"];
+
+/// Parts of the libraries that are behind features which promise nothing.
+const INNER_PARTS: &[&str] = &["/internals", "/stages.rs", "/examples/"];
 
 const TOP_LEVEL: &[&str] = &[
     "Cargo.lock",
@@ -127,6 +134,54 @@ fn unsafe_is_fenced_and_explained() {
 }
 
 #[test]
+fn types_of_dependencies_are_no_part_of_the_interface() {
+    let mut broken = Vec::new();
+    for file in shipped_sources() {
+        let Some(package) = ["dr-core", "dr-store"].into_iter().find(|it| file.path.starts_with(it)) else {
+            continue;
+        };
+        if INNER_PARTS.iter().any(|part| file.path.contains(part)) {
+            continue;
+        }
+        let dependencies = dependencies(package);
+        let dependencies: Vec<&str> = dependencies.iter().map(String::as_str).collect();
+        let code = without_test_items(&code_only(&file.text));
+        let imported = imported_names(&code, &dependencies);
+        for (start, signature) in public_signatures(&code) {
+            let by_name = imported.iter().filter(|(name, _)| !words(signature, name).is_empty());
+            let by_path = dependencies.iter().filter_map(|package| {
+                let path = &signature[signature.find(&format!("{package}::"))?..];
+                path.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').next()
+            });
+            let met = by_name.map(|(name, package)| format!("{package}::{name}"));
+            let met = met.chain(by_path.map(str::to_owned));
+            let line = line_of(&code, start);
+            let refused = met.filter(|met| !PUBLIC_DEPENDENCIES.contains(&met.as_str()));
+            broken.extend(refused.map(|met| format!("{}:{line}: `{met}` is public", file.path)));
+        }
+    }
+    report(&broken);
+}
+
+#[test]
+fn the_scanner_sees_what_is_public() {
+    let code = concat!(
+        "use jiff::{Span, tz::TimeZone as Zone};\nuse std::io;\n",
+        "pub fn one(span: Span) -> u8 { let zone = Zone::new(); }\npub(crate) fn two(span: Span) {}\n",
+        "pub struct S {\n    pub three: Vec<Span>,\n    four: Span,\n}\npub trait T {\n    fn five(&self, zone: Zone);\n}\n",
+        "impl From<Span> for S {\n    fn from(span: Span) -> S {}\n}\n",
+    );
+    let imported = imported_names(code, &["jiff"]);
+    assert_eq!(imported.keys().collect::<Vec<_>>(), ["Span", "TimeZone", "Zone"]);
+    let lines: Vec<usize> = public_signatures(code)
+        .into_iter()
+        .filter(|(_, signature)| imported.keys().any(|name| !words(signature, name).is_empty()))
+        .map(|(start, _)| line_of(code, start))
+        .collect();
+    assert_eq!(lines, [3, 6, 9, 12]);
+}
+
+#[test]
 fn every_stored_object_is_specified() {
     let document = fs::read_to_string(repository_root().join("dr-core/docs/FORMAT.md")).unwrap_or_default();
     let mut broken = Vec::new();
@@ -215,6 +270,17 @@ fn sources(endings: &[&str]) -> Vec<SourceFile> {
 /// The Rust files that are not tests.
 fn shipped_sources() -> Vec<SourceFile> {
     sources(&[".rs"]).into_iter().filter(|file| !file.is_test()).collect()
+}
+
+/// The packages that a package depends on, as code names them; `dr_store` is a part of what `dr_core` offers.
+fn dependencies(package: &str) -> Vec<String> {
+    let manifest = fs::read_to_string(repository_root().join(package).join("Cargo.toml")).unwrap();
+    let after = manifest.split("\n[dependencies]\n").nth(1).expect("a manifest lists dependencies");
+    let lines = after.lines().take_while(|line| !line.starts_with('['));
+    let names = lines.filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|name| !name.is_empty());
+    let names: Vec<String> = names.map(|name| name.replace('-', "_")).filter(|it| it != "dr_store").collect();
+    assert!(names.len() > 5, "{package}: {names:?}");
+    names
 }
 
 fn below<'f>(files: &'f [SourceFile], folder: &str) -> Vec<&'f SourceFile> {

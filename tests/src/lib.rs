@@ -1,6 +1,7 @@
 //! The shared test toolkit.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
+pub mod api;
 pub mod compare;
 pub mod damage;
 pub mod disk;
