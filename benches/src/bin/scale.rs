@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use dr_benches::{GhostStore, ManyFiles};
 use dr_core::internals::scale::{self, OpenIndex, Shape};
 use dr_core::{
-    BackupOptions, CancelToken, CheckOptions, Context, CreateOptions, Credentials, PruneOptions, Repository,
-    RepositoryOptions, RestoreOptions, SnapshotFilter,
+    BackupOptions, CancelToken, CheckOptions, Context, CreateOptions, Credentials, Parent, PruneOptions,
+    Repository, RepositoryOptions, RestoreOptions, SnapshotFilter,
 };
 use dr_store::{LocalStore, Store};
 
@@ -98,7 +98,7 @@ fn report(folder: &Path, per_pack: u64, sizes: &[u64]) {
     }
     println!();
     for size in sizes {
-        for operation in ["lookups", "mark"] {
+        for operation in ["lookups", "mark", "growth"] {
             println!(
                 "{size} chunks: {}",
                 run(operation, &folder.join(size.to_string()), *size, per_pack, 0).1
@@ -228,9 +228,29 @@ fn operate(operation: &str, place: &Path, shape: Shape, extra: u64) {
         }
         "small" => drop(repository.backup(&files(300, 30_000), &backup, &ctx).unwrap()),
         "new" => drop(repository.backup(&files(extra, 600), &backup, &ctx).unwrap()),
+        "growth" => growth(&repository, &ctx),
         "lookups" => lookups(&repository, shape),
         "mark" => mark(&repository, &ctx),
         _ => panic!("there is no operation {operation}"),
+    }
+}
+
+/// What a gigabyte costs that is new, and one that is known, beside all that is there already: files of several chunks on average.
+fn growth(repository: &Repository, ctx: &Context<'_>) {
+    const FILE_BYTES: usize = 200_000;
+    let mut options = BackupOptions::new().host("growth");
+    options.parent = Parent::Nothing;
+    let source = files(1_000_000_000 / FILE_BYTES as u64, FILE_BYTES);
+    for what in ["new", "known"] {
+        let (start, processor) = (Instant::now(), process_seconds());
+        let report = repository.backup(&source, &options, ctx).unwrap();
+        let (seconds, processor) = (start.elapsed().as_secs_f64(), process_seconds() - processor);
+        let gigabytes = report.totals.bytes as f64 / 1e9;
+        println!(
+            "{what}: {:.2} s for each GB, {:.2} s of the processor",
+            seconds / gigabytes,
+            processor / gigabytes
+        );
     }
 }
 
