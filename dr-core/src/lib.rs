@@ -74,7 +74,7 @@ mod time;
 mod tree;
 
 pub use backends::backends;
-pub use backup::{BackupOptions, BackupReport, Parent, SnapshotRepair, StreamInput};
+pub use backup::{BackupOptions, BackupReport, BackupWarning, Parent, SnapshotRepair, StreamInput};
 pub use cancel::CancelToken;
 pub use check::{CheckOptions, CheckReport, Finding, Subset, scrub};
 pub use crypto::{Credentials, KdfStrength};
@@ -93,6 +93,9 @@ pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,
     Totals, Unit,
 };
-pub use source::{LocalTree, LocalTreeOptions, Source, SourceDirectory, SourceFile, SourceItem};
+pub use source::{
+    Exclusion, LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source, SourceDirectory, SourceFile,
+    SourceItem, TagFile,
+};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};

@@ -25,6 +25,8 @@ pub struct BackupOptions {
     pub ignore_ctime: bool,
     /// Reads and counts, but stores nothing.
     pub dry_run: bool,
+    /// Commits no snapshot where the tree is what the parent has, for the same host and paths. Tags do not count.
+    pub skip_if_unchanged: bool,
     /// How hard to compress.
     pub compression: Compression,
     /// Opens and hashes every sealed frame again before it leaves this machine.
@@ -56,6 +58,7 @@ impl Default for BackupOptions {
             ignore_inode: false,
             ignore_ctime: false,
             dry_run: false,
+            skip_if_unchanged: false,
             compression: Compression::default(),
             verify_frames: true,
             partial_every: Some(Duration::from_secs(15 * 60)),

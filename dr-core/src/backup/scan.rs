@@ -7,14 +7,15 @@ use std::sync::Arc;
 use super::file::{FileDone, FileJob, Place, is_racy, problem_of};
 use super::options::BackupOptions;
 use super::parent::{ParentDirectory, Parents};
+use super::report::BackupWarning;
 use super::storer::{Scratch, Storer};
 use super::workers;
 use crate::error::Result;
 use crate::format::snapshot::{Problem, ProblemKind, Totals};
 use crate::format::tree::check_entry;
-use crate::limits::{DEPTH_MAX, PATH_BYTES_MAX};
+use crate::limits::{DEPTH_MAX, PATH_BYTES_MAX, REPORTED_PROBLEMS_MAX};
 use crate::observer::{Change, Event};
-use crate::source::{SourceDirectory, SourceItem};
+use crate::source::{Remark, SourceDirectory, SourceItem};
 use crate::time::Timestamp;
 use crate::tree::{DirectoryWriter, Entry, EntryKind, Stream};
 
@@ -28,6 +29,9 @@ pub(crate) struct Tally {
     pub(crate) entries_new: u64,
     pub(crate) entries_changed: u64,
     pub(crate) entries_unchanged: u64,
+    pub(crate) entries_excluded: u64,
+    pub(crate) warning_count: u64,
+    pub(crate) warnings: Vec<BackupWarning>,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -80,6 +84,7 @@ impl<'s, 'a> Scan<'s, 'a> {
         let items = root.entries().map_err(|error| {
             crate::Error::new(crate::ErrorKind::Source, "the source cannot be listed").with_source(error)
         })?;
+        self.take_remarks(&[], &*root);
         self.open_directory(Vec::new(), root, items, looked, self.parents.root(), None);
         let mut scratch = Scratch::new(self.storer.options)?;
         loop {
@@ -178,6 +183,7 @@ impl<'s, 'a> Scan<'s, 'a> {
                 return self.finish_if_done(id);
             }
         };
+        self.take_remarks(&path, &*below);
         let first = known.first().cloned().flatten();
         let parent = self.parents.directory_of(&known);
         self.open_directory(path, below, items, looked, parent, Some((entry, first, place)));
@@ -419,6 +425,28 @@ impl<'s, 'a> Scan<'s, 'a> {
     pub(crate) fn note(&mut self, problem: Problem) {
         self.storer.ctx.problem(&problem);
         self.tally.problems.push(problem);
+    }
+
+    /// Tells and counts what a source left out of a listing.
+    fn take_remarks(&mut self, path: &[u8], directory: &dyn SourceDirectory) {
+        for remark in directory.remarks() {
+            let event = match remark {
+                Remark::Excluded { name, reason } => {
+                    self.tally.entries_excluded += 1;
+                    Event::Excluded { path: [path, b"/", &name].concat(), reason }
+                }
+                Remark::Warning { name, detail } => {
+                    let path = [path, b"/", &name].concat();
+                    self.tally.warning_count += 1;
+                    if self.tally.warnings.len() < REPORTED_PROBLEMS_MAX {
+                        let (path, detail) = (path.clone(), detail.clone());
+                        self.tally.warnings.push(BackupWarning { path, detail });
+                    }
+                    Event::Warning { path, detail }
+                }
+            };
+            self.storer.ctx.observer.event(&event);
+        }
     }
 
     fn count(&mut self, change: Change) {

@@ -9,3 +9,4 @@ mod patterns;
 mod tests;
 
 pub use patterns::{Case, Match, PathKind, Patterns};
+pub(crate) use patterns::Verdict;

@@ -78,8 +78,13 @@ pub(crate) enum Verdict {
     /// No pattern excludes it.
     #[default]
     Kept,
-    /// The pattern of this number excludes it, or a directory above it.
-    Excluded(usize),
+    /// A pattern that begins with `!` says that it is kept.
+    Included,
+    /// It is left out, and patterns from this number on may bring back what is below it.
+    Excluded {
+        /// One more than the number of the pattern that excludes it; 0 where something else does.
+        until: usize,
+    },
 }
 
 /// A path in the forms it is compared in.
@@ -150,11 +155,7 @@ impl Patterns {
     /// What the patterns say of a path alone, whatever they say of the directories above it. The path begins at the
     /// topmost directory, with or without its `/`.
     pub fn matches(&self, path: &[u8], kind: PathKind) -> Match {
-        match self.last_match(path, kind, |_, _| true) {
-            None => Match::None,
-            Some(number) if self.patterns[number].is_negated => Match::Included,
-            Some(_) => Match::Excluded,
-        }
+        self.find(path, kind).map_or(Match::None, |(found, _)| found)
     }
 
     /// Whether a path is left out: by what is said of it, or of a directory above it. A directory that leads to what a
@@ -169,28 +170,29 @@ impl Patterns {
             verdict = self.judge(verdict, &path[..end], PathKind::Directory);
         }
         let verdict = self.judge(verdict, path, kind);
-        verdict != Verdict::Kept && !(kind == PathKind::Directory && self.leads_on(verdict, path))
+        verdict.is_excluded() && !(kind == PathKind::Directory && self.leads_on(verdict, path))
     }
 
     /// Judges a path from what its directory was judged to be.
     pub(crate) fn judge(&self, above: Verdict, path: &[u8], kind: PathKind) -> Verdict {
         let decisive = match above {
-            Verdict::Kept => self.last_match(path, kind, |_, _| true),
-            Verdict::Excluded(by) => self.last_match(path, kind, |number, pattern| {
-                number > by && (pattern.is_reaching || !pattern.is_negated)
+            Verdict::Kept | Verdict::Included => self.last_match(path, kind, |_, _| true),
+            Verdict::Excluded { until } => self.last_match(path, kind, |number, pattern| {
+                number >= until && (pattern.is_reaching || !pattern.is_negated)
             }),
         };
         match decisive {
+            None if above == Verdict::Included => Verdict::Kept,
             None => above,
-            Some(number) if self.patterns[number].is_negated => Verdict::Kept,
-            Some(number) => Verdict::Excluded(number),
+            Some(number) if self.patterns[number].is_negated => Verdict::Included,
+            Some(number) => Verdict::Excluded { until: number + 1 },
         }
     }
 
     /// Whether something below an excluded directory may be brought back.
     pub(crate) fn leads_on(&self, verdict: Verdict, directory: &[u8]) -> bool {
-        let Verdict::Excluded(by) = verdict else { return true };
-        let later = &self.patterns[by + 1..];
+        let Verdict::Excluded { until } = verdict else { return true };
+        let later = self.patterns.get(until..).unwrap_or_default();
         if !later.iter().any(|pattern| pattern.is_reaching) {
             return false;
         }
@@ -199,9 +201,16 @@ impl Patterns {
         later.iter().any(reaches)
     }
 
-    /// The pattern of this number, as it was written.
-    pub(crate) fn text(&self, number: usize) -> &[u8] {
-        self.patterns.get(number).map_or(&[], |pattern| &pattern.text)
+    /// The pattern that excludes what was judged so, as it was written; none where something else does.
+    pub(crate) fn decisive(&self, verdict: Verdict) -> Option<&[u8]> {
+        let Verdict::Excluded { until } = verdict else { return None };
+        self.patterns.get(until.checked_sub(1)?).map(|pattern| &*pattern.text)
+    }
+
+    /// What the patterns say of a path alone, and the pattern that says so, as it was written.
+    pub(crate) fn find(&self, path: &[u8], kind: PathKind) -> Option<(Match, &[u8])> {
+        let pattern = &self.patterns[self.last_match(path, kind, |_, _| true)?];
+        Some((if pattern.is_negated { Match::Included } else { Match::Excluded }, &pattern.text))
     }
 
     /// The last pattern that matches, of those that count.
@@ -227,6 +236,13 @@ impl Patterns {
     fn subject<'p>(&self, path: &'p [u8]) -> Subject<'p> {
         let path = path.strip_prefix(b"/").unwrap_or(path);
         Subject { path, folded: if self.has_folded { fold(path) } else { Cow::Borrowed(&[]) } }
+    }
+}
+
+impl Verdict {
+    /// Whether it is left out.
+    pub(crate) fn is_excluded(self) -> bool {
+        matches!(self, Verdict::Excluded { .. })
     }
 }
 
@@ -316,5 +332,7 @@ fn without_spaces(line: &[u8]) -> &[u8] {
 
 fn refused(pattern: &[u8], why: &str) -> Error {
     let shown: String = String::from_utf8_lossy(pattern).chars().take(200).collect();
-    Error::new(ErrorKind::InvalidInput, format!("the pattern '{}' {why}", shown.escape_debug()))
+    Error::new(ErrorKind::InvalidInput, format!("the pattern '{}' {why}", shown.escape_debug())).with_remedy(
+        "a pattern names whole paths that begin at '/', as in /home/me/tmp, or names in any directory, as in *.tmp",
+    )
 }
