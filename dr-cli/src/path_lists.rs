@@ -56,9 +56,9 @@ impl PathListArgs {
             paths.extend(names.split(|byte| *byte == 0).map(path_of));
         }
         match paths.iter().find(|path| path.as_os_str().as_bytes().contains(&0)) {
-            Some(path) => Err(CliError::usage("a path holds a zero byte").with_path(path).with_remedy(
-                "a list with zero bytes between its paths is for --files-from-raw",
-            )),
+            Some(path) => Err(CliError::usage("a path holds a zero byte")
+                .with_path(path)
+                .with_remedy("a list with zero bytes between its paths is for --files-from-raw")),
             None => Ok(paths),
         }
     }

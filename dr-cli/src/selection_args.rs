@@ -69,8 +69,7 @@ impl SelectionArgs {
     /// What the engine is to leave out.
     pub(crate) fn to_selection(&self) -> Result<Selection> {
         let mut selection = Selection::new();
-        for (files, case) in
-            [(&self.exclude_file, Case::Sensitive), (&self.iexclude_file, Case::Insensitive)]
+        for (files, case) in [(&self.exclude_file, Case::Sensitive), (&self.iexclude_file, Case::Insensitive)]
         {
             files.iter().try_for_each(|file| add_file(&mut selection.patterns, file, case))?;
         }
@@ -98,9 +97,8 @@ impl SelectionArgs {
 }
 
 fn add_file(patterns: &mut Patterns, file: &Path, case: Case) -> Result<()> {
-    let text = std::fs::read(file).map_err(|error| {
-        CliError::usage("the patterns cannot be read").with_path(file).with_cause(&error)
-    })?;
+    let text = std::fs::read(file)
+        .map_err(|error| CliError::usage("the patterns cannot be read").with_path(file).with_cause(&error))?;
     patterns.add_lines(&text, case).map_err(|error| CliError::from(error.with_path(file)))
 }
 

@@ -88,13 +88,13 @@ pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
 pub use restore::{RestoreOptions, RestoreReport};
-pub use select::{Case, Match, PathKind, Patterns};
+pub use select::{Case, Exclusion, Match, PathKind, Patterns};
 pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,
     Totals, Unit,
 };
 pub use source::{
-    Exclusion, LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source, SourceDirectory, SourceFile,
+    LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source, SourceDirectory, SourceFile,
     SourceItem, TagFile,
 };
 pub use time::{Clock, SystemClock, Timestamp};

@@ -6,8 +6,8 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::cancel::CancelToken;
 use crate::id::{ObjectHash, SnapshotId};
+use crate::select::Exclusion;
 use crate::snapshot::Problem;
-use crate::source::Exclusion;
 
 /// Something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -160,9 +160,8 @@ impl<'s, 'a> Run<'s, 'a> {
         parents: &Parents<'_>,
     ) -> Result<Self> {
         let host = &storer.options.host;
-        let is_whole = |snapshot: &&Snapshot| {
-            !snapshot.partial && snapshot.host == *host && snapshot.paths == paths
-        };
+        let is_whole =
+            |snapshot: &&Snapshot| !snapshot.partial && snapshot.host == *host && snapshot.paths == paths;
         let whole = parents.snapshots.iter().find(is_whole);
         Ok(Run {
             storer,

@@ -2,11 +2,13 @@
 //!
 //! Nothing here touches a file system. Paths and patterns are bytes.
 
+mod exclusion;
 mod glob;
 mod patterns;
 
 #[cfg(test)]
 mod tests;
 
-pub use patterns::{Case, Match, PathKind, Patterns};
+pub use exclusion::Exclusion;
 pub(crate) use patterns::Verdict;
+pub use patterns::{Case, Match, PathKind, Patterns};

@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 pub use local::{LocalTree, LocalTreeOptions};
 pub use selected::SelectedTree;
-pub use selection::{Exclusion, Selection, TagFile};
+pub use selection::{Selection, TagFile};
 
+use crate::select::Exclusion;
 use crate::tree::{Entry, EntryKind, Extent};
 
 /// A tree that can be backed up.

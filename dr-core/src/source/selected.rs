@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use super::selection::{Exclusion, Selection, TagFile};
+use super::selection::{Selection, TagFile};
 use super::{Remark, Source, SourceDirectory, SourceFile, SourceItem};
 use crate::observer::lock;
-use crate::select::{Case, Match, PathKind, Patterns, Verdict};
+use crate::select::{Case, Exclusion, Match, PathKind, Patterns, Verdict};
 use crate::tree::{Entry, EntryKind};
 
 /// The longest file of patterns that is read, and the most bytes of such files that count in one place.
@@ -262,7 +262,10 @@ impl SelectedDirectory {
         };
         let bytes_above: usize = known.iter().map(|file| file.file_bytes).sum();
         if text.len() > IGNORE_FILE_BYTES_MAX || bytes_above + text.len() > IGNORE_BYTES_MAX {
-            warn("is too long (256 KiB, and 1 MiB with those above it), so its patterns do not count".to_owned());
+            warn(
+                "is too long (256 KiB, and 1 MiB with those above it), so its patterns do not count"
+                    .to_owned(),
+            );
             return None;
         }
         let mut patterns = Patterns::new();

@@ -1,4 +1,4 @@
-//! What a caller leaves out of a backup, and why an entry was left out.
+//! What a caller leaves out of a backup.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::select::Patterns;
@@ -30,27 +30,6 @@ pub struct Selection {
 pub struct TagFile {
     name: Vec<u8>,
     header: Vec<u8>,
-}
-
-/// Why an entry was left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Exclusion {
-    /// This pattern.
-    Pattern(Vec<u8>),
-    /// A line of a file of patterns.
-    IgnoreFile {
-        /// The file's path.
-        file: Vec<u8>,
-        /// The pattern.
-        pattern: Vec<u8>,
-    },
-    /// Its directory has this tag file.
-    TagFile(Vec<u8>),
-    /// It has more than this many bytes.
-    Larger(u64),
-    /// It carries the mark that it is not to be backed up.
-    NoDump,
 }
 
 impl Selection {
