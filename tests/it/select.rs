@@ -474,6 +474,10 @@ fn select_commits_nothing_that_is_unchanged_where_that_is_wished() {
     assert!(backup(&dry).unchanged && backup(&skipping()).unchanged);
     assert_eq!(fixture.repo.snapshots().len(), count);
 
+    // Nor do the directories that only lead to what is saved.
+    put(fixture.workshop.path().join("beside"), b"x");
+    assert!(backup(&skipping()).unchanged);
+
     put(fixture.source().join("a/new"), b"x");
     let changed = backup(&skipping());
     assert!(changed.snapshot.is_some() && !changed.unchanged);
@@ -507,6 +511,25 @@ fn select_commits_what_is_unchanged_where_the_parent_is_partial_or_another_hosts
     skipping.parent = Parent::Newest;
     let report = fixture.backup_of(&[fixture.source()], Selection::new(), &skipping).report;
     assert!(report.snapshot.is_some());
+}
+
+#[test]
+fn select_commits_what_lacks_a_named_path_or_has_other_attributes() {
+    let fixture = Fixture::new(&["deep/a", "deep/b"]);
+    let mut skipping = options();
+    skipping.skip_if_unchanged = true;
+    let named = ["deep/a", "deep/b"].map(|name| fixture.source().join(name));
+    let backup = || fixture.backup_of(&named, Selection::new(), &skipping).report;
+    assert!(backup().snapshot.is_some());
+    put(fixture.source().join("deep/c"), b"not named");
+    assert!(backup().unchanged);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o604);
+    fs::set_permissions(&named[0], mode).unwrap();
+    assert!(backup().snapshot.is_some());
+    assert!(backup().unchanged);
+    fs::remove_file(&named[0]).unwrap();
+    let report = backup();
+    assert!(report.snapshot.is_some() && report.problem_count == 1);
 }
 
 #[test]

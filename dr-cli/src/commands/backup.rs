@@ -26,11 +26,12 @@ use crate::session::Session;
 
 /// How paths are recorded, and what becomes of those that cannot be read.
 const PATHS: &str = "\
-Paths: a snapshot holds absolute paths. A relative one starts at the working directory; '.' and '..' are taken
-away by name alone, so 'a/../b' is 'b' even where 'a' is a link to somewhere else. A link that is named is saved
-as a link; links on the way to what is named are saved as the directories they lead to. A path below another that
-is named is part of that one.
-What cannot be read is named, the rest is saved, and the exit code is 3.";
+Paths: a snapshot holds absolute paths. A relative one starts at the working directory;
+  '.' and '..' are taken away by name alone, so 'a/../b' is 'b' even where 'a' is a link
+  to somewhere else. A link that is named is saved as a link; links on the way to what is
+  named are saved as the directories they lead to. A path below another that is named is
+  part of that one.
+  What cannot be read is named, the rest is saved, and the exit code is 3.";
 
 /// Saves files and directories, whole and with everything that is known of them, as a new snapshot. A relative path
 /// starts at the working directory; the snapshot holds absolute paths.

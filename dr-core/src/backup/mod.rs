@@ -108,7 +108,8 @@ impl Inner {
         let storer = Storer::new(self, index.with_distrusted(distrusted), options, ctx)?;
         let mut run = Run::new(&storer, started, paths, &parents)?;
         let outcome = workers::with_workers(&storer, || {
-            let mut scan = Scan::new(&storer, &parents);
+            let named = run.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+            let mut scan = Scan::new(&storer, &parents, named);
             for (path, error) in source.missing() {
                 scan.note(Problem::new(path.as_os_str().as_bytes(), ProblemKind::Missing, error));
             }
@@ -191,7 +192,7 @@ impl<'s, 'a> Run<'s, 'a> {
 
     fn commit(&mut self, root: Stream, partial: bool, tally: &Tally) -> Result<Ending> {
         let options = self.storer.options;
-        if options.skip_if_unchanged && !partial && self.is_unchanged(&root)? {
+        if options.skip_if_unchanged && !partial && self.is_unchanged(&root, tally)? {
             return Ok(Ending::Unchanged);
         }
         if options.dry_run {
@@ -227,8 +228,13 @@ impl<'s, 'a> Run<'s, 'a> {
 
     /// Whether a snapshot of this tree is there and still counts. What was stored nevertheless, in place of what is damaged,
     /// is named in the log.
-    fn is_unchanged(&self, root: &Stream) -> Result<bool> {
-        let Some((id, _)) = self.whole.as_ref().filter(|(_, whole)| whole == root) else { return Ok(false) };
+    fn is_unchanged(&self, root: &Stream, tally: &Tally) -> Result<bool> {
+        let Some((id, whole)) = &self.whole else { return Ok(false) };
+        // The walk compares with the first parent, and tells nothing of a named path that is not there any more.
+        let is_told = self.parents.first() == Some(id) && tally.problems.is_empty();
+        if whole != root && (tally.differs || !is_told) {
+            return Ok(false);
+        }
         // It may have been forgotten since this run began.
         let log = self.storer.repository.synchronise()?;
         if !log.fold.live_snapshots().any(|state| state.record.id == *id) {

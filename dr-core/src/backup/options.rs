@@ -25,7 +25,8 @@ pub struct BackupOptions {
     pub ignore_ctime: bool,
     /// Reads and counts, but stores nothing.
     pub dry_run: bool,
-    /// Commits no snapshot where the tree is what the parent has, for the same host and paths. Tags do not count.
+    /// Commits no snapshot where the tree is what the parent has, for the same host and paths. Tags do not count, nor do the
+    /// directories that only lead to what is backed up.
     pub skip_if_unchanged: bool,
     /// How hard to compress.
     pub compression: Compression,

@@ -33,12 +33,16 @@ pub(crate) struct Tally {
     pub(crate) warning_count: u64,
     pub(crate) warnings: Vec<BackupWarning>,
     pub(crate) problems: Vec<Problem>,
+    /// Whether anything but the directories that lead to the named paths differs from the first parent.
+    pub(crate) differs: bool,
 }
 
 /// A walk in progress.
 pub(crate) struct Scan<'s, 'a> {
     storer: &'s Storer<'a>,
     parents: &'s Parents<'a>,
+    /// The paths that were asked for, ascending.
+    named: Vec<Vec<u8>>,
     open: HashMap<u64, OpenDirectory<'s>>,
     /// The directories being listed, outermost first.
     stack: Vec<u64>,
@@ -62,10 +66,12 @@ struct OpenDirectory<'p> {
 }
 
 impl<'s, 'a> Scan<'s, 'a> {
-    pub(crate) fn new(storer: &'s Storer<'a>, parents: &'s Parents<'a>) -> Self {
+    pub(crate) fn new(storer: &'s Storer<'a>, parents: &'s Parents<'a>, mut named: Vec<Vec<u8>>) -> Self {
+        named.sort_unstable();
         Scan {
             storer,
             parents,
+            named,
             open: HashMap::new(),
             stack: Vec::new(),
             next_id: 0,
@@ -339,7 +345,10 @@ impl<'s, 'a> Scan<'s, 'a> {
                 Some(known) if *known == entry => Change::Unchanged,
                 Some(_) => Change::Changed,
             };
-            self.compare(place.directory, known.as_ref(), &entry);
+            if change != Change::Unchanged {
+                self.tally.differs |= !self.only_leads_on(&open.path);
+                self.mark(place.directory);
+            }
             self.count(change);
             self.tell(open.path, change, &entry);
             self.put(place, Some(entry));
@@ -411,6 +420,23 @@ impl<'s, 'a> Scan<'s, 'a> {
     }
 
     fn differs(&mut self, directory: u64) {
+        self.tally.differs = true;
+        self.mark(directory);
+    }
+
+    /// Whether a directory is there only because a named path is below.
+    fn only_leads_on(&self, path: &[u8]) -> bool {
+        let below = [path, b"/"].concat();
+        let first = self.named.partition_point(|named| *named < below);
+        let leads = self.named.get(first).is_some_and(|named| named.starts_with(&below));
+        let is_named = |path: &[u8]| self.named.binary_search_by(|named| named.as_slice().cmp(path)).is_ok();
+        let above =
+            below.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| &below[..end.max(1)]);
+        leads && !above.into_iter().any(is_named)
+    }
+
+    /// Has a directory written anew.
+    fn mark(&mut self, directory: u64) {
         if let Some(open) = self.open.get_mut(&directory) {
             open.parent.differs();
         }

@@ -10,6 +10,8 @@ pub(super) struct Glob {
     /// The bytes before the first wildcard: most texts are told apart by these.
     prefix: Box<[u8]>,
     rest: Box<[Token]>,
+    /// The bytes behind the last wildcard, which stand in `rest` too: so are most of the others.
+    suffix: Box<[u8]>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,14 +57,20 @@ impl Glob {
             tokens = fold_tokens(tokens);
         }
         let wild = tokens.iter().position(|token| !matches!(token, Token::Byte(_))).unwrap_or(tokens.len());
-        let rest = tokens.split_off(wild).into();
-        Ok(Glob { prefix: literal(&tokens).into(), rest })
+        let rest = tokens.split_off(wild);
+        let end = rest.iter().rposition(|token| !matches!(token, Token::Byte(_))).map_or(0, |last| last + 1);
+        Ok(Glob { prefix: literal(&tokens).into(), suffix: literal(&rest[end..]).into(), rest: rest.into() })
+    }
+
+    /// What alone it matches, where it has no wildcards.
+    pub(super) fn literal(&self) -> Option<&[u8]> {
+        self.rest.is_empty().then_some(&*self.prefix)
     }
 
     /// Whether the whole of `text` matches.
     pub(super) fn matches(&self, text: &[u8]) -> bool {
         match text.strip_prefix(&*self.prefix) {
-            Some(text) => matches_tokens(&self.rest, text),
+            Some(text) => text.ends_with(&self.suffix) && matches_tokens(&self.rest, text),
             None => false,
         }
     }

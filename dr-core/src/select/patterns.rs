@@ -1,6 +1,7 @@
 //! Patterns in the syntax of gitignore files, one after the other.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use super::glob::{Glob, fold};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,7 +57,13 @@ pub struct Patterns {
     patterns: Vec<Pattern>,
     /// Some pattern is compared without regard to case.
     has_folded: bool,
+    /// The numbers of patterns without wildcards, ascending, by their text; long lists are mostly these.
+    literal: [Numbers; 4],
+    /// The numbers of the others, ascending.
+    wild: Vec<usize>,
 }
+
+type Numbers = HashMap<Box<[u8]>, Vec<usize>>;
 
 #[derive(Debug, Clone)]
 struct Pattern {
@@ -64,12 +71,20 @@ struct Pattern {
     text: Box<[u8]>,
     glob: Glob,
     case: Case,
-    /// Compared with the last component only.
-    is_for_names: bool,
+    scope: Scope,
     is_for_directories: bool,
     is_negated: bool,
     /// It is negated, and looked for in excluded directories too.
     is_reaching: bool,
+}
+
+/// What of a path a pattern is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Scope {
+    /// The last component.
+    Name,
+    /// All of it.
+    Path,
 }
 
 /// What a walk knows of a path once all directories above it were judged.
@@ -90,7 +105,10 @@ pub(crate) enum Verdict {
 /// A path in the forms it is compared in.
 struct Subject<'p> {
     path: &'p [u8],
+    /// Where in the path the last component begins.
+    name: usize,
     folded: Cow<'p, [u8]>,
+    folded_name: usize,
 }
 
 impl Patterns {
@@ -109,10 +127,21 @@ impl Patterns {
         if pattern.first() == Some(&b'#') {
             return Err(refused(pattern, "is a comment (write '\\#' where the name begins so)"));
         }
-        let pattern = Pattern::parse(pattern, case)?;
-        self.has_folded |= case == Case::Insensitive;
-        self.patterns.push(pattern);
+        self.push(Pattern::parse(pattern, case)?);
         Ok(())
+    }
+
+    fn push(&mut self, pattern: Pattern) {
+        let number = self.patterns.len();
+        self.has_folded |= pattern.case == Case::Insensitive;
+        match pattern.glob.literal() {
+            Some(text) => {
+                let numbers = &mut self.literal[table(pattern.case, pattern.scope)];
+                numbers.entry(text.into()).or_default().push(number);
+            }
+            None => self.wild.push(number),
+        }
+        self.patterns.push(pattern);
     }
 
     /// Adds the lines of a gitignore file, of which empty ones and those that begin with `#` are none.
@@ -120,30 +149,20 @@ impl Patterns {
     /// # Errors
     /// `InvalidInput` at the first line that is refused, with its number; then none is added.
     pub fn add_lines(&mut self, text: &[u8], case: Case) -> Result<()> {
-        let known = self.patterns.len();
-        let refused = self.add_good_lines(text, case);
+        let (patterns, refused) = parse_lines(text, case);
         match refused.into_iter().next() {
-            None => Ok(()),
-            Some(error) => {
-                self.patterns.truncate(known);
-                Err(error)
+            Some(error) => Err(error),
+            None => {
+                patterns.into_iter().for_each(|pattern| self.push(pattern));
+                Ok(())
             }
         }
     }
 
     /// Adds the lines that are patterns, and returns what is wrong with the others.
     pub(crate) fn add_good_lines(&mut self, text: &[u8], case: Case) -> Vec<Error> {
-        let mut refused = Vec::new();
-        let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
-        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.first() == Some(&b'#') || without_spaces(line).is_empty() {
-                continue;
-            }
-            if let Err(error) = self.add(line, case) {
-                refused.push(Error::new(error.kind(), format!("line {}: {error}", index + 1)));
-            }
-        }
+        let (patterns, refused) = parse_lines(text, case);
+        patterns.into_iter().for_each(|pattern| self.push(pattern));
         refused
     }
 
@@ -224,19 +243,64 @@ impl Patterns {
         if subject.path.is_empty() {
             return None;
         }
-        let fits = |number: usize, pattern: &Pattern| {
-            (kind == PathKind::Directory || !pattern.is_for_directories)
-                && counts(number, pattern)
-                && pattern.matches(&subject)
+        let fits = |number: usize| {
+            let pattern = &self.patterns[number];
+            (kind == PathKind::Directory || !pattern.is_for_directories) && counts(number, pattern)
         };
-        let mut numbered = self.patterns.iter().enumerate();
-        numbered.rfind(|(number, pattern)| fits(*number, pattern)).map(|(number, _)| number)
+        let mut last = None;
+        for (case, scope) in TABLES {
+            let numbers = &self.literal[table(case, scope)];
+            if !numbers.is_empty() {
+                let found = numbers.get(subject.of(case, scope)).map_or(&[][..], Vec::as_slice);
+                last = last.max(found.iter().rev().copied().find(|number| fits(*number)));
+            }
+        }
+        for number in self.wild.iter().rev().copied() {
+            if last.is_some_and(|last| last > number) {
+                break;
+            }
+            if self.patterns[number].matches(&subject) && fits(number) {
+                return Some(number);
+            }
+        }
+        last
     }
 
     fn subject<'p>(&self, path: &'p [u8]) -> Subject<'p> {
         let path = path.strip_prefix(b"/").unwrap_or(path);
-        Subject { path, folded: if self.has_folded { fold(path) } else { Cow::Borrowed(&[]) } }
+        let folded = if self.has_folded { fold(path) } else { Cow::Borrowed(&[][..]) };
+        let name = |path: &[u8]| path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        Subject { path, name: name(path), folded_name: name(&folded), folded }
     }
+}
+
+/// Every table of patterns without wildcards.
+const TABLES: [(Case, Scope); 4] = [
+    (Case::Sensitive, Scope::Name),
+    (Case::Sensitive, Scope::Path),
+    (Case::Insensitive, Scope::Name),
+    (Case::Insensitive, Scope::Path),
+];
+
+fn table(case: Case, scope: Scope) -> usize {
+    2 * case as usize + scope as usize
+}
+
+/// The patterns of a gitignore file, and what is wrong with the other lines.
+fn parse_lines(text: &[u8], case: Case) -> (Vec<Pattern>, Vec<Error>) {
+    let (mut patterns, mut refused) = (Vec::new(), Vec::new());
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.first() == Some(&b'#') || without_spaces(line).is_empty() {
+            continue;
+        }
+        match Pattern::parse(line, case) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => refused.push(Error::new(error.kind(), format!("line {}: {error}", index + 1))),
+        }
+    }
+    (patterns, refused)
 }
 
 impl Verdict {
@@ -247,10 +311,12 @@ impl Verdict {
 }
 
 impl Subject<'_> {
-    fn of(&self, case: Case) -> &[u8] {
-        match case {
-            Case::Sensitive => self.path,
-            Case::Insensitive => &self.folded,
+    fn of(&self, case: Case, scope: Scope) -> &[u8] {
+        match (case, scope) {
+            (Case::Sensitive, Scope::Path) => self.path,
+            (Case::Sensitive, Scope::Name) => &self.path[self.name..],
+            (Case::Insensitive, Scope::Path) => &self.folded,
+            (Case::Insensitive, Scope::Name) => &self.folded[self.folded_name..],
         }
     }
 }
@@ -266,35 +332,22 @@ impl Pattern {
             [body @ .., b'/'] => (true, body),
             body => (false, body),
         };
-        let is_for_names = !body.contains(&b'/');
+        let scope = if body.contains(&b'/') { Scope::Path } else { Scope::Name };
         let body = body.strip_prefix(b"/").unwrap_or(body);
         if let Some(why) = why_useless(body) {
             return Err(refused(line, why));
         }
         let glob = Glob::parse(body, case).map_err(|why| refused(line, why))?;
-        let is_reaching = is_negated && !is_for_names && !glob.begins_anywhere();
-        Ok(Pattern {
-            text: text.into(),
-            glob,
-            case,
-            is_for_names,
-            is_for_directories,
-            is_negated,
-            is_reaching,
-        })
+        let is_reaching = is_negated && scope == Scope::Path && !glob.begins_anywhere();
+        Ok(Pattern { text: text.into(), glob, case, scope, is_for_directories, is_negated, is_reaching })
     }
 
     fn matches(&self, subject: &Subject<'_>) -> bool {
-        let text = subject.of(self.case);
-        if self.is_for_names {
-            let name = text.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-            return self.glob.matches(&text[name..]);
-        }
-        self.glob.matches(text)
+        self.glob.matches(subject.of(self.case, self.scope))
     }
 
     fn may_match_below(&self, directory: &Subject<'_>) -> bool {
-        self.glob.may_match_below(directory.of(self.case))
+        self.glob.may_match_below(directory.of(self.case, Scope::Path))
     }
 }
 
