@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dr_core::{
-    BackupOptions, BackupReport, Case, Entry, Event, Exclusion, LocalTree, LocalTreeOptions, Match, Parent,
-    PathKind, Patterns, ProblemKind, RecordingObserver, SelectedTree, Selection, Snapshot, Source,
+    BackupOptions, BackupReport, Case, Change, Entry, Event, Exclusion, LocalTree, LocalTreeOptions, Match,
+    Parent, PathKind, Patterns, ProblemKind, RecordingObserver, SelectedTree, Selection, Snapshot, Source,
     SourceDirectory, SourceFile, SourceItem, TagFile,
 };
 use dr_tests::disk::SmallDisk;
@@ -34,6 +34,8 @@ struct Outcome {
     /// What was left out, and why.
     excluded: Vec<(String, Exclusion)>,
     warnings: Vec<(String, String)>,
+    /// What was done with each entry below the source, and with the source itself.
+    done: Vec<(String, Change)>,
 }
 
 fn patterns(lines: &[&str]) -> Patterns {
@@ -89,11 +91,14 @@ impl Fixture {
     }
 
     fn outcome(&self, report: BackupReport, seen: &RecordingObserver) -> Outcome {
-        let (mut excluded, mut warnings) = (Vec::new(), Vec::new());
+        let (mut excluded, mut warnings, mut done) = (Vec::new(), Vec::new(), Vec::new());
         for event in seen.events() {
             match event {
                 Event::Excluded { path, reason } => excluded.push((self.shown(&path), reason)),
                 Event::Warning { path, detail } => warnings.push((self.shown(&path), detail)),
+                Event::EntryDone { path, change, .. } if !self.shown(&path).starts_with('/') => {
+                    done.push((self.shown(&path), change));
+                }
                 _ => {}
             }
         }
@@ -101,7 +106,20 @@ impl Fixture {
             Some(_) => self.saved(&self.repo.latest().unwrap()),
             None => BTreeSet::new(),
         };
-        Outcome { report, saved, excluded, warnings }
+        Outcome { report, saved, excluded, warnings, done }
+    }
+
+    /// The source as the newest snapshot holds it: what leads there may change meanwhile.
+    fn entry(&self) -> Entry {
+        let mut found = None;
+        let mut visit = |_: &[u8], entry: dr_core::Result<&Entry>| {
+            found.get_or_insert(entry.unwrap().clone());
+            Ok(())
+        };
+        let source = self.source();
+        let snapshot = self.repo.latest().unwrap();
+        self.repo.repository.list(&snapshot, source.as_os_str().as_bytes(), &mut visit).unwrap();
+        found.unwrap()
     }
 
     /// What a snapshot holds below the source.
@@ -433,11 +451,11 @@ fn select_shares_all_trees_where_nothing_changed() {
         excluding(&["*.tmp", "node_modules"]).tag_file(tag).ignore_file(".drignore")
     };
     fixture.backup(selection());
-    let first = fixture.repo.latest().unwrap();
+    let (first, entry) = (fixture.repo.latest().unwrap(), fixture.entry());
     let second = fixture.backup(selection());
-    assert_eq!((second.report.entries_new, second.report.entries_changed), (0, 0));
-    assert_eq!((second.report.totals.new_chunks, second.report.totals.files_read), (0, 0));
-    assert_eq!(fixture.repo.latest().unwrap().root, first.root);
+    assert!(second.done.iter().all(|(_, change)| *change == Change::Unchanged), "{:?}", second.done);
+    assert_eq!((second.done.len(), second.report.totals.files_read), (7, 0));
+    assert_eq!(fixture.entry(), entry);
 
     // With other patterns, what is left out now is gone from the snapshot, and that is no problem.
     let third = fixture.backup(excluding(&["/**/b"]));
