@@ -56,7 +56,8 @@ fn output(global: &GlobalArgs) -> Output {
     let verbosity = match (global.quiet, global.verbose) {
         (true, _) => Verbosity::Quiet,
         (false, 0) => Verbosity::Normal,
-        (false, _) => Verbosity::Verbose,
+        (false, 1) => Verbosity::Verbose,
+        (false, _) => Verbosity::Everything,
     };
     Output::new(if global.json { Format::Json } else { Format::Text }, verbosity)
 }

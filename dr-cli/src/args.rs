@@ -112,7 +112,7 @@ pub(crate) struct GlobalArgs {
     /// Write only what was asked for, and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Write more: each file that is new or changed, or was restored
+    /// Write more: each file that is new or changed, or was restored; twice: also what is unchanged or left out
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Use N threads [default: one per processor]

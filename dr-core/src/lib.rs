@@ -64,6 +64,7 @@ mod prune;
 mod repair;
 mod repository;
 mod restore;
+mod select;
 mod snapshot;
 mod source;
 #[cfg(feature = "internals")]
@@ -74,7 +75,7 @@ mod time;
 mod tree;
 
 pub use backends::backends;
-pub use backup::{BackupOptions, BackupReport, Parent, SnapshotRepair, StreamInput};
+pub use backup::{BackupOptions, BackupReport, BackupWarning, Parent, SnapshotRepair, StreamInput};
 pub use cancel::CancelToken;
 pub use check::{CheckOptions, CheckReport, Finding, Subset, scrub};
 pub use crypto::{Credentials, KdfStrength};
@@ -88,10 +89,14 @@ pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
 pub use restore::{RestoreOptions, RestoreReport};
+pub use select::{Case, Exclusion, Match, PathKind, Patterns};
 pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,
     Totals, Unit,
 };
-pub use source::{LocalTree, LocalTreeOptions, Source, SourceDirectory, SourceFile, SourceItem};
+pub use source::{
+    LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source, SourceDirectory, SourceFile,
+    SourceItem, TagFile,
+};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};

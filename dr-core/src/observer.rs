@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::cancel::CancelToken;
 use crate::id::{ObjectHash, SnapshotId};
+use crate::select::Exclusion;
 use crate::snapshot::Problem;
 
 /// Something happened.
@@ -25,6 +26,20 @@ pub enum Event {
     Progress {
         /// How many.
         bytes: u64,
+    },
+    /// An entry was left out, as the caller wished, with all that is in it.
+    Excluded {
+        /// Its path, in bytes.
+        path: Vec<u8>,
+        /// Why.
+        reason: Exclusion,
+    },
+    /// What the caller wished to leave out is left out only in part; it also stands in the call's report.
+    Warning {
+        /// What this is about.
+        path: Vec<u8>,
+        /// What is wrong.
+        detail: String,
     },
     /// The amount of work is known, or is known better now.
     Total {

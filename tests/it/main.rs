@@ -25,6 +25,7 @@ mod prune;
 mod repair;
 mod repair_log;
 mod rollback;
+mod select;
 mod servers;
 mod siblings;
 mod simulation;

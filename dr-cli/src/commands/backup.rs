@@ -9,31 +9,44 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use dr_core::{
-    BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Repository,
-    SnapshotFilter, StreamInput, Timestamp,
+    BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Repository, SelectedTree,
+    SnapshotFilter, Source, StreamInput, Timestamp,
 };
 use serde::Serialize;
 
 use crate::child::SourceCommand;
 use crate::error::{CliError, Result};
 use crate::instant::{self, DayMeans};
+use crate::path_lists::PathListArgs;
 use crate::quantity;
 use crate::render::json::{self, TotalsRecord};
 use crate::render::{self, Operation, Progress, text};
+use crate::selection_args::{PATTERNS, SelectionArgs};
 use crate::selector::Selector;
 use crate::session::Session;
+
+/// How paths are recorded, and what becomes of those that cannot be read.
+const PATHS: &str = "\
+Paths: a snapshot holds absolute paths. A relative one starts at the working directory;
+  '.' and '..' are taken away by name alone, so 'a/../b' is 'b' even where 'a' is a link
+  to somewhere else. A link that is named is saved as a link; links on the way to what is
+  named are saved as the directories they lead to. A path below another that is named is
+  part of that one.
+  What cannot be read is named, the rest is saved, and the exit code is 3.";
 
 /// Saves files and directories, whole and with everything that is known of them, as a new snapshot. A relative path
 /// starts at the working directory; the snapshot holds absolute paths.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "A relative path starts at the working directory; the snapshot holds absolute paths.\n\
-What cannot be read is named, the rest is saved, and the exit code is 3."
-)]
+#[command(after_help = format!("{PATHS}\n\n{PATTERNS}"))]
 pub(crate) struct BackupArgs {
     /// What to save; after --stdin-from-command the command
-    #[arg(value_name = "PATH", required_unless_present = "stdin")]
+    #[arg(
+        value_name = "PATH",
+        required_unless_present_any = ["stdin", "files_from", "files_from_verbatim", "files_from_raw"]
+    )]
     paths: Vec<OsString>,
+    #[command(flatten)]
+    lists: PathListArgs,
     /// File the snapshot under this host instead of this machine's name
     #[arg(short = 'H', long)]
     host: Option<String>,
@@ -46,6 +59,9 @@ pub(crate) struct BackupArgs {
     /// Read and count, but store nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Save no snapshot where nothing differs from the one it is compared with
+    #[arg(long, conflicts_with_all = ["force", "stdin", "stdin_from_command"])]
+    skip_if_unchanged: bool,
     /// Compare with this snapshot instead of the newest of the same host and paths
     #[arg(long, value_name = "SNAP")]
     parent: Option<OsString>,
@@ -74,14 +90,19 @@ pub(crate) struct BackupArgs {
     #[arg(long)]
     no_verify_frames: bool,
     /// Save what standard input gives, as one file
-    #[arg(long, conflicts_with_all = ["paths", "stdin_from_command"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["paths", "stdin_from_command", "files_from", "files_from_verbatim", "files_from_raw"]
+    )]
     stdin: bool,
     /// The name of the file that --stdin or --stdin-from-command makes
     #[arg(long, value_name = "NAME", default_value = "stdin")]
     stdin_filename: String,
     /// Run the command after '--' and save its output as one file; if it fails, there is no snapshot
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["files_from", "files_from_verbatim", "files_from_raw"])]
     stdin_from_command: bool,
+    #[command(flatten)]
+    selection: SelectionArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -101,11 +122,15 @@ struct Summary {
     short_id: Option<String>,
     parent: Option<String>,
     dry_run: bool,
+    /// Nothing differs from the parent, and no snapshot was to be saved then.
+    unchanged: bool,
     complete: bool,
     problem_count: u64,
+    warning_count: u64,
     entries_new: u64,
     entries_changed: u64,
     entries_unchanged: u64,
+    entries_excluded: u64,
     totals: TotalsRecord,
     seconds: f64,
 }
@@ -113,10 +138,9 @@ struct Summary {
 /// Runs the command.
 pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     let mut options = options(&args)?;
-    let paths: Vec<PathBuf> = args.paths.iter().map(PathBuf::from).collect();
     let tree = match args.stdin || args.stdin_from_command {
         true => None,
-        false => Some(LocalTree::open(&paths, tree_options(&args))?),
+        false => Some(source(&args)?),
     };
     let repository = session.open_repository()?;
     options.parent = parent(&args, &repository)?;
@@ -124,7 +148,7 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     let context = session.context(&progress);
     let graceful = session.signals.graceful();
     let report = match &tree {
-        Some(tree) => repository.backup(tree, &options, &context),
+        Some(tree) => repository.backup(&**tree, &options, &context),
         None if args.stdin => {
             let input = StreamInput::new(args.stdin_filename.as_str(), standard_input()?);
             repository.backup_stream(input, &options, &context)
@@ -146,6 +170,16 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     finish(&report, args.dry_run, &progress, session)
 }
 
+/// What is to be saved.
+fn source(args: &BackupArgs) -> Result<Box<dyn Source>> {
+    let mut paths: Vec<PathBuf> = args.paths.iter().map(PathBuf::from).collect();
+    paths.extend(args.lists.read()?);
+    let selection = args.selection.to_selection()?;
+    let tree = Box::new(LocalTree::open(&paths, tree_options(args))?);
+    // Where nothing is left out, nothing is asked of each entry.
+    Ok(if selection.is_empty() { tree } else { Box::new(SelectedTree::new(tree, selection)) })
+}
+
 fn options(args: &BackupArgs) -> Result<BackupOptions> {
     let mut options = BackupOptions::new();
     options.host = args.host.clone().unwrap_or_else(host_name);
@@ -154,6 +188,7 @@ fn options(args: &BackupArgs) -> Result<BackupOptions> {
     options.ignore_inode = args.ignore_inode;
     options.ignore_ctime = args.ignore_ctime;
     options.dry_run = args.dry_run;
+    options.skip_if_unchanged = args.skip_if_unchanged;
     options.verify_frames = !args.no_verify_frames;
     options.memory_bytes_max = args.max_memory;
     options.compression = match args.compression {
@@ -217,11 +252,14 @@ fn finish(report: &BackupReport, dry_run: bool, progress: &Progress, session: &S
         snapshot_id: id,
         parent: report.parent.map(|id| id.to_string()),
         dry_run,
+        unchanged: report.unchanged,
         complete: report.is_complete(),
         problem_count: report.problem_count,
+        warning_count: report.warning_count,
         entries_new: report.entries_new,
         entries_changed: report.entries_changed,
         entries_unchanged: report.entries_unchanged,
+        entries_excluded: report.entries_excluded,
         totals: TotalsRecord::new(&report.totals),
         seconds: progress.elapsed().as_secs_f64(),
     };
@@ -248,6 +286,9 @@ fn write_summary(to: &mut dyn Write, summary: &Summary, report: &BackupReport) -
         text::count(entries, "entry", "entries"),
         text::bytes(totals.bytes),
     )?;
+    if summary.entries_excluded > 0 {
+        writeln!(to, "{} left out", text::count(summary.entries_excluded, "entry", "entries"))?;
+    }
     let verb = if summary.dry_run { "would add" } else { "added" };
     writeln!(
         to,
@@ -257,8 +298,11 @@ fn write_summary(to: &mut dyn Write, summary: &Summary, report: &BackupReport) -
         text::bytes(totals.new_bytes),
         text::bytes(totals.stored_bytes),
     )?;
-    match &summary.short_id {
-        Some(id) => writeln!(to, "snapshot {id} saved"),
-        None => writeln!(to, "dry run: no snapshot was saved"),
+    match (&summary.short_id, &summary.parent) {
+        (Some(id), _) => writeln!(to, "snapshot {id} saved"),
+        (None, Some(parent)) if summary.unchanged => {
+            writeln!(to, "nothing differs from snapshot {}: none was saved", json::short(parent))
+        }
+        _ => writeln!(to, "dry run: no snapshot was saved"),
     }
 }

@@ -87,12 +87,22 @@ pub(crate) struct Warning<'a> {
     message_type: &'static str,
     schema: u32,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item_b64: Option<String>,
 }
 
 impl<'a> Warning<'a> {
     /// Warns.
     pub(crate) fn new(message: &'a str) -> Warning<'a> {
-        Warning { message_type: "warning", schema: SCHEMA, message }
+        Warning { message_type: "warning", schema: SCHEMA, message, item: None, item_b64: None }
+    }
+
+    /// Warns of something about a path.
+    pub(crate) fn of_path(path: &[u8], message: &'a str) -> Warning<'a> {
+        let item = Some(String::from_utf8_lossy(path).into_owned());
+        Warning { item, item_b64: unless_text(path), ..Warning::new(message) }
     }
 }
 

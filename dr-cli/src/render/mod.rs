@@ -30,8 +30,10 @@ pub(crate) enum Verbosity {
     Quiet,
     /// Summaries and progress as well.
     Normal,
-    /// Every file as well.
+    /// Every file that is new, changed or restored as well.
     Verbose,
+    /// What is unchanged or left out as well.
+    Everything,
 }
 
 /// How this run writes. Data goes to standard output, everything else to standard error.

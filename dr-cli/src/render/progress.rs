@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dr_core::{Change, Event, Observer, Problem, ProblemKind};
+use dr_core::{Change, Event, Exclusion, Observer, Problem, ProblemKind};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -195,9 +195,12 @@ impl Progress {
 
     fn entry_done(&self, path: &[u8], change: Change, bytes: u64) {
         self.entries.fetch_add(1, Ordering::Relaxed);
+        let mut named_from = Verbosity::Verbose;
         if change == Change::Unchanged {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        } else if self.output.verbosity() == Verbosity::Verbose {
+            named_from = Verbosity::Everything;
+        }
+        if self.output.verbosity() >= named_from {
             self.name_entry(path, change);
         }
         // Whoever holds the lock is showing another path, which is as good.
@@ -213,15 +216,45 @@ impl Progress {
             Change::New => "new",
             Change::Changed => "changed",
             Change::Restored => "restored",
+            Change::Unchanged => "unchanged",
             _ => "done",
         };
+        self.write_entry(&VerboseLine::new(action, path), || {
+            format!("{action:<8} {}", text::printable_path(path))
+        });
+    }
+
+    fn name_excluded(&self, path: &[u8], reason: &Exclusion) {
+        if self.output.verbosity() < Verbosity::Everything {
+            return;
+        }
+        let (name, rule, words) = reason_in_words(reason);
+        let line = VerboseLine { reason: Some(name), rule: Some(rule), ..VerboseLine::new("excluded", path) };
+        self.write_entry(&line, || {
+            format!("excluded {} ({})", text::printable_path(path), text::printable(&words))
+        });
+    }
+
+    fn write_entry(&self, line: &VerboseLine, text: impl FnOnce() -> String) {
         self.bar.suspend(|| {
             let mut stdout = io::stdout().lock();
             // Nobody reads it any more where standard output is closed, which is no reason to stop.
             let _ = if self.output.is_json() {
-                json::write_line(&mut stdout, &VerboseLine::new(action, path))
+                json::write_line(&mut stdout, line)
             } else {
-                writeln!(stdout, "{action:<8} {}", text::printable_path(path))
+                writeln!(stdout, "{}", text())
+            };
+        });
+    }
+
+    fn warn(&self, path: &[u8], detail: &str) {
+        self.bar.suspend(|| {
+            let mut stderr = io::stderr().lock();
+            // Nobody is left to be told where standard error is closed; the report still counts it.
+            let _ = if self.output.is_json() {
+                json::write_line(&mut stderr, &json::Warning::of_path(path, detail))
+            } else {
+                writeln!(stderr, "warning: {}: {}", text::printable_path(path), text::printable(detail))
             };
         });
     }
@@ -301,6 +334,8 @@ impl Observer for Progress {
                 self.bytes_total.store(*bytes, Ordering::Relaxed);
             }
             Event::Problem(problem) => self.problem(problem),
+            Event::Excluded { path, reason } => self.name_excluded(path, reason),
+            Event::Warning { path, detail } => self.warn(path, detail),
             _ => {}
         }
     }
@@ -332,6 +367,12 @@ struct VerboseLine {
     item: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     item_b64: Option<String>,
+    /// Why it was left out, as a name for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// The pattern, file or number that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
 }
 
 impl VerboseLine {
@@ -342,7 +383,32 @@ impl VerboseLine {
             action,
             item: String::from_utf8_lossy(path).into_owned(),
             item_b64: json::unless_text(path),
+            reason: None,
+            rule: None,
         }
+    }
+}
+
+/// Why something was left out: as a name, as the rule that says so, and in words.
+fn reason_in_words(reason: &Exclusion) -> (&'static str, String, String) {
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match reason {
+        Exclusion::Pattern(pattern) => {
+            ("pattern", shown(pattern), format!("pattern '{}'", text::printable_path(pattern)))
+        }
+        Exclusion::IgnoreFile { file, pattern } => (
+            "ignore_file",
+            format!("{}: {}", shown(file), shown(pattern)),
+            format!("'{}' in {}", text::printable_path(pattern), text::printable_path(file)),
+        ),
+        Exclusion::TagFile(name) => {
+            ("tag_file", shown(name), format!("beside {}", text::printable_path(name)))
+        }
+        Exclusion::Larger(bytes) => {
+            ("larger_than", bytes.to_string(), format!("more than {}", text::bytes(*bytes)))
+        }
+        Exclusion::NoDump => ("nodump", "nodump".to_owned(), "marked nodump".to_owned()),
+        _ => ("other", String::new(), "left out".to_owned()),
     }
 }
 

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 pub use mend::SnapshotRepair;
 pub use options::{BackupOptions, Parent, StreamInput};
-pub use report::BackupReport;
+pub use report::{BackupReport, BackupWarning};
 
 use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due, totals};
 use parent::Parents;
@@ -36,6 +36,7 @@ use crate::limits::REPORTED_PROBLEMS_MAX;
 use crate::observer::{Context, Event, lock};
 use crate::prune::merge_small;
 use crate::repository::{ChunkReader, Inner, Repository};
+use crate::snapshot::Snapshot;
 use crate::source::Source;
 use crate::time::Timestamp;
 use crate::tree::Stream;
@@ -108,7 +109,8 @@ impl Inner {
         let storer = Storer::new(self, index.with_distrusted(distrusted), options, ctx)?;
         let mut run = Run::new(&storer, started, paths, &parents)?;
         let outcome = workers::with_workers(&storer, || {
-            let mut scan = Scan::new(&storer, &parents);
+            let named = run.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+            let mut scan = Scan::new(&storer, &parents, named);
             for (path, error) in source.missing() {
                 scan.note(Problem::new(path.as_os_str().as_bytes(), ProblemKind::Missing, error));
             }
@@ -119,11 +121,24 @@ impl Inner {
             let root = scan.run(root, &mut pause)?;
             storer.settle()?;
             let tally = std::mem::take(&mut scan.tally);
-            let committed = run.commit(root, false, &tally)?;
-            Ok((committed, tally))
+            let ending = run.commit(root, false, &tally)?;
+            Ok((ending, tally))
         });
         run.conclude(outcome)
     }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// The snapshot is in the log.
+    Snapshot(SnapshotId),
+    /// The parent is that snapshot already, and the caller wants no second.
+    Unchanged,
+    /// Nothing was to be stored.
+    DryRun,
+    /// Packs that it needs were condemned meanwhile.
+    Refused,
 }
 
 /// One attempt at a backup.
@@ -132,6 +147,8 @@ pub(crate) struct Run<'s, 'a> {
     started: Timestamp,
     paths: Vec<PathBuf>,
     parents: Vec<SnapshotId>,
+    /// The newest whole parent of the same host and paths, and its tree.
+    whole: Option<(SnapshotId, Stream)>,
     /// The state of the log that the parents were read on.
     read_at: u64,
     last_partial: Timestamp,
@@ -144,9 +161,14 @@ impl<'s, 'a> Run<'s, 'a> {
         paths: Vec<PathBuf>,
         parents: &Parents<'_>,
     ) -> Result<Self> {
+        let host = &storer.options.host;
+        let is_whole =
+            |snapshot: &&Snapshot| !snapshot.partial && snapshot.host == *host && snapshot.paths == paths;
+        let whole = parents.snapshots.iter().find(is_whole);
         Ok(Run {
             storer,
             started,
+            whole: whole.map(|snapshot| (snapshot.id, snapshot.root.clone())),
             paths,
             parents: parents.snapshots.iter().map(|snapshot| snapshot.id).collect(),
             read_at: parents.read_at,
@@ -169,10 +191,13 @@ impl<'s, 'a> Run<'s, 'a> {
         Ok(())
     }
 
-    fn commit(&mut self, root: Stream, partial: bool, tally: &Tally) -> Result<Option<Committed>> {
+    fn commit(&mut self, root: Stream, partial: bool, tally: &Tally) -> Result<Ending> {
         let options = self.storer.options;
+        if options.skip_if_unchanged && !partial && self.is_unchanged(&root, tally)? {
+            return Ok(Ending::Unchanged);
+        }
         if options.dry_run {
-            return Ok(None);
+            return Ok(Ending::DryRun);
         }
         let body = SnapshotBody {
             nonce: [0; 16],
@@ -193,15 +218,39 @@ impl<'s, 'a> Run<'s, 'a> {
         let mut kept = lock(&self.storer.kept);
         let committed = commit(self.storer, &mut kept.segments, draft)?;
         kept.at = self.storer.repository.clock.now();
-        if let Committed::Snapshot(snapshot) = committed {
-            self.storer.ctx.observer.event(&Event::Committed { snapshot, partial });
+        Ok(match committed {
+            Committed::Refused => Ending::Refused,
+            Committed::Snapshot(snapshot) => {
+                self.storer.ctx.observer.event(&Event::Committed { snapshot, partial });
+                Ending::Snapshot(snapshot)
+            }
+        })
+    }
+
+    /// Whether a snapshot of this tree is there and still counts. What was stored nevertheless, in place of what is damaged,
+    /// is named in the log.
+    fn is_unchanged(&self, root: &Stream, tally: &Tally) -> Result<bool> {
+        let Some((id, whole)) = &self.whole else { return Ok(false) };
+        // The walk compares with the first parent, and tells nothing of a named path that is not there any more.
+        let is_told = self.parents.first() == Some(id) && tally.problems.is_empty();
+        if whole != root && (tally.differs || !is_told) {
+            return Ok(false);
         }
-        Ok(Some(committed))
+        // It may have been forgotten since this run began.
+        let log = self.storer.repository.synchronise()?;
+        if !log.fold.live_snapshots().any(|state| state.record.id == *id) {
+            return Ok(false);
+        }
+        if !self.storer.options.dry_run {
+            self.storer.flush()?;
+            commit_packs(self.storer, &mut lock(&self.storer.kept).segments)?;
+        }
+        Ok(true)
     }
 
     /// Makes the report; after a failure, keeps the packs that were finished for the next run.
-    fn conclude(self, outcome: Result<(Option<Committed>, Tally)>) -> Result<Option<BackupReport>> {
-        let (committed, mut tally) = match outcome {
+    fn conclude(self, outcome: Result<(Ending, Tally)>) -> Result<Option<BackupReport>> {
+        let (ending, mut tally) = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
                 // The failure is what the caller must hear of; that its packs are kept as well is a courtesy.
@@ -209,10 +258,14 @@ impl<'s, 'a> Run<'s, 'a> {
                 return Err(error);
             }
         };
-        let snapshot = match committed {
-            Some(Committed::Refused) => return Ok(None),
-            Some(Committed::Snapshot(id)) => Some(id),
-            None => None,
+        let snapshot = match ending {
+            Ending::Refused => return Ok(None),
+            Ending::Snapshot(id) => Some(id),
+            Ending::Unchanged | Ending::DryRun => None,
+        };
+        let parent = match (ending, &self.whole) {
+            (Ending::Unchanged, Some((id, _))) => Some(*id),
+            _ => self.parents.first().copied(),
         };
         if snapshot.is_some() {
             // Housekeeping: the snapshot is there whatever comes of it.
@@ -222,11 +275,15 @@ impl<'s, 'a> Run<'s, 'a> {
         tally.problems.truncate(REPORTED_PROBLEMS_MAX);
         Ok(Some(BackupReport {
             snapshot,
-            parent: self.parents.first().copied(),
+            parent,
+            unchanged: matches!(ending, Ending::Unchanged),
             totals: totals(self.storer, &tally),
             entries_new: tally.entries_new,
             entries_changed: tally.entries_changed,
             entries_unchanged: tally.entries_unchanged,
+            entries_excluded: tally.entries_excluded,
+            warning_count: tally.warning_count,
+            warnings: tally.warnings,
             problem_count,
             problems: tally.problems,
         }))

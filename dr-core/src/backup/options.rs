@@ -25,6 +25,9 @@ pub struct BackupOptions {
     pub ignore_ctime: bool,
     /// Reads and counts, but stores nothing.
     pub dry_run: bool,
+    /// Commits no snapshot where the tree is what the parent has, for the same host and paths. Tags do not count, nor do the
+    /// directories that only lead to what is backed up.
+    pub skip_if_unchanged: bool,
     /// How hard to compress.
     pub compression: Compression,
     /// Opens and hashes every sealed frame again before it leaves this machine.
@@ -59,6 +62,7 @@ impl Default for BackupOptions {
             ignore_inode: false,
             ignore_ctime: false,
             dry_run: false,
+            skip_if_unchanged: false,
             compression: Compression::default(),
             verify_frames: true,
             memory_bytes_max: None,

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use super::file::{FileDone, FileJob, Place, is_racy, problem_of};
 use super::options::BackupOptions;
 use super::parent::{ParentDirectory, Parents};
+use super::report::BackupWarning;
 use super::storer::{Scratch, Storer};
 use super::workers;
 use crate::error::Result;
 use crate::format::snapshot::{Problem, ProblemKind, Totals};
 use crate::format::tree::check_entry;
-use crate::limits::{DEPTH_MAX, PATH_BYTES_MAX};
+use crate::limits::{DEPTH_MAX, PATH_BYTES_MAX, REPORTED_PROBLEMS_MAX};
 use crate::observer::{Change, Event};
-use crate::source::{SourceDirectory, SourceItem};
+use crate::source::{Remark, SourceDirectory, SourceItem};
 use crate::time::Timestamp;
 use crate::tree::{DirectoryWriter, Entry, EntryKind, Stream};
 
@@ -28,13 +29,20 @@ pub(crate) struct Tally {
     pub(crate) entries_new: u64,
     pub(crate) entries_changed: u64,
     pub(crate) entries_unchanged: u64,
+    pub(crate) entries_excluded: u64,
+    pub(crate) warning_count: u64,
+    pub(crate) warnings: Vec<BackupWarning>,
     pub(crate) problems: Vec<Problem>,
+    /// Whether anything but the directories that lead to the named paths differs from the first parent.
+    pub(crate) differs: bool,
 }
 
 /// A walk in progress.
 pub(crate) struct Scan<'s, 'a> {
     storer: &'s Storer<'a>,
     parents: &'s Parents<'a>,
+    /// The paths that were asked for, ascending.
+    named: Vec<Vec<u8>>,
     open: HashMap<u64, OpenDirectory<'s>>,
     /// The directories being listed, outermost first.
     stack: Vec<u64>,
@@ -58,10 +66,12 @@ struct OpenDirectory<'p> {
 }
 
 impl<'s, 'a> Scan<'s, 'a> {
-    pub(crate) fn new(storer: &'s Storer<'a>, parents: &'s Parents<'a>) -> Self {
+    pub(crate) fn new(storer: &'s Storer<'a>, parents: &'s Parents<'a>, mut named: Vec<Vec<u8>>) -> Self {
+        named.sort_unstable();
         Scan {
             storer,
             parents,
+            named,
             open: HashMap::new(),
             stack: Vec::new(),
             next_id: 0,
@@ -80,6 +90,7 @@ impl<'s, 'a> Scan<'s, 'a> {
         let items = root.entries().map_err(|error| {
             crate::Error::new(crate::ErrorKind::Source, "the source cannot be listed").with_source(error)
         })?;
+        self.take_remarks(&[], &*root);
         self.open_directory(Vec::new(), root, items, looked, self.parents.root(), None);
         let mut scratch = Scratch::new(self.storer.options)?;
         loop {
@@ -178,6 +189,7 @@ impl<'s, 'a> Scan<'s, 'a> {
                 return self.finish_if_done(id);
             }
         };
+        self.take_remarks(&path, &*below);
         let first = known.first().cloned().flatten();
         let parent = self.parents.directory_of(&known);
         self.open_directory(path, below, items, looked, parent, Some((entry, first, place)));
@@ -333,7 +345,10 @@ impl<'s, 'a> Scan<'s, 'a> {
                 Some(known) if *known == entry => Change::Unchanged,
                 Some(_) => Change::Changed,
             };
-            self.compare(place.directory, known.as_ref(), &entry);
+            if change != Change::Unchanged {
+                self.tally.differs |= !self.only_leads_on(&open.path);
+                self.mark(place.directory);
+            }
             self.count(change);
             self.tell(open.path, change, &entry);
             self.put(place, Some(entry));
@@ -405,6 +420,23 @@ impl<'s, 'a> Scan<'s, 'a> {
     }
 
     fn differs(&mut self, directory: u64) {
+        self.tally.differs = true;
+        self.mark(directory);
+    }
+
+    /// Whether a directory is there only because a named path is below.
+    fn only_leads_on(&self, path: &[u8]) -> bool {
+        let below = [path, b"/"].concat();
+        let first = self.named.partition_point(|named| *named < below);
+        let leads = self.named.get(first).is_some_and(|named| named.starts_with(&below));
+        let is_named = |path: &[u8]| self.named.binary_search_by(|named| named.as_slice().cmp(path)).is_ok();
+        let above =
+            below.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| &below[..end.max(1)]);
+        leads && !above.into_iter().any(is_named)
+    }
+
+    /// Has a directory written anew.
+    fn mark(&mut self, directory: u64) {
         if let Some(open) = self.open.get_mut(&directory) {
             open.parent.differs();
         }
@@ -419,6 +451,28 @@ impl<'s, 'a> Scan<'s, 'a> {
     pub(crate) fn note(&mut self, problem: Problem) {
         self.storer.ctx.problem(&problem);
         self.tally.problems.push(problem);
+    }
+
+    /// Tells and counts what a source left out of a listing.
+    fn take_remarks(&mut self, path: &[u8], directory: &dyn SourceDirectory) {
+        for remark in directory.remarks() {
+            let event = match remark {
+                Remark::Excluded { name, reason } => {
+                    self.tally.entries_excluded += 1;
+                    Event::Excluded { path: [path, b"/", &name].concat(), reason }
+                }
+                Remark::Warning { name, detail } => {
+                    let path = [path, b"/", &name].concat();
+                    self.tally.warning_count += 1;
+                    if self.tally.warnings.len() < REPORTED_PROBLEMS_MAX {
+                        let (path, detail) = (path.clone(), detail.clone());
+                        self.tally.warnings.push(BackupWarning { path, detail });
+                    }
+                    Event::Warning { path, detail }
+                }
+            };
+            self.storer.ctx.observer.event(&event);
+        }
     }
 
     fn count(&mut self, change: Change) {

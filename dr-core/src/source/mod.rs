@@ -4,6 +4,8 @@
 //! reads only what changed. [`LocalTree`] is the local file system; an embedding program may bring its own.
 
 mod local;
+mod selected;
+mod selection;
 
 use std::fmt::Debug;
 use std::io;
@@ -11,7 +13,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use local::{LocalTree, LocalTreeOptions};
+pub use selected::SelectedTree;
+pub use selection::{Selection, TagFile};
 
+use crate::select::Exclusion;
 use crate::tree::{Entry, EntryKind, Extent};
 
 /// A tree that can be backed up.
@@ -58,6 +63,39 @@ pub trait SourceDirectory: Debug + Send + Sync {
     /// # Errors
     /// Any I/O error; `NotFound` where it has vanished.
     fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>>;
+
+    /// What there is to say of the last listing, beside the entries. Asked once after each.
+    fn remarks(&self) -> Vec<Remark> {
+        Vec::new()
+    }
+
+    /// Whether the entry `name` carries the mark that it is not to be backed up (`chattr +d`).
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn is_marked_nodump(&self, _name: &[u8]) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// What a source says of a listing, beside the entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remark {
+    /// An entry was left out, as the caller wished. With a directory goes all that is in it.
+    Excluded {
+        /// The entry's name.
+        name: Vec<u8>,
+        /// Why.
+        reason: Exclusion,
+    },
+    /// Something about the caller's wishes is not as it should be: they count only in part.
+    Warning {
+        /// The entry's name.
+        name: Vec<u8>,
+        /// What is wrong.
+        detail: String,
+    },
 }
 
 /// One listed entry.

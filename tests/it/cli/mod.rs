@@ -8,4 +8,5 @@ mod memory;
 mod password;
 mod pipe;
 mod prune;
+mod select;
 mod user;

@@ -90,6 +90,10 @@ impl SourceDirectory for RealDirectory {
     fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
         Ok(Box::new(LocalFile::open(self.fd.as_fd(), name, &self.shared)?))
     }
+
+    fn is_marked_nodump(&self, name: &[u8]) -> io::Result<bool> {
+        Ok(stat::is_marked_nodump(&self.fd, name)?)
+    }
 }
 
 impl SourceDirectory for MountPoint {

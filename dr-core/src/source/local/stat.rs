@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, makedev, statx};
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, makedev, statx};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
@@ -34,6 +34,13 @@ pub(super) fn of_name(dir: impl AsFd, name: impl Arg, links: Links) -> Result<St
 /// Looks at what is open.
 pub(super) fn of_open(open: impl AsFd) -> Result<Statx, Errno> {
     statx(open, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
+}
+
+/// Whether `name` in `dir` carries the flag that `chattr +d` sets. Asking this way opens nothing.
+pub(super) fn is_marked_nodump(dir: impl AsFd, name: impl Arg) -> Result<bool, Errno> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(dir, name, flags, StatxFlags::empty())?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::NODUMP))
 }
 
 pub(super) fn device(stat: &Statx) -> u64 {

@@ -1,0 +1,249 @@
+//! What `dr backup` leaves out and where it takes its paths from, as scripts and people see it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
+
+use dr_tests::shell::Shell;
+use serde_json::Value;
+
+/// A repository, and a source with these files.
+fn with_files(files: &[&str]) -> Shell {
+    let shell = Shell::new();
+    for file in files {
+        write(&shell, file, file);
+    }
+    shell
+}
+
+fn write(shell: &Shell, file: &str, content: &str) {
+    let path = shell.workshop.source().join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn backup(shell: &Shell, arguments: &[&str]) -> Command {
+    let mut command = shell.command();
+    command.current_dir(shell.workshop.path()).arg("backup").args(arguments);
+    command
+}
+
+fn said(shell: &Shell, arguments: &[&str]) -> String {
+    String::from_utf8(shell.run(&mut backup(shell, arguments)).stdout).unwrap()
+}
+
+fn lines(text: &[u8]) -> Vec<Value> {
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+/// What the newest snapshot holds, from the workshop on.
+fn saved(shell: &Shell) -> BTreeSet<String> {
+    let output = shell.run(shell.command().args(["ls", "latest", "--json"]));
+    let prefix = format!("{}/", shell.workshop.path().display());
+    let path =
+        |line: Value| Some(line["path"].as_str()?.strip_prefix(&prefix)?.strip_prefix("source/")?.to_owned());
+    lines(&output.stdout).into_iter().filter_map(path).collect()
+}
+
+fn set(paths: &[&str]) -> BTreeSet<String> {
+    paths.iter().map(|path| (*path).to_owned()).collect()
+}
+
+#[test]
+fn select_options_leave_out_what_they_say() {
+    let shell = with_files(&[
+        "a.txt", "a.TMP", "b.tmp", "c.log", "keep.log", "cache/x", "tagged/y", "git/z", "own/w", "large",
+    ]);
+    write(&shell, "patterns", "# logs\n*.log\r\n\n!keep.log\n");
+    write(&shell, "cache/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55");
+    write(&shell, "tagged/.nobackup", "no backup, please");
+    write(&shell, "git/.gitignore", "z");
+    write(&shell, "own/.drignore", "w");
+    write(&shell, "large", &"x".repeat(2000));
+    let arguments = [
+        "source",
+        "--exclude-file",
+        "source/patterns",
+        "--iexclude",
+        "*.tmp",
+        "-e",
+        "!b.tmp",
+        "--exclude-caches",
+        "--exclude-if-present",
+        ".nobackup:no backup",
+        "--git-ignore",
+        "--ignore-files",
+        "--exclude-larger-than",
+        "1K",
+        "--exclude-nodump",
+    ];
+    let text = said(&shell, &arguments);
+    assert!(text.contains("7 entries left out"), "{text}");
+    let expected = set(&[
+        "a.txt",
+        "b.tmp",
+        "cache",
+        "cache/CACHEDIR.TAG",
+        "git",
+        "git/.gitignore",
+        "keep.log",
+        "own",
+        "own/.drignore",
+        "patterns",
+        "tagged",
+        "tagged/.nobackup",
+    ]);
+    assert_eq!(saved(&shell), expected);
+    let output = shell.run(&mut backup(&shell, &[&arguments[..], &["--json"]].concat()));
+    let summary = lines(&output.stdout).pop().unwrap();
+    assert_eq!((summary["entries_excluded"].as_u64(), summary["warning_count"].as_u64()), (Some(7), Some(0)));
+    assert_eq!((&summary["complete"], &summary["unchanged"]), (&Value::Bool(true), &Value::Bool(false)));
+    shell.check();
+}
+
+#[test]
+fn select_names_what_is_new_changed_unchanged_and_left_out() {
+    let shell = with_files(&["kept", "other", "left.tmp"]);
+    let arguments = ["source", "--exclude", "*.tmp"];
+    let dry = said(&shell, &[&arguments[..], &["-v", "--dry-run"]].concat());
+    assert!(dry.contains("new ") && dry.contains("/source/kept\n") && !dry.contains("left.tmp"), "{dry}");
+    assert!(shell.snapshots().is_empty());
+    // What was written just now is read again once more.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    said(&shell, &arguments);
+    write(&shell, "kept", "something else");
+    let once = said(&shell, &[&arguments[..], &["-v"]].concat());
+    assert!(
+        once.contains("changed ") && once.contains("/source/kept\n") && !once.contains("/source/other"),
+        "{once}"
+    );
+    let twice = said(&shell, &[&arguments[..], &["-vv"]].concat());
+    let unchanged = format!("unchanged {}/source/other\n", shell.workshop.path().display());
+    let excluded =
+        format!("excluded {}/source/left.tmp (pattern '*.tmp')\n", shell.workshop.path().display());
+    assert!(twice.contains(&unchanged) && twice.contains(&excluded), "{twice}");
+    let output = shell.run(&mut backup(&shell, &[&arguments[..], &["-vv", "--json"]].concat()));
+    let all = lines(&output.stdout);
+    let of = |action: &str| all.iter().find(|line| line["action"] == action).unwrap().clone();
+    assert_eq!(of("excluded")["reason"], "pattern");
+    assert_eq!(of("excluded")["rule"], "*.tmp");
+    assert_eq!(of("unchanged")["message_type"], "verbose_status");
+    assert!(of("unchanged").get("reason").is_none());
+}
+
+#[test]
+fn select_refuses_what_can_never_match_and_files_that_are_not_there() {
+    let shell = with_files(&["a"]);
+    write(&shell, "bad", "fine\n[x\n");
+    for (arguments, part) in [
+        (["--exclude", "./a"], "'.'"),
+        (["--exclude", ""], "names nothing"),
+        (["--exclude", "#a"], "comment"),
+        (["--exclude-file", "source/bad"], "line 2"),
+        (["--exclude-file", "source/gone"], "source/gone"),
+        (["--exclude-if-present", "a/b"], "a/b"),
+        (["--exclude-larger-than", "much"], "much"),
+        (["--files-from", "source/gone"], "source/gone"),
+    ] {
+        let (_, said) = shell.run_to(backup(&shell, &["source"]).args(arguments), 2);
+        assert!(said.contains(part), "{arguments:?}: {said}");
+    }
+    assert!(shell.snapshots().is_empty());
+}
+
+#[test]
+fn select_warns_of_a_bad_ignore_file_and_succeeds() {
+    let shell = with_files(&["a"]);
+    write(&shell, ".drignore", "[x\na\n");
+    let (output, said) = shell.run_to(&mut backup(&shell, &["source", "--ignore-files"]), 0);
+    assert!(said.starts_with("warning: ") && said.contains(".drignore: line 1"), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 entry left out"));
+    let (_, said) = shell.run_to(&mut backup(&shell, &["source", "--ignore-files", "--json"]), 0);
+    let warning: Value = serde_json::from_str(said.trim()).unwrap();
+    assert_eq!(warning["message_type"], "warning");
+    assert!(warning["item"].as_str().unwrap().ends_with("source/.drignore"));
+}
+
+#[test]
+fn select_takes_paths_from_files() {
+    let shell = with_files(&["a 1", "a2", "b", "#c", "new\nline", " space ", "z*"]);
+    fs::write(shell.workshop.source().join(OsStr::from_bytes(b"\xFFd")), "d").unwrap();
+    let list = |name: &str, text: &[u8]| fs::write(shell.workshop.path().join(name), text).unwrap();
+    list("text", b"# two of them\n\n  source/a*  \r\nsource/z*\n");
+    said(&shell, &["--files-from", "text"]);
+    assert_eq!(saved(&shell), set(&["a 1", "a2", "z*"]));
+    list("verbatim", b"source/#c\nsource/ space \n\nsource/z*\n");
+    said(&shell, &["--files-from-verbatim", "verbatim", "source/b"]);
+    assert_eq!(saved(&shell), set(&["#c", " space ", "z*", "b"]));
+    list("raw", b"source/new\nline\0source/\xFFd\0");
+    said(&shell, &["--files-from-raw", "raw"]);
+    assert!(saved(&shell).contains("new\nline"));
+    assert_eq!(saved(&shell).len(), 2);
+
+    // What is not there is a problem, as if it were named.
+    list("gone", b"source/b\nsource/gone*\n");
+    let (_, warned) = shell.run_to(&mut backup(&shell, &["--files-from", "gone"]), 3);
+    assert!(warned.contains("gone*"), "{warned}");
+    // An empty list is no backup of everything, and a list of the wrong form no backup of something else.
+    list("empty", b"# nothing\n");
+    shell.run_to(&mut backup(&shell, &["--files-from", "empty"]), 2);
+    let (_, said) = shell.run_to(&mut backup(&shell, &["--files-from", "raw"]), 2);
+    assert!(said.contains("--files-from-raw"), "{said}");
+    list("twice", b"source/b\0\0");
+    shell.run_to(&mut backup(&shell, &["--files-from-raw", "twice"]), 2);
+}
+
+#[test]
+fn select_takes_paths_from_standard_input() {
+    let shell = with_files(&["a", "b", "c.tmp"]);
+    let mut command = backup(&shell, &["--files-from", "-", "--exclude", "*.tmp"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"source/a\nsource/c.tmp\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    // What is named is saved, whatever a pattern says of it.
+    assert_eq!(saved(&shell), set(&["a", "c.tmp"]));
+    shell.run_to(&mut backup(&shell, &["--files-from", "-", "--files-from-raw", "-"]), 2);
+    shell.run_to(&mut backup(&shell, &["--files-from", "-", "--stdin"]), 2);
+}
+
+#[test]
+fn select_saves_no_second_snapshot_of_the_same_where_that_is_wished() {
+    let shell = with_files(&["a"]);
+    // What was written just now is read again once more, and said to be the same.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    said(&shell, &["source", "--skip-if-unchanged"]);
+    let ids = shell.snapshots();
+    assert_eq!(ids.len(), 1);
+    let text = said(&shell, &["source", "--skip-if-unchanged"]);
+    assert!(text.contains(&format!("nothing differs from snapshot {}", &ids[0][..8])), "{text}");
+    let output = shell.run(&mut backup(&shell, &["source", "--skip-if-unchanged", "--json"]));
+    let summary = lines(&output.stdout).pop().unwrap();
+    assert_eq!((&summary["unchanged"], &summary["snapshot_id"]), (&Value::Bool(true), &Value::Null));
+    assert_eq!(summary["parent"].as_str(), Some(ids[0].as_str()));
+    assert_eq!(shell.snapshots(), ids);
+    write(&shell, "a", "longer than it was");
+    said(&shell, &["source", "--skip-if-unchanged"]);
+    assert_eq!(shell.snapshots().len(), 2);
+    shell.run_to(&mut backup(&shell, &["source", "--skip-if-unchanged", "--force"]), 2);
+}
+
+#[test]
+fn select_explains_paths_and_patterns() {
+    let shell = Shell::default();
+    let help = said(&shell, &["--help"]);
+    for part in [
+        "A relative one starts at the working directory",
+        "'a/../b' is 'b'",
+        "!name",
+        "--exclude-if-present",
+        "--files-from-raw",
+    ] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+}
