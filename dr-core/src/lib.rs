@@ -39,6 +39,7 @@
 //!
 //! The package's `docs` folder holds the architecture, the format, the protocol, and what is missing.
 
+mod archive;
 mod backends;
 mod backup;
 mod cancel;
@@ -73,6 +74,7 @@ mod time;
 mod tree;
 mod view;
 
+pub use archive::{ArchiveFormat, DumpOptions, DumpReport};
 pub use backends::backends;
 pub use backup::{BackupOptions, BackupReport, Parent, SnapshotRepair, StreamInput};
 pub use cancel::CancelToken;

@@ -25,7 +25,10 @@ const NEVER_NAMED: &[(&str, &[&str])] = &[
     ("source", &["repository", "backup", "restore", "check", "log"]),
     ("snapshot", &["repository", "backup", "restore", "check", "log"]),
     ("log", &["repository", "backup", "restore", "check"]),
-    ("repository", &["backup", "restore", "check", "prune", "repair", "forget", "view"]),
+    (
+        "repository",
+        &["backup", "restore", "check", "prune", "repair", "forget", "view", "archive", "inspect"],
+    ),
 ];
 
 const TOP_LEVEL: &[&str] = &[

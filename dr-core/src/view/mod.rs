@@ -131,6 +131,13 @@ impl SnapshotView {
         }
         Ok(offset)
     }
+
+    /// Fetches what small files hold that will be read next, as much of it as is kept.
+    pub(crate) fn fetch_files(&self, files: &[&FileContent]) {
+        let own = files.iter().filter(|file| file.stream.level == 0);
+        let chunks: Vec<ChunkRef> = own.flat_map(|file| file.stream.chunks.iter().copied()).collect();
+        self.0.fetch(&chunks);
+    }
 }
 
 /// Says that what was read cannot be written.
