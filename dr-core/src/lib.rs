@@ -53,6 +53,7 @@ mod format;
 mod frame;
 mod id;
 mod index;
+mod inspect;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -86,6 +87,11 @@ pub use error::{Error, ErrorKind, Result};
 pub use forget::{ForgetGroup, ForgetOptions, TagChange};
 pub use frame::Compression;
 pub use id::{ChunkId, ObjectHash, SnapshotId};
+pub use inspect::{
+    Description, DiffKind, DiffOptions, DiffReport, DiffTotals, Difference, EntryType, FindQuery, FindReport,
+    LocalDiffOptions, PathVersion, SnapshotUsage, StoredObject, UsageReport, VersionsReport, VisitDifference,
+    VisitFound,
+};
 pub use observer::{Change, Context, Event, Observer, RecordingObserver};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use dr_store::Store;
 
 pub(crate) use append::NewSegment;
-pub(crate) use bounded::check_bytes;
+pub(crate) use bounded::{check_bytes, get_bounded};
 pub(crate) use cache::Cache;
 pub(crate) use chunk_writer::ChunkWriter;
 pub(crate) use chunks::{
