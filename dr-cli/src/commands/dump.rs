@@ -27,7 +27,7 @@ names in the archive begin below that directory.\n\
 A tar archive (pax format) keeps everything but sockets; a ZIP archive keeps files, directories and symbolic links with \
 permissions and times.\n\
 An archive that meets damage breaks off with exit code 1 and has no end, so that no program takes it for whole; what can be \
-read can be restored with 'dr restore'. With -o the file appears only when it is complete."
+read can be restored with 'dr restore'. With --target the file appears only when it is complete."
 )]
 pub(crate) struct DumpArgs {
     /// The snapshot, also as SNAP:path
@@ -38,7 +38,7 @@ pub(crate) struct DumpArgs {
     archive: Option<FormatArg>,
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    target: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -54,9 +54,9 @@ struct Summary {
     message_type: &'static str,
     schema: u32,
     snapshot_id: String,
-    output: String,
+    target: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output_b64: Option<String>,
+    target_b64: Option<String>,
     complete: bool,
     problem_count: u64,
     files: u64,
@@ -80,9 +80,9 @@ struct Written {
 /// Runs the command.
 pub(crate) fn run(args: &DumpArgs, session: &Session) -> Result<()> {
     let selector = Selector::parse(&args.snapshot)?;
-    if args.archive.is_some() && args.output.is_none() && io::stdout().is_terminal() {
+    if args.archive.is_some() && args.target.is_none() && io::stdout().is_terminal() {
         return Err(
-            CliError::usage("an archive is nothing for a terminal").with_remedy("use -o FILE, or a pipe")
+            CliError::usage("an archive is nothing for a terminal").with_remedy("use --target FILE, or a pipe")
         );
     }
     let repository = session.open_repository()?;
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &DumpArgs, session: &Session) -> Result<()> {
     let graceful = session.signals.graceful();
     let path = selector.path.unwrap_or_default();
     let mut write = |to: &mut dyn Write| write(args, (&repository, &snapshot, &path), to, &context);
-    let written = match &args.output {
+    let written = match &args.target {
         Some(file) => write_file(file, &mut write),
         None => {
             let mut stdout = raw_stdout()?;
@@ -110,7 +110,7 @@ pub(crate) fn run(args: &DumpArgs, session: &Session) -> Result<()> {
 /// Who reads an archive on standard output must find nothing else there.
 fn progress_output(args: &DumpArgs, session: &Session) -> Output {
     let output = &session.output;
-    match (args.output.is_some(), output.is_json()) {
+    match (args.target.is_some(), output.is_json()) {
         (true, _) => output.clone(),
         (false, true) => Output::new(Format::Json, Verbosity::Quiet),
         (false, false) => Output::new(Format::Text, output.verbosity().min(Verbosity::Normal)),
@@ -231,14 +231,14 @@ fn finish(
     progress: &Progress,
     session: &Session,
 ) -> Result<()> {
-    if let Some(output) = &args.output {
-        let output = output.as_os_str().as_bytes();
+    if let Some(target) = &args.target {
+        let target = target.as_os_str().as_bytes();
         let summary = Summary {
             message_type: "summary",
             schema: json::SCHEMA,
             snapshot_id: snapshot.id.to_string(),
-            output: String::from_utf8_lossy(output).into_owned(),
-            output_b64: json::unless_text(output),
+            target: String::from_utf8_lossy(target).into_owned(),
+            target_b64: json::unless_text(target),
             complete: written.problem_count == 0,
             problem_count: written.problem_count,
             files: written.files,
@@ -256,7 +256,7 @@ fn finish(
                 text::count(summary.others, "other entry", "other entries"),
                 text::bytes(summary.bytes),
                 json::short(&summary.snapshot_id),
-                text::printable_path(output),
+                text::printable_path(target),
                 summary.seconds,
             )
         })?;
