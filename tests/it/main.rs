@@ -14,6 +14,7 @@ mod faults;
 mod garage;
 mod hostile;
 mod incremental;
+mod inspect;
 mod kill;
 mod limits;
 mod long_file;

@@ -81,9 +81,8 @@ struct Written {
 pub(crate) fn run(args: &DumpArgs, session: &Session) -> Result<()> {
     let selector = Selector::parse(&args.snapshot)?;
     if args.archive.is_some() && args.target.is_none() && io::stdout().is_terminal() {
-        return Err(
-            CliError::usage("an archive is nothing for a terminal").with_remedy("use --target FILE, or a pipe")
-        );
+        return Err(CliError::usage("an archive is nothing for a terminal")
+            .with_remedy("use --target FILE, or a pipe"));
     }
     let repository = session.open_repository()?;
     let snapshot = selector.find(&repository, &args.filter.to_filter())?;

@@ -175,9 +175,9 @@ mod tests {
                 expected.push(Placed { start, chunk: chunk.unwrap() });
             }
             let step = (stream.bytes / 499).max(1);
-            let upwards = (0..stream.bytes).step_by(step as usize);
+            let upwards: Vec<u64> = (0..stream.bytes).step_by(step as usize).collect();
             let mut map = StreamMap::new(&stream);
-            for offset in upwards.clone().chain(upwards.rev()) {
+            for offset in upwards.iter().chain(upwards.iter().rev()).copied() {
                 let (run, number) = map.find(offset, &chunks).unwrap();
                 let known = expected.partition_point(|placed| placed.end() <= offset);
                 assert_eq!(run[number], expected[known], "{offset} of {count}");
