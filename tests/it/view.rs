@@ -71,7 +71,7 @@ fn a_view_outlives_its_repository_and_says_what_is_where() {
     tree.0.insert(b"n\xff".to_vec(), Node::Directory(TreeSpec::files(&[("x", 3)])));
     tree.write(&source);
     let repo = TestRepo::in_memory();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let view = repo.repository.view(&repo.latest().unwrap()).unwrap();
     drop(repo);
     let view = std::thread::spawn(move || view.clone()).join().unwrap();
@@ -101,7 +101,7 @@ fn files_of_every_length_are_read_at_any_offset() {
         fs::write(source.join(bytes.to_string()), noise(bytes as u64, bytes)).unwrap();
     }
     let repo = TestRepo::in_memory();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let view = repo.repository.view(&repo.latest().unwrap()).unwrap();
     let mut dice = Dice::new(3);
     for bytes in lengths {
@@ -124,7 +124,7 @@ fn holes_are_zeros() {
     }
     let expected = fs::read(&path).unwrap();
     let repo = TestRepo::in_memory();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let view = repo.repository.view(&repo.latest().unwrap()).unwrap();
     let found = content(&view, &path);
     assert!(found.sparse.is_some(), "the file system knows no holes");
@@ -139,7 +139,7 @@ fn a_stream_with_lists_is_read_at_its_end_first() {
     let path = folder.path().join("file");
     fs::write(&path, &bytes).unwrap();
     let repo = TestRepo::in_memory();
-    repo.backup(&[folder.path()]).unwrap();
+    assert!(repo.backup(&[folder.path()]).unwrap().is_complete());
     let view = repo.repository.view(&repo.latest().unwrap()).unwrap();
     let file = content(&view, &path);
     assert!(file.stream.level > 0, "{} chunks", file.stream.chunks.len());
@@ -156,7 +156,7 @@ fn several_readers_of_one_view_get_what_they_asked_for() {
     let bytes = noise(4, 30 << 20);
     fs::write(&path, &bytes).unwrap();
     let repo = TestRepo::in_memory();
-    repo.backup(&[folder.path()]).unwrap();
+    assert!(repo.backup(&[folder.path()]).unwrap().is_complete());
     let view = repo.repository.view(&repo.latest().unwrap()).unwrap();
     let file = content(&view, &path);
     std::thread::scope(|scope| {
@@ -185,7 +185,7 @@ fn what_is_damaged_is_an_error_and_the_rest_is_read() {
     fs::write(&path, &bytes).unwrap();
     let store = SimStore::new();
     let repo = TestRepo::create(Arc::new(store.clone())).unwrap();
-    repo.backup(&[folder.path()]).unwrap();
+    assert!(repo.backup(&[folder.path()]).unwrap().is_complete());
     let snapshot = repo.latest().unwrap();
     let largest = store.objects().into_iter().filter(|(name, _)| name.as_str().starts_with("data/"));
     let (name, length) = largest.max_by_key(|(_, bytes)| bytes.len()).unwrap();
@@ -221,7 +221,7 @@ fn chunks_that_move_are_found_again() {
     let first = repo.backup(&[&source]).unwrap().snapshot.unwrap();
     fs::remove_file(source.join("lost")).unwrap();
     repo.clock.advance_ms(1000);
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let view = repo.repository.view(&repo.latest().unwrap()).unwrap();
     let file = content(&view, &source.join("kept"));
     let gone = repo.repository.find_snapshot(&first.to_string(), &SnapshotFilter::new()).unwrap();
@@ -259,7 +259,7 @@ fn a_copy_that_cannot_be_written_says_why() {
     let path = folder.path().join("file");
     fs::write(&path, noise(4, 5 << 20)).unwrap();
     let repo = TestRepo::in_memory();
-    repo.backup(&[folder.path()]).unwrap();
+    assert!(repo.backup(&[folder.path()]).unwrap().is_complete());
     let view = repo.repository.view(&repo.latest().unwrap()).unwrap();
     let file = content(&view, &path);
     let error = with_context(|ctx| view.copy_file(&file, &mut Full(2 << 20), ctx)).unwrap_err();
@@ -320,7 +320,7 @@ proptest! {
         let source = folder.path().join("source");
         tree.write(&source);
         let repo = TestRepo::in_memory();
-        repo.backup(&[&source]).unwrap();
+        assert!(repo.backup(&[&source]).unwrap().is_complete());
         let view = repo.repository.view(&repo.latest().unwrap()).unwrap();
         let root = view.entry(source.as_os_str().as_encoded_bytes()).unwrap().unwrap();
         let EntryKind::Directory(stream) = root.kind else { panic!("the source is a directory") };

@@ -94,7 +94,7 @@ fn tar_brings_everything_back() {
     };
     assert!(attribute("user.plain", b"value") && attribute("user.od=d%", b"\0\n=\xff"));
     let repo = TestRepo::in_memory();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let (report, archive) = dump(&repo, &source, ArchiveFormat::Tar);
     let report = report.unwrap();
     assert!(report.is_complete(), "{:?}", report.problems);
@@ -124,7 +124,7 @@ fn sockets_and_devices_are_named_where_there_is_no_place_for_them() {
     let _socket = std::os::unix::net::UnixListener::bind(source.join("socket")).unwrap();
     fs::write(source.join("file"), "x").unwrap();
     let repo = TestRepo::in_memory();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     for format in [ArchiveFormat::Tar, ArchiveFormat::Zip] {
         let (report, _) = dump(&repo, &source, format);
         let report = report.unwrap();
@@ -145,7 +145,7 @@ fn zip_holds_files_directories_and_links() {
     fs::write(source.join("text"), "some text").unwrap();
     fs::hard_link(source.join("text"), source.join("z")).unwrap();
     let repo = TestRepo::in_memory();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let (report, archive) = dump(&repo, &source, ArchiveFormat::Zip);
     assert!(report.unwrap().is_complete());
     let found = unzip(&archive, folder.path());
@@ -172,7 +172,7 @@ fn an_archive_that_meets_damage_breaks_off_and_names_the_file() {
     for class in ["data/", "tree/"] {
         let store = SimStore::new();
         let repo = TestRepo::create(Arc::new(store.clone())).unwrap();
-        repo.backup(&[&source]).unwrap();
+        assert!(repo.backup(&[&source]).unwrap().is_complete());
         let snapshot = repo.latest().unwrap();
         let packs = store.objects().into_iter().filter(|(name, _)| name.as_str().starts_with(class));
         let (name, pack) = packs.max_by_key(|(_, bytes)| bytes.len()).unwrap();
@@ -209,7 +209,7 @@ proptest! {
         let source = folder.path().join("source");
         tree.write(&source.join("top"));
         let repo = TestRepo::in_memory();
-        repo.backup(&[&source]).unwrap();
+        assert!(repo.backup(&[&source]).unwrap().is_complete());
         let (report, archive) = dump(&repo, &source, ArchiveFormat::Tar);
         prop_assert!(report.unwrap().is_complete());
         let target = folder.path().join("target");

@@ -105,7 +105,9 @@ fn content_that_changed_though_nothing_says_so_is_told_apart() {
         let source =
             MemorySource { files: files.clone(), paths: vec!["/data".into()], ..MemorySource::default() };
         repo.clock.advance_ms(1000);
-        with_context(|ctx| repo.repository.backup(&SharedSource(Arc::new(source)), &options, ctx)).unwrap();
+        let report =
+            with_context(|ctx| repo.repository.backup(&SharedSource(Arc::new(source)), &options, ctx));
+        assert!(report.unwrap().is_complete());
         repo.latest().unwrap()
     };
     let old = backup(&files);
@@ -136,11 +138,11 @@ fn equal_trees_are_not_looked_at() {
     tree.write(&source);
     let store = SimStore::new();
     let repo = TestRepo::create(Arc::new(store.clone())).unwrap();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let old = repo.latest().unwrap();
     fs::write(source.join("d9/file"), "other").unwrap();
     repo.clock.advance_ms(1000);
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let new = repo.latest().unwrap();
     let (found, report) = diff(&repo, &old, &new, &DiffOptions::new());
     assert_eq!(found, BTreeSet::from([(bytes(&source.join("d9/file")).to_vec(), "Modified".to_owned())]));
@@ -173,7 +175,7 @@ fn the_disk_is_compared_by_metadata_or_by_every_byte() {
     sparse.write_all_at(&noise(1, 70_000), 1 << 20).unwrap();
     drop(sparse);
     let repo = TestRepo::in_memory();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let mut trusting = LocalDiffOptions::new();
     trusting.path = bytes(&source).to_vec();
     let mut reading = trusting.clone();
@@ -231,7 +233,7 @@ proptest! {
         for tree in [&first, &second] {
             tree.write(&source);
             repo.clock.advance_ms(1000);
-            repo.backup(&[&source]).unwrap();
+            assert!(repo.backup(&[&source]).unwrap().is_complete());
             snapshots.push(repo.latest().unwrap());
         }
         let options = everything(&source);

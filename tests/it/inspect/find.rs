@@ -77,7 +77,7 @@ fn names_types_sizes_and_times_all_count() {
     tree.put("link", Node::Symlink(b"a".to_vec()));
     tree.write(&source);
     let repo = TestRepo::in_memory();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let below = |found: Found| -> Vec<String> {
         let path = |path: &Vec<u8>| {
             let path = path.strip_prefix(bytes(&source)).unwrap_or(path);
@@ -136,7 +136,7 @@ fn what_snapshots_share_is_looked_at_once() {
     for round in 0..20 {
         fs::write(source.join("d50/changing"), format!("{round}")).unwrap();
         repo.clock.advance_ms(1000);
-        repo.backup(&[&source]).unwrap();
+        assert!(repo.backup(&[&source]).unwrap().is_complete());
     }
     let (found, report) = find(&repo, &named("needle"));
     assert_eq!(found.len(), 20);
@@ -154,7 +154,7 @@ fn chunks_and_packs_lead_to_paths() {
     TreeSpec::files(&[("a/one", 5 << 20), ("two", 100), ("large", 90 << 20)]).write(&source);
     let store = SimStore::new();
     let repo = TestRepo::create(Arc::new(store.clone())).unwrap();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let entries = listed(&repo, &repo.latest().unwrap(), &source);
     let at = |path: &str| bytes(&source.join(path)).to_vec();
     let chunks = |path: &str| match &entries[&at(path)].kind {
@@ -193,13 +193,13 @@ fn what_cannot_be_read_is_said_for_every_snapshot_that_has_it() {
     TreeSpec::files(&[("first", 10)]).write(&source);
     let store = SimStore::new();
     let repo = TestRepo::create(Arc::new(store.clone())).unwrap();
-    repo.backup(&[&source]).unwrap();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
     let before: Vec<_> = store.objects().into_iter().map(|(name, _)| name).collect();
     fs::create_dir(source.join("later")).unwrap();
     fs::write(source.join("later/needle"), "x").unwrap();
     for _ in 0..2 {
         repo.clock.advance_ms(1000);
-        repo.backup(&[&source]).unwrap();
+        assert!(repo.backup(&[&source]).unwrap().is_complete());
     }
     let second = |name: &str| name.starts_with("tree/") && !before.iter().any(|known| known.as_str() == name);
     for (name, _) in store.objects().into_iter().filter(|(name, _)| second(name.as_str())) {
@@ -268,7 +268,7 @@ proptest! {
         for tree in [&first, &second, &first] {
             tree.write(&source);
             repo.clock.advance_ms(1000);
-            repo.backup(&[&source]).unwrap();
+            assert!(repo.backup(&[&source]).unwrap().is_complete());
         }
         let mut query = named("a*");
         query.names.add(b"*.txt", Case::Sensitive).unwrap();

@@ -67,7 +67,7 @@ fn what_a_snapshot_has_to_itself_is_what_a_collection_frees() {
         TreeSpec::files(&[("all", 3 << 20), (common, 3 << 20)]).write(&source);
         fs::write(source.join(&own), noise(100 + round, 1 << 20)).unwrap();
         repo.clock.advance_ms(1000);
-        repo.backup(&[&source]).unwrap();
+        assert!(repo.backup(&[&source]).unwrap().is_complete());
     }
     let snapshots = repo.snapshots();
     let report = usage(&repo, &snapshots);
