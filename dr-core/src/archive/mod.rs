@@ -264,15 +264,21 @@ impl Dump<'_> {
     }
 }
 
-/// Names the path at which an archive breaks off.
+/// Says that an archive breaks off at a path, and why.
 fn broken_off(path: &[u8], error: Error) -> Error {
-    let path = if path.is_empty() { b"/" } else { path };
     if !error.is_damage() {
         return error;
     }
-    error.with_path(as_path(path)).with_remedy(
-        "the archive breaks off here and is no good; 'dr restore' restores what can be read, 'dr check' says what is damaged",
-    )
+    let path = if path.is_empty() { b"/" } else { path };
+    let broken = Error::new(error.kind(), "the archive breaks off, since this cannot be read")
+        .with_path(as_path(path))
+        .with_remedy("'dr restore' restores what can be read; 'dr check' says what is damaged");
+    let object = error.object().map(str::to_owned);
+    let broken = broken.with_source(error);
+    match object {
+        Some(object) => broken.with_object(object),
+        None => broken,
+    }
 }
 
 /// Writes to an archive.
