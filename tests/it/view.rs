@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dr_core::{
     Entry, EntryKind, Error, ErrorKind, FileContent, Result, SnapshotFilter, SnapshotView, Stream,
 };
-use dr_store::sim::SimStore;
+use dr_store::sim::{CallKind, SimStore};
 use dr_tests::garbage::prune;
 use dr_tests::repo::with_context;
 use dr_tests::steps::Dice;
@@ -329,4 +329,48 @@ proptest! {
         expected(&tree, b"", &mut all);
         prop_assert!(found == all);
     }
+}
+
+/// How often the store was asked for parts of data packs.
+fn fetches(store: &SimStore) -> usize {
+    let is_fetch =
+        |call: &&dr_store::sim::Call| call.kind == CallKind::GetRange && call.object.starts_with("data/");
+    let count = store.calls().iter().filter(is_fetch).count();
+    store.clear_calls();
+    count
+}
+
+#[test]
+fn who_reads_on_asks_the_store_seldom_and_who_jumps_asks_for_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let bytes = noise(4, 60 << 20);
+    fs::write(&path, &bytes).unwrap();
+    let store = SimStore::new();
+    let repo = TestRepo::create(Arc::new(store.clone())).unwrap();
+    assert!(repo.backup(&[folder.path()]).unwrap().is_complete());
+    let view = repo.repository.view(&repo.latest().unwrap()).unwrap();
+    let file = content(&view, &path);
+    store.clear_calls();
+    let mut buffer = vec![0; 128 << 10];
+    for number in 0..bytes.len() / buffer.len() {
+        assert_eq!(view.read_at(&file, (number * buffer.len()) as u64, &mut buffer).unwrap(), buffer.len());
+    }
+    let sequential = fetches(&store);
+    // Windows of up to 8 MiB, each in a pack or two; frames of less than 1 MiB one by one would be sixty and more.
+    assert!(sequential <= 30, "{sequential} fetches of 60 MiB");
+    // Once more, from what is kept: the same piece costs nothing.
+    for _ in 0..3 {
+        view.read_at(&file, (bytes.len() - buffer.len()) as u64, &mut buffer).unwrap();
+    }
+    assert_eq!(fetches(&store), 0);
+    let mut dice = Dice::new(1);
+    let mut small = [0; 4096];
+    for _ in 0..20 {
+        let offset = dice.below(bytes.len() as u64 - 4096);
+        view.read_at(&file, offset, &mut small).unwrap();
+        assert!(small[..] == bytes[offset as usize..offset as usize + 4096]);
+    }
+    let random = fetches(&store);
+    assert!(random <= 40, "{random} fetches for 20 places");
 }

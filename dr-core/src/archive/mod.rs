@@ -255,7 +255,7 @@ impl Dump<'_> {
     }
 
     fn skipped(&mut self, path: &[u8], reason: &'static str) {
-        let problem = Problem::new(path, ProblemKind::Skipped, &reason);
+        let problem = Problem::new(path, ProblemKind::Skipped, reason);
         self.ctx.problem(&problem);
         self.report.problem_count += 1;
         if self.report.problems.len() < REPORTED_PROBLEMS_MAX {

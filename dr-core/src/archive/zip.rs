@@ -308,7 +308,7 @@ fn dos_time(time: Timestamp) -> u32 {
     let time = time.to_zoned(jiff::tz::TimeZone::UTC);
     let Ok(year) = u32::try_from(i32::from(time.year()) - 1980) else { return EARLIEST };
     let date = year.min(127) << 9 | (time.month() as u32) << 5 | time.day() as u32;
-    let clock = (time.hour() as u32) << 11 | (time.minute() as u32) << 5 | (time.second() as u32) / 2;
+    let clock = (time.hour() as u32) << 11 | (time.minute() as u32) << 5 | ((time.second() as u32) / 2);
     date << 16 | clock
 }
 
