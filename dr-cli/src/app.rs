@@ -8,7 +8,8 @@ use clap::Parser;
 
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
-    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+    backup, cat, check, diff, dump, find, forget, hold, init, ls, mark, prune, repair, restore, snapshots,
+    stats, version, versions,
 };
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
@@ -38,6 +39,11 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Backup(args) => backup::run(args, session),
         Command::Snapshots(args) => snapshots::run(&args, session),
         Command::Ls(args) => ls::run(&args, session),
+        Command::Find(args) => find::run(&args, session),
+        Command::Versions(args) => versions::run(&args, session),
+        Command::Diff(args) => diff::run(&args, session),
+        Command::Dump(args) => dump::run(&args, session),
+        Command::Cat(args) => cat::run(&args, session),
         Command::Restore(args) => restore::run(&args, session),
         Command::Forget(args) => forget::run(&args, session),
         Command::Unforget(args) => mark::unforget(&args, session),

@@ -6,7 +6,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use dr_core::SnapshotFilter;
 
 use crate::commands::{
-    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+    backup, cat, check, diff, dump, find, forget, hold, init, ls, mark, prune, repair, restore, snapshots,
+    stats, version, versions,
 };
 use crate::exit_code;
 use crate::store_args::StoreArgs;
@@ -57,6 +58,16 @@ pub(crate) enum Command {
     Snapshots(snapshots::SnapshotsArgs),
     /// List what is in a snapshot
     Ls(ls::LsArgs),
+    /// Find files and directories in all snapshots
+    Find(find::FindArgs),
+    /// Show every version of a file or directory
+    Versions(versions::VersionsArgs),
+    /// Compare two snapshots, or one with the disk
+    Diff(diff::DiffArgs),
+    /// Write a file, or a directory as an archive, to standard output
+    Dump(dump::DumpArgs),
+    /// Write a file to standard output, or show a stored object
+    Cat(cat::CatArgs),
     /// Write what is in a snapshot to a directory
     Restore(restore::RestoreArgs),
     /// Forget snapshots, by name or by a policy
@@ -75,7 +86,7 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     /// Repair what is damaged, or save what is left
     Repair(repair::RepairArgs),
-    /// Say how large the repository is
+    /// Say how large the repository is, and what snapshots take of it
     Stats(stats::StatsArgs),
     /// Say which program this is
     Version(version::VersionArgs),
@@ -149,7 +160,7 @@ impl FilterArgs {
 }
 
 /// Makes a path absolute by name alone, as a backup does with the paths it is given.
-fn absolute(path: &std::path::Path) -> PathBuf {
+pub(crate) fn absolute(path: &std::path::Path) -> PathBuf {
     let from = if path.is_absolute() { PathBuf::new() } else { std::env::current_dir().unwrap_or_default() };
     let mut whole = PathBuf::from("/");
     for component in from.join(path).components() {

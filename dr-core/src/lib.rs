@@ -40,6 +40,7 @@
 //! The package's `examples` folder holds programs to copy from, and `docs` what a caller must know (`EMBEDDING.md`), the
 //! architecture, the format, the protocol, and what is missing.
 
+mod archive;
 mod backends;
 mod backup;
 mod cancel;
@@ -53,6 +54,7 @@ mod format;
 mod frame;
 mod id;
 mod index;
+mod inspect;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -73,7 +75,9 @@ pub mod stages;
 mod threads;
 mod time;
 mod tree;
+mod view;
 
+pub use archive::{ArchiveFormat, DumpOptions, DumpReport};
 pub use backends::backends;
 pub use backup::{BackupOptions, BackupReport, BackupWarning, Parent, SnapshotRepair, StreamInput};
 pub use cancel::CancelToken;
@@ -84,6 +88,11 @@ pub use error::{Error, ErrorKind, Result};
 pub use forget::{ForgetGroup, ForgetOptions, TagChange};
 pub use frame::Compression;
 pub use id::{ChunkId, ObjectHash, SnapshotId};
+pub use inspect::{
+    Description, DiffKind, DiffOptions, DiffReport, DiffTotals, Difference, EntryType, FindQuery, FindReport,
+    LocalDiffOptions, PathVersion, SnapshotUsage, StoredObject, UsageReport, VersionsReport, VisitDifference,
+    VisitFound,
+};
 pub use observer::{Change, Context, Event, Observer, RecordingObserver};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
@@ -100,3 +109,4 @@ pub use source::{
 };
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};
+pub use view::{SnapshotView, VisitEntry};

@@ -27,7 +27,10 @@ const NEVER_NAMED: &[(&str, &[&str])] = &[
     ("source", &["repository", "backup", "restore", "check", "log"]),
     ("snapshot", &["repository", "backup", "restore", "check", "log"]),
     ("log", &["repository", "backup", "restore", "check"]),
-    ("repository", &["backup", "restore", "check", "prune", "repair", "forget"]),
+    (
+        "repository",
+        &["backup", "restore", "check", "prune", "repair", "forget", "view", "archive", "inspect"],
+    ),
 ];
 
 /// What may stand in signatures of the two libraries. `Bytes` is how stores hand objects over without a copy.

@@ -1,8 +1,12 @@
 //! The commands: each parses its arguments, calls the engine once, and renders what it answers.
 
 pub(crate) mod backup;
+pub(crate) mod cat;
 pub(crate) mod check;
 mod check_reduce;
+pub(crate) mod diff;
+pub(crate) mod dump;
+pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod hold;
 pub(crate) mod init;
@@ -14,3 +18,4 @@ pub(crate) mod restore;
 pub(crate) mod snapshots;
 pub(crate) mod stats;
 pub(crate) mod version;
+pub(crate) mod versions;

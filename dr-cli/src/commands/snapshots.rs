@@ -1,9 +1,10 @@
 //! `dr snapshots`
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use clap::Args;
-use dr_core::Snapshot;
+use dr_core::{Group, GroupBy, Snapshot};
 use jiff::tz::TimeZone;
 
 use crate::args::FilterArgs;
@@ -21,6 +22,12 @@ pub(crate) struct SnapshotsArgs {
     /// Those that are forgotten and can be brought back with 'dr unforget'
     #[arg(long)]
     forgotten: bool,
+    /// Show them in groups: any of host,path,tag
+    #[arg(short, long, value_name = "BY")]
+    group_by: Option<GroupBy>,
+    /// Only the newest N, of each group where there are groups
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    latest: Option<u32>,
 }
 
 /// Runs the command.
@@ -37,11 +44,50 @@ pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
             .output
             .warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
     }
+    let groups = groups(snapshots, args);
     if session.output.is_json() {
-        return session.output.document(&snapshots.iter().map(SnapshotRecord::new).collect::<Vec<_>>());
+        // Grouped or not, they are one list: each says itself what it would be grouped by.
+        let records: Vec<SnapshotRecord> = groups.values().flatten().map(SnapshotRecord::new).collect();
+        return session.output.document(&records);
     }
     let mut data = session.output.data();
-    write_table(&mut data, &snapshots).and_then(|()| data.flush()).map_err(CliError::output)
+    let written = if args.group_by.is_some() {
+        write_groups(&mut data, &groups)
+    } else {
+        write_table(&mut data, &groups.into_values().flatten().collect::<Vec<_>>())
+    };
+    written.and_then(|()| data.flush()).map_err(CliError::output)
+}
+
+/// Sorts snapshots into groups, and leaves out what is not asked for; each group is in the order they were committed.
+fn groups(snapshots: Vec<Snapshot>, args: &SnapshotsArgs) -> BTreeMap<Group, Vec<Snapshot>> {
+    let mut groups: BTreeMap<Group, Vec<Snapshot>> = BTreeMap::new();
+    for snapshot in snapshots {
+        let group = args.group_by.map_or_else(Group::default, |by| Group::of(&snapshot, by));
+        groups.entry(group).or_default().push(snapshot);
+    }
+    if let Some(latest) = args.latest {
+        for group in groups.values_mut() {
+            group.drain(..group.len().saturating_sub(latest as usize));
+        }
+    }
+    groups
+}
+
+fn write_groups(to: &mut dyn Write, groups: &BTreeMap<Group, Vec<Snapshot>>) -> io::Result<()> {
+    for (number, (group, snapshots)) in groups.iter().enumerate() {
+        if number > 0 {
+            writeln!(to)?;
+        }
+        let paths = group.paths.iter().flatten().map(|path| path.to_string_lossy().into_owned());
+        let paths = group.paths.is_some().then(|| format!("paths {}", paths.collect::<Vec<_>>().join(", ")));
+        let host = group.host.as_ref().map(|host| format!("host {host}"));
+        let tags = group.tags.as_ref().map(|tags| format!("tags {}", tags.join(",")));
+        let title: Vec<String> = [host, paths, tags].into_iter().flatten().collect();
+        writeln!(to, "{}", text::printable(&title.join("; ")))?;
+        write_table(to, snapshots)?;
+    }
+    Ok(())
 }
 
 fn write_table(to: &mut dyn Write, snapshots: &[Snapshot]) -> io::Result<()> {

@@ -77,7 +77,21 @@ pub(crate) fn mode_string(kind: &EntryKind, mode: u32) -> String {
     shown
 }
 
-fn size(kind: &EntryKind) -> u64 {
+/// The type as the upper bits of a mode.
+pub(crate) fn mode_bits(kind: &EntryKind) -> u32 {
+    match kind {
+        EntryKind::Directory(_) => 0o040_000,
+        EntryKind::Symlink(_) => 0o120_000,
+        EntryKind::CharacterDevice(_) => 0o020_000,
+        EntryKind::BlockDevice(_) => 0o060_000,
+        EntryKind::Fifo => 0o010_000,
+        EntryKind::Socket => 0o140_000,
+        _ => 0o100_000,
+    }
+}
+
+/// A file's length, holes included; that of a link's target.
+pub(crate) fn size(kind: &EntryKind) -> u64 {
     match kind {
         EntryKind::File(content) => content.bytes,
         EntryKind::Symlink(target) => target.len() as u64,

@@ -2,6 +2,7 @@
 
 pub(crate) mod entry;
 pub(crate) mod json;
+pub(crate) mod ncdu;
 mod progress;
 pub(crate) mod text;
 

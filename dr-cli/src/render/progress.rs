@@ -30,6 +30,8 @@ pub(crate) enum Operation {
     Restore(Skipping),
     /// A check; its report names what it found.
     Check,
+    /// An archive that is written.
+    Dump,
     /// A collection of garbage.
     Prune,
     /// A repair.
@@ -51,6 +53,7 @@ impl Operation {
             Operation::Backup => "backup",
             Operation::Restore(_) => "restore",
             Operation::Check => "check",
+            Operation::Dump => "dump",
             Operation::Prune => "prune",
             Operation::Repair => "repair",
         }
@@ -63,6 +66,7 @@ impl Operation {
             (Operation::Restore(_), ProblemKind::Damaged) => "damaged, not restored",
             (Operation::Restore(_), ProblemKind::Skipped) => "left out",
             (Operation::Restore(_), _) => "not restored",
+            (Operation::Dump, _) => "left out",
             (_, ProblemKind::Missing) => "not there",
             (_, ProblemKind::Unreadable) => "not saved",
             (_, ProblemKind::Vanished) => "not saved: vanished while it was read",

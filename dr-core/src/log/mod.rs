@@ -13,5 +13,6 @@ pub(crate) use fold::SegmentPlace;
 #[cfg(feature = "internals")]
 pub(crate) use fold::{Fold, Refusal};
 pub(crate) use read::{
-    EntryCopies, Log, Sync, is_written_bad, open_checkpoint, read_entry, read_list, read_names, slot_times,
+    EntryCopies, Log, Sync, is_written_bad, open_checkpoint, read_entry, read_entry_of, read_list,
+    read_names, slot_times,
 };

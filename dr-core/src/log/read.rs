@@ -347,8 +347,12 @@ pub(crate) fn open_checkpoint(sync: &Sync<'_>, bytes: &[u8]) -> Result<Log> {
 
 /// Reads one slot again.
 pub(crate) fn read_entry(sync: &Sync<'_>, slot: u64) -> Result<LogEntry> {
-    let name = names::slot(slot);
-    open_slot(sync.ring, slot, &sync.store.get(&name)?).map_err(|error| error.with_object(name))
+    read_entry_of(sync, slot, &names::slot(slot))
+}
+
+/// The same for an entry of this name.
+pub(crate) fn read_entry_of(sync: &Sync<'_>, slot: u64, name: &Name) -> Result<LogEntry> {
+    open_slot(sync.ring, slot, &sync.store.get(name)?).map_err(|error| error.with_object(name))
 }
 
 /// The hashes that lists name, here or in objects of their own.

@@ -247,6 +247,21 @@ pub struct Decision {
 /// A snapshot, and its time as the rules are to see it, in milliseconds since 1970.
 pub(crate) type Timed = (Snapshot, i64);
 
+impl Group {
+    /// The group of a snapshot.
+    pub fn of(snapshot: &Snapshot, by: GroupBy) -> Group {
+        let sorted = |mut tags: Vec<String>| {
+            tags.sort();
+            tags
+        };
+        Group {
+            host: by.host.then(|| snapshot.host.clone()),
+            paths: by.paths.then(|| snapshot.paths.clone()),
+            tags: by.tags.then(|| sorted(snapshot.tags.clone())),
+        }
+    }
+}
+
 /// Groups snapshots, and decides over each group. Both orders are those of the input.
 pub(crate) fn decide(
     snapshots: Vec<Timed>,
@@ -255,15 +270,7 @@ pub(crate) fn decide(
 ) -> BTreeMap<Group, Vec<Decision>> {
     let mut groups: BTreeMap<Group, Vec<Timed>> = BTreeMap::new();
     for (snapshot, kept_ms) in snapshots {
-        let sorted = |mut tags: Vec<String>| {
-            tags.sort();
-            tags
-        };
-        let group = Group {
-            host: by.host.then(|| snapshot.host.clone()),
-            paths: by.paths.then(|| snapshot.paths.clone()),
-            tags: by.tags.then(|| sorted(snapshot.tags.clone())),
-        };
+        let group = Group::of(&snapshot, by);
         groups.entry(group).or_default().push((snapshot, kept_ms));
     }
     groups.into_iter().map(|(group, snapshots)| (group, decide_group(snapshots, policy))).collect()
