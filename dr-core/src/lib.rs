@@ -89,7 +89,7 @@ pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, St
 pub use restore::{RestoreOptions, RestoreReport};
 pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,
-    Totals, Unit,
+    SnapshotFolder, SnapshotItem, SnapshotPlace, SnapshotTree, Totals, Unit,
 };
 pub use source::{LocalTree, LocalTreeOptions, Source, SourceDirectory, SourceFile, SourceItem};
 pub use time::{Clock, SystemClock, Timestamp};
