@@ -71,6 +71,7 @@ pub mod stages;
 mod threads;
 mod time;
 mod tree;
+mod view;
 
 pub use backends::backends;
 pub use backup::{BackupOptions, BackupReport, Parent, SnapshotRepair, StreamInput};
@@ -94,3 +95,4 @@ pub use snapshot::{
 pub use source::{LocalTree, LocalTreeOptions, Source, SourceDirectory, SourceFile, SourceItem};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};
+pub use view::{SnapshotView, VisitEntry};

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The threads of a call; none where the caller does the work.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Threads(Option<rayon::ThreadPool>);
 
 impl Threads {

@@ -31,4 +31,5 @@ mod simulation;
 mod stream;
 mod tidy;
 mod vectors;
+mod view;
 mod young;

@@ -25,7 +25,7 @@ const NEVER_NAMED: &[(&str, &[&str])] = &[
     ("source", &["repository", "backup", "restore", "check", "log"]),
     ("snapshot", &["repository", "backup", "restore", "check", "log"]),
     ("log", &["repository", "backup", "restore", "check"]),
-    ("repository", &["backup", "restore", "check", "prune", "repair", "forget"]),
+    ("repository", &["backup", "restore", "check", "prune", "repair", "forget", "view"]),
 ];
 
 const TOP_LEVEL: &[&str] = &[

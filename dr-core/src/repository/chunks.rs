@@ -1,6 +1,7 @@
 //! Reads chunks: finds them in the index, fetches and opens their frames, verifies their ids.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex};
 
 use dr_store::{StoreError, StoreErrorKind};
@@ -15,20 +16,23 @@ use crate::index::{Index, Location};
 use crate::log::Log;
 use crate::observer::lock;
 use crate::pack::open_frame;
+use crate::time::Timestamp;
 use crate::tree::{ChunkRef, ReadChunk};
 
 /// Ranges are rounded out to this many bytes, so that their ends do not say where frames lie.
 pub(crate) const RANGE_STEP_BYTES: u64 = 256 << 10;
 /// Raw frames kept for the next chunk that is asked for.
-const KEPT_BYTES_MAX: usize = 24 << 20;
+pub(super) const KEPT_BYTES_MAX: usize = 24 << 20;
 
 /// How often the log is read again in vain because a chunk is not where the index says, before that is believed.
 const REFRESHES_MAX: u32 = 8;
+/// After so many seconds it is doubted again, for those who read for longer than a call takes.
+const BELIEVED_SECONDS: u64 = 60;
 
 /// Reads and verifies chunks. A chunk that is not where the index says may have been moved meanwhile: then the log is read
 /// again.
 pub(crate) struct ChunkReader<'a> {
-    repository: &'a Inner,
+    pub(super) repository: Held<'a>,
     pub(crate) index: Index,
     /// Whether packs that may be deleted are read where nothing else is left.
     reads_condemned: bool,
@@ -36,15 +40,56 @@ pub(crate) struct ChunkReader<'a> {
     kept: Mutex<KeptFrames>,
 }
 
+/// The repository that is read: a call's, or one that is held for as long as the reader is.
+pub(super) enum Held<'a> {
+    Borrowed(&'a Inner),
+    Shared(Arc<Inner>),
+}
+
+impl Deref for Held<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        match self {
+            Held::Borrowed(repository) => repository,
+            Held::Shared(repository) => repository,
+        }
+    }
+}
+
+/// The verified bytes of a chunk: a part of the raw frame that they came in.
+#[derive(Clone)]
+pub(crate) struct ChunkBytes {
+    frame: Arc<Vec<u8>>,
+    place: Range<usize>,
+}
+
+impl ChunkBytes {
+    /// How much memory is held for them.
+    pub(crate) fn held(&self) -> usize {
+        self.frame.len()
+    }
+}
+
+impl Deref for ChunkBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.frame.get(self.place.clone()).unwrap_or_default()
+    }
+}
+
 /// What was found by reading the log again.
 struct Newer {
     index: Option<Index>,
     changed: u64,
     in_vain: u32,
+    /// When it was last read in vain.
+    last: Timestamp,
 }
 
 /// Where a frame lies: what frames are kept by.
-type FramePlace = (ObjectHash, u32);
+pub(super) type FramePlace = (ObjectHash, u32);
 
 /// A frame, once it was fetched. Held by whoever fetches it: nobody else does then.
 type KeptFrame = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
@@ -73,7 +118,16 @@ impl KeptFrames {
 impl<'a> ChunkReader<'a> {
     /// Reads through `index`, which is that of `log`.
     pub(crate) fn new(repository: &'a Inner, log: &Log, index: Index) -> ChunkReader<'a> {
-        let newer = Newer { index: None, changed: log.fold.changed, in_vain: 0 };
+        ChunkReader::over(Held::Borrowed(repository), log, index)
+    }
+
+    /// The same for whoever reads longer than a call takes.
+    pub(crate) fn shared(repository: Arc<Inner>, log: &Log, index: Index) -> ChunkReader<'static> {
+        ChunkReader::over(Held::Shared(repository), log, index)
+    }
+
+    fn over<'h>(repository: Held<'h>, log: &Log, index: Index) -> ChunkReader<'h> {
+        let newer = Newer { index: None, changed: log.fold.changed, in_vain: 0, last: Timestamp::default() };
         ChunkReader {
             repository,
             index,
@@ -91,6 +145,11 @@ impl<'a> ChunkReader<'a> {
 
     /// Reads a chunk, from whichever copy is intact.
     pub(crate) fn read(&self, class: PackClass, chunk: &ChunkRef) -> Result<Vec<u8>> {
+        self.read_shared(class, chunk).map(|bytes| bytes.to_vec())
+    }
+
+    /// The same without a copy of the bytes: the whole frame is held as long as they are.
+    pub(crate) fn read_shared(&self, class: PackClass, chunk: &ChunkRef) -> Result<ChunkBytes> {
         let failure = match self.read_through(&self.index, class, chunk) {
             Err(error) if !error.is_retryable() => error,
             read => return read,
@@ -130,6 +189,13 @@ impl<'a> ChunkReader<'a> {
         }
     }
 
+    /// Where a chunk lies as far as that is known, for whoever can do without.
+    pub(super) fn locate_known(&self, chunk: &ChunkRef) -> Option<Location> {
+        let fits = |location: &Location| location.bytes == chunk.bytes;
+        let (newer, _) = self.newest();
+        newer.as_ref().unwrap_or(&self.index).find(&chunk.id, fits).ok()?
+    }
+
     /// The newest index that was read, if any but the first, and what state it is of.
     fn newest(&self) -> (Option<Index>, u64) {
         let newer = lock(&self.newer);
@@ -143,12 +209,15 @@ impl<'a> ChunkReader<'a> {
             // Another thread was faster.
             return Ok(true);
         }
-        if newer.in_vain >= REFRESHES_MAX {
+        let now = self.repository.clock.now();
+        let is_believed = now.seconds.abs_diff(newer.last.seconds) < BELIEVED_SECONDS;
+        if newer.in_vain >= REFRESHES_MAX && is_believed {
             return Ok(false);
         }
         let (log, index) = self.repository.current()?;
         if log.fold.changed == newer.changed {
             newer.in_vain += 1;
+            newer.last = now;
             return Ok(false);
         }
         newer.changed = log.fold.changed;
@@ -157,7 +226,7 @@ impl<'a> ChunkReader<'a> {
         Ok(true)
     }
 
-    fn read_through(&self, index: &Index, class: PackClass, chunk: &ChunkRef) -> Result<Vec<u8>> {
+    fn read_through(&self, index: &Index, class: PackClass, chunk: &ChunkRef) -> Result<ChunkBytes> {
         let mut failure = None;
         for location in index.lookup_all(&chunk.id) {
             let location = location?;
@@ -176,11 +245,16 @@ impl<'a> ChunkReader<'a> {
         Err(failure.unwrap_or_else(|| missing_chunk(index, &chunk.id)))
     }
 
-    fn read_at(&self, location: &Location, id: &ChunkId) -> Result<Vec<u8>> {
-        let place = (location.pack.hash, location.frame_offset);
-        let frame = self.frame(place, location)?;
-        cut_chunk(self.repository, location, id, &frame).map(<[u8]>::to_vec)
+    fn read_at(&self, location: &Location, id: &ChunkId) -> Result<ChunkBytes> {
+        let frame = self.frame(frame_place(location), location)?;
+        cut_chunk(&self.repository, location, id, &frame)?;
+        let start = location.offset as usize;
+        Ok(ChunkBytes { frame, place: start..start + location.bytes as usize })
     }
+}
+
+pub(super) fn frame_place(location: &Location) -> FramePlace {
+    (location.pack.hash, location.frame_offset)
 }
 
 impl ChunkReader<'_> {
@@ -191,7 +265,7 @@ impl ChunkReader<'_> {
         if let Some(frame) = &*held {
             return Ok(frame.clone());
         }
-        match fetch_frame(self.repository, location) {
+        match fetch_frame(&self.repository, location) {
             Ok(frame) => {
                 let frame = Arc::new(frame);
                 *held = Some(frame.clone());
@@ -202,6 +276,23 @@ impl ChunkReader<'_> {
                 lock(&self.kept).frames.remove(&place);
                 Err(error)
             }
+        }
+    }
+}
+
+impl ChunkReader<'_> {
+    /// Whether a frame is kept, or being fetched.
+    pub(super) fn has_frame(&self, place: &FramePlace) -> bool {
+        lock(&self.kept).frames.contains_key(place)
+    }
+
+    /// Keeps a frame that was fetched before it was asked for.
+    pub(super) fn keep_frame(&self, place: FramePlace, frame: Vec<u8>) {
+        let kept = lock(&self.kept).frames.entry(place).or_default().clone();
+        let mut held = lock(&kept);
+        if held.is_none() {
+            lock(&self.kept).note(place, frame.len());
+            *held = Some(Arc::new(frame));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A repository: a store, the keys to it, and what its log says. The only modules that hold a store are this one, `log`
 //! and the operations.
 
+mod ahead;
 mod append;
 mod bounded;
 mod cache;
@@ -31,7 +32,8 @@ pub(crate) use bounded::check_bytes;
 pub(crate) use cache::Cache;
 pub(crate) use chunk_writer::ChunkWriter;
 pub(crate) use chunks::{
-    ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, missing_chunk, open_located, pack_name,
+    ChunkBytes, ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, missing_chunk,
+    open_located, pack_name,
 };
 pub use create::CreateOptions;
 pub(crate) use create::{put_hashed, put_once};
@@ -40,7 +42,7 @@ pub use options::RepositoryOptions;
 use segments::load_part;
 pub(crate) use segments::{load_table, read_segment, read_table};
 pub use snapshots::Visit;
-pub(crate) use snapshots::{Found, find_path, snapshot_id, walk};
+pub(crate) use snapshots::{Found, find_below, find_path, snapshot_id, walk};
 pub(crate) use state::SeenHead;
 pub use stats::Stats;
 

@@ -130,7 +130,12 @@ impl Found {
 
 /// Finds a path in a snapshot.
 pub(crate) fn find_path(snapshot: &Snapshot, path: &[u8], reader: &dyn ReadChunk) -> Result<Found> {
-    let mut found = Found { path: Vec::new(), entry: None, above: Vec::new(), root: snapshot.root.clone() };
+    find_below(&snapshot.root, path, reader)
+}
+
+/// The same below the root of a snapshot.
+pub(crate) fn find_below(root: &Stream, path: &[u8], reader: &dyn ReadChunk) -> Result<Found> {
+    let mut found = Found { path: Vec::new(), entry: None, above: Vec::new(), root: root.clone() };
     for component in path.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
         let missing = || {
             Error::new(ErrorKind::NotFound, "the snapshot has no such path")

@@ -10,20 +10,17 @@ use super::files::RestoredFile;
 use super::report::Reporter;
 use super::target::Target;
 use crate::error::{Error, Result};
-use crate::format::tree::{check_extents, decode_extents};
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Location;
 use crate::observer::Context;
 use crate::repository::{ChunkReader, Inner};
 use crate::threads::Threads;
-use crate::tree::{ChunkRef, EntryKind, SparseMap, read_stream, stream_chunks};
+use crate::tree::{ChunkRef, EntryKind, read_extents, stream_chunks};
 
 /// Chunks planned before they are fetched.
 const BATCH_CHUNKS_MAX: usize = 64 << 10;
 /// Files planned before they are written.
 const BATCH_FILES_MAX: usize = 32 << 10;
-/// The longest list of extents that is read, in bytes: 4 million extents.
-const EXTENTS_BYTES_MAX: u64 = 64 << 20;
 
 /// A chunk that a file needs.
 #[derive(Debug)]
@@ -70,7 +67,7 @@ impl<'a> Batch<'a> {
     /// Plans a file; runs the batch when it is full.
     pub(super) fn add(&mut self, mut file: RestoredFile, reporter: &mut Reporter<'_>) -> Result<()> {
         let EntryKind::File(content) = file.entry.kind.clone() else { return Ok(()) };
-        match self.read_extents(content.sparse.as_ref(), content.stream.bytes, content.bytes) {
+        match read_extents(&content, self.reader) {
             Ok(extents) => file.extents = extents,
             Err(error) => {
                 reporter.damaged(&file.path, &error);
@@ -109,23 +106,6 @@ impl<'a> Batch<'a> {
         }
         self.files += 1;
         if self.files >= BATCH_FILES_MAX { self.run(reporter) } else { Ok(()) }
-    }
-
-    fn read_extents(
-        &self,
-        sparse: Option<&SparseMap>,
-        data: u64,
-        bytes: u64,
-    ) -> Result<Option<Vec<crate::tree::Extent>>> {
-        let extents = match sparse {
-            None => return Ok(None),
-            Some(SparseMap::Inline(extents)) => extents.clone(),
-            Some(SparseMap::Stream(stream)) => {
-                decode_extents(&read_stream(stream, EXTENTS_BYTES_MAX, self.reader)?)?
-            }
-        };
-        check_extents(&extents, data, bytes)?;
-        Ok(Some(extents))
     }
 
     fn plan(&mut self, file: &Arc<RestoredFile>, chunk: &ChunkRef, location: Location, stream_offset: u64) {

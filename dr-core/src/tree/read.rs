@@ -2,10 +2,13 @@
 
 use std::cell::RefCell;
 
-use super::entry::{ChunkRef, Entry, Stream};
+use super::entry::{ChunkRef, Entry, Extent, FileContent, SparseMap, Stream};
 use crate::error::{Error, Result};
-use crate::format::tree::{check_known_refs, decode_entries, decode_refs};
+use crate::format::tree::{check_extents, check_known_refs, decode_entries, decode_extents, decode_refs};
 use crate::limits::STREAM_LEVELS_MAX;
+
+/// The longest list of extents that is read, in bytes: 4 million extents.
+const EXTENTS_BYTES_MAX: u64 = 64 << 20;
 
 /// Gives tree chunks.
 pub(crate) trait ReadChunk {
@@ -89,6 +92,17 @@ pub(crate) fn read_stream(stream: &Stream, bytes_max: u64, reader: &dyn ReadChun
     } else {
         Err(Error::corrupt("a stream is not as long as it says"))
     }
+}
+
+/// Reads where the data of a file with holes lies; nothing for one that has none.
+pub(crate) fn read_extents(content: &FileContent, reader: &dyn ReadChunk) -> Result<Option<Vec<Extent>>> {
+    let extents = match &content.sparse {
+        None => return Ok(None),
+        Some(SparseMap::Inline(extents)) => extents.clone(),
+        Some(SparseMap::Stream(stream)) => decode_extents(&read_stream(stream, EXTENTS_BYTES_MAX, reader)?)?,
+    };
+    check_extents(&extents, content.stream.bytes, content.bytes)?;
+    Ok(Some(extents))
 }
 
 /// Reads a directory's entries in order, one tree chunk at a time.
