@@ -10,6 +10,10 @@ use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
     backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
 };
+#[cfg(feature = "mount")]
+use crate::commands::mount;
+#[cfg(feature = "serve")]
+use crate::commands::serve;
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
 use crate::hardening;
@@ -39,6 +43,10 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Snapshots(args) => snapshots::run(&args, session),
         Command::Ls(args) => ls::run(&args, session),
         Command::Restore(args) => restore::run(&args, session),
+        #[cfg(feature = "mount")]
+        Command::Mount(args) => mount::run(&args, session),
+        #[cfg(feature = "serve")]
+        Command::Serve(command) => serve::run(&command, session),
         Command::Forget(args) => forget::run(&args, session),
         Command::Unforget(args) => mark::unforget(&args, session),
         Command::Protect(args) => mark::protect(&args, session),

@@ -8,6 +8,10 @@ use dr_core::SnapshotFilter;
 use crate::commands::{
     backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
 };
+#[cfg(feature = "mount")]
+use crate::commands::mount;
+#[cfg(feature = "serve")]
+use crate::commands::serve;
 use crate::exit_code;
 use crate::store_args::StoreArgs;
 
@@ -59,6 +63,12 @@ pub(crate) enum Command {
     Ls(ls::LsArgs),
     /// Write what is in a snapshot to a directory
     Restore(restore::RestoreArgs),
+    /// Show the snapshots as a file system
+    #[cfg(feature = "mount")]
+    Mount(mount::MountArgs),
+    /// Show the snapshots to other programs, over the network
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeCommand),
     /// Forget snapshots, by name or by a policy
     Forget(forget::ForgetArgs),
     /// Bring forgotten snapshots back

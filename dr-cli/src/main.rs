@@ -10,11 +10,17 @@ mod exit_code;
 mod hardening;
 mod instant;
 mod key_file;
+#[cfg(feature = "mount")]
+mod mount;
 mod quantity;
 mod render;
 mod selector;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod shard;
+#[cfg(any(feature = "mount", feature = "serve"))]
+mod shelf;
 mod signals;
 mod store_args;
 mod words;

@@ -95,4 +95,4 @@ pub use snapshot::{
 pub use source::{LocalTree, LocalTreeOptions, Source, SourceDirectory, SourceFile, SourceItem};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};
-pub use view::{SnapshotView, VisitEntry};
+pub use view::{EntryRun, SnapshotView, VisitEntry};
