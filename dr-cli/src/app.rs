@@ -7,13 +7,13 @@ use std::process;
 use clap::Parser;
 
 use crate::args::{Cli, Command, GlobalArgs};
-use crate::commands::{
-    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
-};
 #[cfg(feature = "mount")]
 use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
+use crate::commands::{
+    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+};
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
 use crate::hardening;

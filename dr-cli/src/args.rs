@@ -5,13 +5,13 @@ use std::path::{Component, PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use dr_core::SnapshotFilter;
 
-use crate::commands::{
-    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
-};
 #[cfg(feature = "mount")]
 use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
+use crate::commands::{
+    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+};
 use crate::exit_code;
 use crate::store_args::StoreArgs;
 

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use dr_core::{Entry, EntryKind, Error, Metadata, Repository, Snapshot, SnapshotFilter, SnapshotTree, SnapshotView};
+use dr_core::{
+    Entry, EntryKind, Error, Metadata, Repository, Snapshot, SnapshotFilter, SnapshotTree, SnapshotView,
+};
 
 use crate::error::Result;
 use crate::render::json::{self, ItemError};
@@ -54,8 +56,7 @@ impl Shelf {
         output: &Output,
     ) -> Result<Shelf> {
         for (id, error) in repository.unreadable_snapshots()? {
-            output
-                .warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
+            output.warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
         }
         let tree = Arc::new(SnapshotTree::new(repository.snapshots(&filter)?));
         let complaints = Complaints { since: Instant::now(), named: HashSet::new(), unnamed: 0 };

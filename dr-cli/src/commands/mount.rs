@@ -55,10 +55,8 @@ pub(crate) fn run(args: &MountArgs, session: &Session) -> Result<()> {
     let options = session.repository_options();
     check_apart(&place, &repository.store().endpoint(), options.cache_dir.iter().chain(&options.state_dir))?;
     let shelf = Shelf::open(repository, args.filter.to_filter(), "mount", &session.output)?;
-    let options = MountOptions {
-        allow_other: args.allow_other,
-        ignore_permissions: args.no_default_permissions,
-    };
+    let options =
+        MountOptions { allow_other: args.allow_other, ignore_permissions: args.no_default_permissions };
     let shown = place.as_os_str().as_bytes();
     let document = Mounted {
         message_type: "mounted",
@@ -96,16 +94,12 @@ fn check_place(place: &Path) -> Result<PathBuf> {
 }
 
 /// Refuses to hide what the file system is read from, which would then wait for itself.
-fn check_apart<'p>(
-    place: &Path,
-    store: &str,
-    own: impl Iterator<Item = &'p PathBuf>,
-) -> Result<()> {
+fn check_apart<'p>(place: &Path, store: &str, own: impl Iterator<Item = &'p PathBuf>) -> Result<()> {
     let hides = |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(place));
     let url = file_url(place);
-    let hides_store = store.strip_prefix(&url).is_some_and(|rest| {
-        rest.is_empty() || rest.starts_with('/') || url.ends_with('/')
-    });
+    let hides_store = store
+        .strip_prefix(&url)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || url.ends_with('/'));
     if !hides_store && !own.into_iter().any(|path| hides(path)) {
         return Ok(());
     }
@@ -135,7 +129,8 @@ mod tests {
     fn a_mount_never_hides_what_it_is_read_from() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap();
-        let check = |place: &Path, store: &str, own: &[PathBuf]| check_apart(place, store, own.iter()).is_ok();
+        let check =
+            |place: &Path, store: &str, own: &[PathBuf]| check_apart(place, store, own.iter()).is_ok();
         assert!(!check("/a b".as_ref(), "file:///a%20b", &[]));
         assert!(!check("/a b".as_ref(), "file:///a%20b/repository", &[]));
         assert!(!check("/".as_ref(), "file:///a%20b", &[]));

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use dr_core::{Entry, EntryKind, Error, ErrorKind, SnapshotPlace, Stream};
 use fuser::{
-    Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
-    OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 
 use super::attributes::{self, Owner};
@@ -60,10 +60,8 @@ pub(super) struct SnapshotFiles {
 
 impl SnapshotFiles {
     pub(super) fn new(shelf: Shelf, permissions: Permissions) -> SnapshotFiles {
-        let owner = Owner {
-            user: rustix::process::geteuid().as_raw(),
-            group: rustix::process::getegid().as_raw(),
-        };
+        let owner =
+            Owner { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() };
         SnapshotFiles {
             shelf,
             inodes: Inodes::new(),
@@ -194,7 +192,13 @@ impl SnapshotFiles {
 
     /// Lists a directory from a place on until `sink` has enough, and says whether any of it was given out: what cannot be
     /// read is an error at the end, after all that can.
-    fn list(&self, number: INodeNo, handle: FileHandle, offset: u64, sink: &mut Sink<'_>) -> Result<(), Errno> {
+    fn list(
+        &self,
+        number: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Errno> {
         let handle = self.handle(handle)?;
         let mut is_empty = true;
         let end = self.list_from(number.0, &handle, offset, &mut |item, next| {
@@ -217,7 +221,8 @@ impl SnapshotFiles {
 
     fn attribute_names(&self, number: u64) -> Result<Vec<u8>, Errno> {
         let What::Inside(inside) = self.node(number)?.what else { return Ok(Vec::new()) };
-        let names = inside.entry.metadata.xattrs.iter().flat_map(|xattr| [xattr.name.as_slice(), b"\0"].concat());
+        let names =
+            inside.entry.metadata.xattrs.iter().flat_map(|xattr| [xattr.name.as_slice(), b"\0"].concat());
         Ok(names.collect())
     }
 }
@@ -348,7 +353,14 @@ impl Filesystem for SnapshotFiles {
         }
     }
 
-    fn readdirplus(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
         let listed = self.list(ino, fh, offset, &mut |item, next| match item {
             // The kernel takes no notice of the attributes of these two.
             Item::Own(number, name) => {
@@ -373,7 +385,14 @@ impl Filesystem for SnapshotFiles {
         }
     }
 
-    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
         lock(&self.handles).remove(&fh.0);
         reply.ok();
     }

@@ -57,9 +57,7 @@ impl<'a> Child<'a> {
         let (key, kind) = match item {
             SnapshotItem::Folder(_) => (above.child(name), ChildKind::Folder(path)),
             SnapshotItem::Link(target) => (above.child(name), ChildKind::Link(target)),
-            SnapshotItem::Snapshot(snapshot) => {
-                (above.snapshot(&snapshot.id), ChildKind::Snapshot(snapshot))
-            }
+            SnapshotItem::Snapshot(snapshot) => (above.snapshot(&snapshot.id), ChildKind::Snapshot(snapshot)),
             _ => return None,
         };
         Some(Child { key, name, kind })
@@ -172,7 +170,8 @@ enum Listed {
 
 /// A place as the kernel gives it back.
 fn cookie(place: u64, number: u64) -> Result<u64, Errno> {
-    let place = place.checked_mul(RUN_ENTRIES_END).filter(|place| *place < 1 << 62).ok_or(Errno::EOVERFLOW)?;
+    let place =
+        place.checked_mul(RUN_ENTRIES_END).filter(|place| *place < 1 << 62).ok_or(Errno::EOVERFLOW)?;
     Ok(place + number + OWN_PLACES)
 }
 

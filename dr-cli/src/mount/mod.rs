@@ -150,5 +150,8 @@ fn refused(place: &Path, options: MountOptions, error: io::Error) -> CliError {
             "see that you may use /dev/fuse and own the directory, or use 'dr serve webdav', which needs neither"
         }
     };
-    CliError::source("the snapshots cannot be mounted").with_path(place).with_cause(&error).with_remedy(remedy)
+    CliError::source("the snapshots cannot be mounted")
+        .with_path(place)
+        .with_cause(&error)
+        .with_remedy(remedy)
 }

@@ -135,7 +135,8 @@ fn newest(snapshots: &[Arc<Snapshot>]) -> Timestamp {
 /// A folder of folders.
 fn by_name(named: BTreeMap<&str, Vec<Arc<Snapshot>>>) -> SnapshotFolder {
     let modified = named.values().map(|snapshots| newest(snapshots)).max().unwrap_or_default();
-    let folder = |(name, snapshots): (&str, Vec<_>)| (escaped(name), SnapshotItem::Folder(by_time(&snapshots)));
+    let folder =
+        |(name, snapshots): (&str, Vec<_>)| (escaped(name), SnapshotItem::Folder(by_time(&snapshots)));
     SnapshotFolder { items: named.into_iter().map(folder).collect(), modified }
 }
 

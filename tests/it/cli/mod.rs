@@ -4,7 +4,9 @@
 mod disk;
 mod forget;
 mod interrupt;
+mod mount;
 mod password;
 mod pipe;
 mod prune;
+mod serve;
 mod user;
