@@ -87,7 +87,7 @@ fn entries_are_found_by_name_and_by_place_in_directories_of_any_size() {
 #[test]
 fn what_is_lost_of_a_directory_takes_nothing_else_with_it() {
     let workshop = Workshop::new();
-    let sim = SimStore::new(1);
+    let sim = SimStore::new();
     let store: Arc<dyn Store> = Arc::new(sim.clone());
     let repo = TestRepo::create(store.clone()).unwrap();
     many(2000).write(&workshop.source());

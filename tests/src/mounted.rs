@@ -164,7 +164,8 @@ impl Answer {
     }
 }
 
-/// Asks a server on this machine. `target` is sent as it is; of the headers, a `Host` stands for the usual one.
+/// Asks a server on this machine. `target` is sent as it is; of the headers, `Host` and
+/// `Content-Length` stand for the usual ones.
 pub fn ask(port: u16, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -175,7 +176,10 @@ pub fn ask(port: u16, method: &str, target: &str, headers: &[(&str, &str)], body
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
-    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    if !headers.iter().any(|(name, _)| *name == "Content-Length") {
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    request.push_str(&format!("\r\n{body}"));
     stream.write_all(request.as_bytes()).unwrap();
     let mut bytes = Vec::new();
     // A connection that is cut is an answer as well.

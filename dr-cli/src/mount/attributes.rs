@@ -56,10 +56,11 @@ pub(super) fn of_folder(number: u64, modified: Timestamp, owner: Owner) -> FileA
 }
 
 /// The attributes of a link in such a folder.
-pub(super) fn of_link(number: u64, target: &[u8], owner: Owner) -> FileAttr {
+pub(super) fn of_link(number: u64, target: &[u8], modified: Timestamp, owner: Owner) -> FileAttr {
     let mut metadata = Metadata::default();
     (metadata.mode, metadata.links) = (0o777, 1);
     (metadata.uid, metadata.gid) = (owner.user, owner.group);
+    (metadata.modified, metadata.changed) = (modified, modified);
     of_entry(number, &Entry::new("", EntryKind::Symlink(target.to_vec()), metadata))
 }
 

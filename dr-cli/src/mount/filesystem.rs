@@ -80,7 +80,7 @@ impl SnapshotFiles {
         match self.node(number)?.what {
             What::Inside(inside) => Ok(inside),
             What::Folder(_) => Err(Errno::EISDIR),
-            What::Link(_) => Err(Errno::EINVAL),
+            What::Link(..) => Err(Errno::EINVAL),
         }
     }
 
@@ -109,7 +109,7 @@ impl SnapshotFiles {
                 };
                 attributes::of_folder(number, modified, self.owner)
             }
-            What::Link(target) => attributes::of_link(number, target, self.owner),
+            What::Link(target, modified) => attributes::of_link(number, target, *modified, self.owner),
             What::Inside(inside) => attributes::of_entry(number, &inside.entry),
         }
     }
@@ -118,7 +118,7 @@ impl SnapshotFiles {
     pub(super) fn take(&self, parent: u64, child: &Child<'_>) -> Result<FileAttr, Errno> {
         let what = match child.kind {
             ChildKind::Folder(above) => What::Folder(Arc::new([above, b"/", child.name].concat())),
-            ChildKind::Link(target) => What::Link(Arc::new(target.to_vec())),
+            ChildKind::Link(target, modified) => What::Link(Arc::new(target.to_vec()), modified),
             ChildKind::Snapshot(snapshot) => {
                 let view = self.shelf.view(snapshot);
                 let view = view.map_err(|error| self.failed(parent, child.name, &error))?;
@@ -142,14 +142,15 @@ impl SnapshotFiles {
     fn find(&self, parent: u64, name: &[u8]) -> Result<(Duration, Option<FileAttr>), Errno> {
         let node = self.node(parent)?;
         match &node.what {
-            What::Link(_) => Err(Errno::ENOTDIR),
+            What::Link(..) => Err(Errno::ENOTDIR),
             What::Folder(path) => {
                 let tree = self.shelf.tree();
                 let Some(SnapshotPlace::Folder(folder)) = tree.resolve(path) else {
                     return Ok((Duration::ZERO, None));
                 };
-                let Some(item) = folder.items.get(name) else { return Ok((Duration::ZERO, None)) };
-                let child = Child::of_item(&node.key, path, name, item).ok_or(Errno::EIO)?;
+                let Some(child) = Child::of_item(&node.key, path, folder, name) else {
+                    return Ok((Duration::ZERO, None));
+                };
                 self.take(parent, &child).map(|attributes| (BRIEFLY, Some(attributes)))
             }
             What::Inside(inside) => {
@@ -174,7 +175,7 @@ impl SnapshotFiles {
     fn open_directory(&self, number: u64) -> Result<(FileHandle, FopenFlags), Errno> {
         let node = self.node(number)?;
         let (handle, flags) = match &node.what {
-            What::Link(_) => return Err(Errno::ENOTDIR),
+            What::Link(..) => return Err(Errno::ENOTDIR),
             What::Folder(_) => (Handle::of_tree(self.shelf.tree()), FopenFlags::empty()),
             What::Inside(inside) => {
                 directory(inside)?;
@@ -291,7 +292,7 @@ impl Filesystem for SnapshotFiles {
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
         match self.node(ino.0).map(|node| node.what) {
-            Ok(What::Link(target)) => reply.data(&target),
+            Ok(What::Link(target, _)) => reply.data(&target),
             Ok(What::Inside(inside)) => match &inside.entry.kind {
                 EntryKind::Symlink(target) => reply.data(target),
                 _ => reply.error(Errno::EINVAL),

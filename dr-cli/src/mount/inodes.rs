@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use dr_core::{Entry, EntryKind, ObjectHash, SnapshotId, SnapshotView, Stream};
+use dr_core::{Entry, EntryKind, ObjectHash, SnapshotId, SnapshotView, Stream, Timestamp};
 
 use crate::shelf::lock;
 
@@ -86,8 +86,8 @@ fn references(stream: &Stream, bytes: &mut Vec<u8>) {
 pub(super) enum What {
     /// A folder above the snapshots: its path.
     Folder(Arc<Vec<u8>>),
-    /// A link to another name in such a folder.
-    Link(Arc<Vec<u8>>),
+    /// A link to another name in such a folder, and when the newest snapshot there was made.
+    Link(Arc<Vec<u8>>, Timestamp),
     /// Something in a snapshot.
     Inside(Arc<Inside>),
 }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn take(inodes: &Inodes, key: Key) -> u64 {
-        inodes.take(key, ROOT, b"x", || What::Link(Arc::default()))
+        inodes.take(key, ROOT, b"x", || What::Link(Arc::default(), Timestamp::default()))
     }
 
     fn known(inodes: &Inodes) -> usize {

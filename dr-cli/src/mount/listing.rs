@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dr_core::{Entry, Snapshot, SnapshotItem, SnapshotPlace, SnapshotTree};
+use dr_core::{Entry, Snapshot, SnapshotFolder, SnapshotItem, SnapshotPlace, SnapshotTree, Timestamp};
 use fuser::{Errno, FileType};
 
 use super::attributes;
@@ -39,24 +39,24 @@ pub(super) struct Child<'a> {
 pub(super) enum ChildKind<'a> {
     /// A folder in the folder of this path.
     Folder(&'a [u8]),
-    /// A link and its target.
-    Link(&'a [u8]),
+    /// A link, its target and its time.
+    Link(&'a [u8], Timestamp),
     Snapshot(&'a Arc<Snapshot>),
     /// An entry of the directory.
     Entry(&'a Entry, &'a Inside),
 }
 
 impl<'a> Child<'a> {
-    /// What a folder of this key and path holds; none where this program knows no such thing.
+    /// What a folder of this key and path holds under a name; none where it is nothing that this program knows.
     pub(super) fn of_item(
         above: &Key,
         path: &'a [u8],
+        folder: &'a SnapshotFolder,
         name: &'a [u8],
-        item: &'a SnapshotItem,
     ) -> Option<Child<'a>> {
-        let (key, kind) = match item {
+        let (key, kind) = match folder.items.get(name)? {
             SnapshotItem::Folder(_) => (above.child(name), ChildKind::Folder(path)),
-            SnapshotItem::Link(target) => (above.child(name), ChildKind::Link(target)),
+            SnapshotItem::Link(target) => (above.child(name), ChildKind::Link(target, folder.modified)),
             SnapshotItem::Snapshot(snapshot) => (above.snapshot(&snapshot.id), ChildKind::Snapshot(snapshot)),
             _ => return None,
         };
@@ -72,7 +72,7 @@ impl<'a> Child<'a> {
     pub(super) fn file_type(&self) -> FileType {
         match self.kind {
             ChildKind::Folder(_) | ChildKind::Snapshot(_) => FileType::Directory,
-            ChildKind::Link(_) => FileType::Symlink,
+            ChildKind::Link(..) => FileType::Symlink,
             ChildKind::Entry(entry, _) => attributes::kind(&entry.kind),
         }
     }
@@ -111,7 +111,7 @@ impl SnapshotFiles {
         }
         let offset = offset.saturating_sub(OWN_PLACES);
         match &node.what {
-            What::Link(_) => Err(Errno::ENOTDIR),
+            What::Link(..) => Err(Errno::ENOTDIR),
             What::Folder(path) => list_folder(&node, path, handle, offset, sink),
             What::Inside(inside) => {
                 if self.list_entries(number, &node, inside, handle, offset, sink)? == Listed::Full
@@ -185,8 +185,8 @@ fn list_folder(
     let place = handle.tree.as_ref().and_then(|tree| tree.resolve(path));
     let Some(SnapshotPlace::Folder(folder)) = place else { return Ok(()) };
     let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
-    for (at, (name, item)) in folder.items.iter().enumerate().skip(skipped) {
-        let Some(child) = Child::of_item(&node.key, path, name, item) else { continue };
+    for (at, name) in folder.items.keys().enumerate().skip(skipped) {
+        let Some(child) = Child::of_item(&node.key, path, folder, name) else { continue };
         if sink(Item::Child(&child), at as u64 + 1 + OWN_PLACES)? {
             return Ok(());
         }

@@ -52,8 +52,7 @@ pub(crate) fn run(
     // From here on a signal unmounts first.
     let graceful = session.signals.graceful();
     let files = SnapshotFiles::new(shelf, permissions);
-    let mut mount =
-        fuser::Session::new(files, place, &config).map_err(|error| refused(place, options, error))?;
+    let mut mount = fuser::Session::new(files, place, &config).map_err(|error| refused(place, &error))?;
     let unmounter = mount.unmount_callable();
     let (sender, ended) = mpsc::channel();
     thread::Builder::new()
@@ -135,23 +134,21 @@ fn unmount(mut unmounter: SessionUnmounter, place: &Path, session: &Session) -> 
 }
 
 /// Says why nothing is mounted, and what can be done.
-fn refused(place: &Path, options: MountOptions, error: io::Error) -> CliError {
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound if !Path::new("/dev/fuse").exists() => {
-            "load the kernel's module with 'modprobe fuse', or use 'dr serve webdav'"
-        }
-        io::ErrorKind::NotFound => {
-            "who is not root needs the program fusermount3: install the package fuse3, or use 'dr serve webdav'"
-        }
-        io::ErrorKind::PermissionDenied if options.allow_other => {
-            "allow it with a line 'user_allow_other' in /etc/fuse.conf, or leave out --allow-other"
-        }
-        _ => {
-            "see that you may use /dev/fuse and own the directory, or use 'dr serve webdav', which needs neither"
-        }
+fn refused(place: &Path, error: &io::Error) -> CliError {
+    // What the helper program says ends a line.
+    let said = error.to_string();
+    let remedy = if !Path::new("/dev/fuse").exists() {
+        "load the kernel's module with 'modprobe fuse', or use 'dr serve webdav', which does without"
+    } else if said.contains("user_allow_other") {
+        "allow it with a line 'user_allow_other' in /etc/fuse.conf, or leave out --allow-other"
+    } else if rustix::process::geteuid().is_root() {
+        "a container may have to be allowed to mount and to use /dev/fuse; 'dr serve webdav' does without"
+    } else {
+        "who is not root needs the program fusermount3 (package fuse3), the right to use /dev/fuse, and a directory of \
+         one's own; 'dr serve webdav' does without"
     };
     CliError::source("the snapshots cannot be mounted")
         .with_path(place)
-        .with_cause(&error)
+        .with_cause(&io::Error::other(said.trim_end().to_owned()))
         .with_remedy(remedy)
 }

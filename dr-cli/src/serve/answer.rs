@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dr_core::{FileContent, SnapshotView};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, WWW_AUTHENTICATE,
@@ -83,9 +83,11 @@ async fn dispatch(server: Arc<Server>, request: Request<Incoming>) -> Response<B
             response
         }
         "PROPFIND" => {
-            let Ok(body) = Limited::new(body, REQUEST_BYTES_MAX).collect().await else {
-                return plain(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long\n");
-            };
+            let too_long = || plain(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long\n");
+            if body.size_hint().lower() > REQUEST_BYTES_MAX as u64 {
+                return too_long();
+            }
+            let Ok(body) = Limited::new(body, REQUEST_BYTES_MAX).collect().await else { return too_long() };
             let Some(wanted) = Wanted::parse(&body.to_bytes()) else {
                 return plain(StatusCode::BAD_REQUEST, "the request is no propfind element\n");
             };
@@ -199,22 +201,14 @@ fn file(
 /// A page with links to what a folder holds, for browsers.
 fn page(shelf: Arc<Shelf>, path: Vec<u8>, folder: Resource) -> Body {
     let above = encode_folder(&path);
-    let title = markup(
-        &[b"/", path.as_slice()]
-            .concat()
-            .iter()
-            .copied()
-            .skip_while(|byte| *byte == b'/')
-            .collect::<Vec<_>>(),
-    );
-    let mut begin = Some(format!(
+    let title = markup(path.strip_prefix(b"/").unwrap_or(&path));
+    let mut page = format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>/{title}</title>\n<h1>/{title}</h1>\n<ul>\n"
-    ));
-    if above != "/"
-        && let Some(begin) = &mut begin
-    {
-        begin.push_str("<li><a href=\"../\">..</a></li>\n");
+    );
+    if let Some((parent, _)) = above.trim_end_matches('/').rsplit_once('/') {
+        page.push_str(&format!("<li><a href=\"{parent}/\">..</a></li>\n"));
     }
+    let mut begin = Some(page);
     let mut members = folder.members(shelf, path);
     Body::pieces(move || {
         if let Some(begin) = begin.take() {

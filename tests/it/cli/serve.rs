@@ -7,7 +7,7 @@ use std::process::Command;
 use dr_tests::mounted::{Showing, ask};
 use dr_tests::shell::Shell;
 use dr_tests::steps::skip;
-use dr_tests::{Node, TreeSpec, assert_same_tree, noise};
+use dr_tests::{Node, TreeSpec, noise};
 use rustix::process::Signal;
 
 struct Served {
@@ -122,8 +122,7 @@ fn folders_are_listed_and_nothing_else_is_reached() {
 
     assert_eq!(ask(port, "PROPFIND", "/", &depth("infinity"), "").status, 403);
     assert_eq!(ask(port, "PROPFIND", "/", &depth("1"), "<no").status, 400);
-    let long = "x".repeat(100_000);
-    assert_eq!(ask(port, "PROPFIND", "/", &depth("1"), &long).status, 413);
+    assert_eq!(ask(port, "PROPFIND", "/", &[("Content-Length", "100000")], "").status, 413);
     let options = ask(port, "OPTIONS", "/", &[], "");
     assert_eq!((options.status, options.header("dav")), (200, Some("1")));
     for method in ["PUT", "POST", "DELETE", "MKCOL", "MOVE", "COPY", "LOCK", "PROPPATCH", "PATCH", "TRACE"] {
@@ -235,13 +234,6 @@ fn rclone_copies_a_snapshot_as_it_is() {
     rclone.env("RCLONE_CONFIG", "/dev/null").args(["copy", "--retries", "1", "--webdav-vendor", "other"]);
     rclone.arg(format!("--webdav-url=http://127.0.0.1:{}", served.port));
     served.shell.run(rclone.arg(format!(":webdav:{}", served.latest(""))).arg(&target));
-    for name in ["plain", "empty", "sub/large", "sub/ü <&>'", "many/49"] {
-        assert!(fs::read(target.join(name)).unwrap() == fs::read(source.join(name)).unwrap(), "{name}");
-    }
-    let count =
-        |folder: &Path| Command::new("find").arg(folder).args(["-type", "f"]).output().unwrap().stdout.len();
-    assert_eq!(
-        count(&source) - 54 * source.as_os_str().len(),
-        count(&target) - 54 * target.as_os_str().len()
-    );
+    let diff = Command::new("diff").arg("-r").args([&source, &target]).output().unwrap();
+    assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
 }
