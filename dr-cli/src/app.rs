@@ -7,6 +7,10 @@ use std::process;
 use clap::Parser;
 
 use crate::args::{Cli, Command, GlobalArgs};
+#[cfg(feature = "mount")]
+use crate::commands::mount;
+#[cfg(feature = "serve")]
+use crate::commands::serve;
 use crate::commands::{
     backup, cat, check, diff, dump, find, forget, hold, init, ls, mark, prune, repair, restore, snapshots,
     stats, version, versions,
@@ -45,6 +49,10 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Dump(args) => dump::run(&args, session),
         Command::Cat(args) => cat::run(&args, session),
         Command::Restore(args) => restore::run(&args, session),
+        #[cfg(feature = "mount")]
+        Command::Mount(args) => mount::run(&args, session),
+        #[cfg(feature = "serve")]
+        Command::Serve(command) => serve::run(&command, session),
         Command::Forget(args) => forget::run(&args, session),
         Command::Unforget(args) => mark::unforget(&args, session),
         Command::Protect(args) => mark::protect(&args, session),

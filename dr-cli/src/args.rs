@@ -5,6 +5,10 @@ use std::path::{Component, PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use dr_core::SnapshotFilter;
 
+#[cfg(feature = "mount")]
+use crate::commands::mount;
+#[cfg(feature = "serve")]
+use crate::commands::serve;
 use crate::commands::{
     backup, cat, check, diff, dump, find, forget, hold, init, ls, mark, prune, repair, restore, snapshots,
     stats, version, versions,
@@ -70,6 +74,12 @@ pub(crate) enum Command {
     Cat(cat::CatArgs),
     /// Write what is in a snapshot to a directory
     Restore(restore::RestoreArgs),
+    /// Show the snapshots as a file system
+    #[cfg(feature = "mount")]
+    Mount(mount::MountArgs),
+    /// Show the snapshots to other programs, over the network
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeCommand),
     /// Forget snapshots, by name or by a policy
     Forget(forget::ForgetArgs),
     /// Bring forgotten snapshots back

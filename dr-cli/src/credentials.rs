@@ -100,7 +100,8 @@ pub(crate) fn read(
     Ok(Credentials::password(secret.as_slice())?)
 }
 
-fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+/// The first line of a file.
+pub(crate) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let failed = |error: io::Error| {
         CliError::credentials("the password file cannot be read").with_path(path).with_cause(&error)
     };

@@ -10,13 +10,19 @@ mod exit_code;
 mod hardening;
 mod instant;
 mod key_file;
+#[cfg(feature = "mount")]
+mod mount;
 mod path_lists;
 mod quantity;
 mod render;
 mod selection_args;
 mod selector;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod shard;
+#[cfg(any(feature = "mount", feature = "serve"))]
+mod shelf;
 mod signals;
 mod store_args;
 mod words;

@@ -101,7 +101,7 @@ pub use restore::{RestoreOptions, RestoreReport};
 pub use select::{Case, Exclusion, Match, PathKind, Patterns};
 pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,
-    Totals, Unit,
+    SnapshotFolder, SnapshotItem, SnapshotPlace, SnapshotTree, Totals, Unit,
 };
 pub use source::{
     LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source, SourceDirectory, SourceFile,
@@ -109,4 +109,4 @@ pub use source::{
 };
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};
-pub use view::{SnapshotView, VisitEntry};
+pub use view::{EntryRun, SnapshotView, VisitEntry};

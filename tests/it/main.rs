@@ -21,6 +21,7 @@ mod long_file;
 mod many;
 mod metadata;
 mod model;
+mod mount;
 mod processes;
 mod prune;
 mod repair;

@@ -11,6 +11,7 @@ pub mod garbage;
 pub mod hook;
 pub mod inject;
 pub mod memory_source;
+pub mod mounted;
 pub mod repo;
 pub mod servers;
 pub mod shell;

@@ -12,9 +12,13 @@ pub(crate) mod hold;
 pub(crate) mod init;
 pub(crate) mod ls;
 pub(crate) mod mark;
+#[cfg(feature = "mount")]
+pub(crate) mod mount;
 pub(crate) mod prune;
 pub(crate) mod repair;
 pub(crate) mod restore;
+#[cfg(feature = "serve")]
+pub(crate) mod serve;
 pub(crate) mod snapshots;
 pub(crate) mod stats;
 pub(crate) mod version;

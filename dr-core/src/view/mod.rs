@@ -2,6 +2,7 @@
 //! a mounted file system, an archive and a comparison read through.
 
 mod ahead;
+mod directory;
 mod file;
 mod recent;
 
@@ -9,8 +10,9 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 
+pub use directory::EntryRun;
 use file::OpenFile;
-use recent::{OpenFiles, RecentChunks};
+use recent::{OpenFiles, RecentChunks, RecentRuns};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::PackClass;
@@ -38,6 +40,7 @@ struct View {
     root: Stream,
     files: Mutex<OpenFiles>,
     chunks: Mutex<RecentChunks>,
+    runs: Mutex<RecentRuns>,
     /// Made when something is fetched ahead for the first time; they end with the view.
     threads: OnceLock<Threads>,
 }
@@ -55,6 +58,7 @@ impl Repository {
             root: snapshot.root.clone(),
             files: Mutex::default(),
             chunks: Mutex::default(),
+            runs: Mutex::default(),
             threads: OnceLock::new(),
         })))
     }

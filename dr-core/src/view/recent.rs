@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::file::OpenFile;
 use crate::repository::ChunkBytes;
-use crate::tree::{ChunkRef, FileContent};
+use crate::tree::{ChunkRef, Entry, FileContent};
 
 /// So many files are kept open.
 const FILES_MAX: usize = 64;
@@ -13,6 +13,10 @@ const FILES_MAX: usize = 64;
 const FILES_BYTES_MAX: usize = 32 << 20;
 /// Frames that are held for verified chunks take so many bytes at most, and the last one.
 const CHUNKS_BYTES_MAX: usize = 16 << 20;
+/// So many decoded entries are kept, of half a KiB each, mostly; and the last run.
+const ENTRIES_MAX: usize = 32 << 10;
+/// A shorter run counts as one of so many: with it stay its place and the search for it.
+const RUN_ENTRIES_MIN: usize = 128;
 /// So many verified chunks are kept: one for each of some files that are read at a time.
 const CHUNKS_MAX: usize = 32;
 
@@ -62,6 +66,31 @@ impl RecentChunks {
         let fitting = self.0.iter().take_while(|(_, bytes)| {
             held += bytes.held();
             held <= CHUNKS_BYTES_MAX
+        });
+        let fitting = fitting.count().max(1);
+        self.0.truncate(fitting);
+    }
+}
+
+/// Runs of directories' entries that were read last, the last one first.
+#[derive(Default)]
+pub(super) struct RecentRuns(VecDeque<(ChunkRef, Arc<Vec<Entry>>)>);
+
+impl RecentRuns {
+    pub(super) fn find(&mut self, chunk: &ChunkRef) -> Option<Arc<Vec<Entry>>> {
+        let place = self.0.iter().position(|(known, _)| known == chunk)?;
+        let found = self.0.remove(place)?;
+        let entries = found.1.clone();
+        self.0.push_front(found);
+        Some(entries)
+    }
+
+    pub(super) fn keep(&mut self, chunk: &ChunkRef, entries: Arc<Vec<Entry>>) {
+        self.0.push_front((*chunk, entries));
+        let mut held = 0;
+        let fitting = self.0.iter().take_while(|(_, entries)| {
+            held += entries.len().max(RUN_ENTRIES_MIN);
+            held <= ENTRIES_MAX
         });
         let fitting = fitting.count().max(1);
         self.0.truncate(fitting);
