@@ -63,6 +63,7 @@ mod prune;
 mod repair;
 mod repository;
 mod restore;
+mod select;
 mod snapshot;
 mod source;
 #[cfg(feature = "internals")]
@@ -87,6 +88,7 @@ pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
 pub use restore::{RestoreOptions, RestoreReport};
+pub use select::{Case, Match, PathKind, Patterns};
 pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,
     Totals, Unit,
