@@ -199,6 +199,13 @@ impl Patterns {
         later.iter().any(reaches)
     }
 
+    /// Whether a pattern without `!` may match something below a directory.
+    pub(crate) fn may_match_below(&self, directory: &[u8]) -> bool {
+        let subject = self.subject(directory);
+        let may = |pattern: &Pattern| pattern.is_for_names || pattern.may_match_below(&subject);
+        self.patterns.iter().any(|pattern| !pattern.is_negated && may(pattern))
+    }
+
     /// The pattern of this number, as it was written.
     pub(crate) fn text(&self, number: usize) -> &[u8] {
         self.patterns.get(number).map_or(&[], |pattern| &pattern.text)

@@ -95,6 +95,18 @@ impl TargetDir {
         Err(failure(Errno::EXIST))
     }
 
+    /// Makes the directory `name`, which no snapshot says anything of. A real directory of that name is kept.
+    ///
+    /// # Errors
+    /// `Destination` where that fails.
+    pub(crate) fn make_plain_dir(&self, name: &[u8]) -> Result<()> {
+        validate(name, &self.path)?;
+        match mkdirat(self, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(failed("cannot make a directory", &below(&self.path, name), error)),
+        }
+    }
+
     /// Makes sure that an existing directory can be written, where it is ours. Gives what it was like before.
     pub(super) fn keep_dir(&self, name: &[u8]) -> std::result::Result<Present, Errno> {
         let pinned = openat(self, name, OFlags::PATH | DIRECTORY, Mode::empty())?;

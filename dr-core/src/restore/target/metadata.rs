@@ -92,7 +92,10 @@ impl TargetDir {
 
     /// Gives this directory its metadata, after everything in it is finished.
     pub(crate) fn finish_dir(&self, entry: &Entry) -> Vec<MetadataProblem> {
-        Finish::new(&self.shared, Handle::Open(self.as_fd()), entry).run()
+        let finish = Finish::new(&self.shared, Handle::Open(self.as_fd()), entry);
+        // One that was there and is right keeps its time of change too.
+        let is_done = finish.handle.stat().is_ok_and(|stat| finish.is_done(&stat));
+        if is_done { Vec::new() } else { finish.run() }
     }
 
     /// Gives the symbolic link, device, pipe or socket `name` its metadata.
