@@ -24,6 +24,7 @@ mod processes;
 mod prune;
 mod repair;
 mod repair_log;
+mod restore_policies;
 mod rollback;
 mod servers;
 mod siblings;

@@ -3,7 +3,7 @@
 use super::options::Overwrite;
 use super::policy::takes_metadata;
 use super::target::Present;
-use crate::tree::Entry;
+use crate::tree::{Entry, EntryKind, Stream};
 
 /// How a directory stands in the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub(super) struct Directories {
     held_back: Vec<(Vec<u8>, Entry)>,
     /// Those that are in the target, in the order they were made; they get their metadata at the end, deepest first.
     pub(super) made: Vec<MadeDirectory>,
+    /// Those that are not selected themselves, but something in them may be, and the streams of their entries.
+    pub(super) passed: Vec<(Vec<u8>, Stream)>,
 }
 
 impl Default for Directories {
@@ -54,7 +56,7 @@ impl Default for Directories {
 
 impl Directories {
     pub(super) fn new(base: Standing) -> Directories {
-        Directories { base, way: Vec::new(), held_back: Vec::new(), made: Vec::new() }
+        Directories { base, way: Vec::new(), held_back: Vec::new(), made: Vec::new(), passed: Vec::new() }
     }
 
     /// Goes back up to the directory that `path` is in. Paths come parents first.
@@ -85,6 +87,9 @@ impl Directories {
 
     /// Goes into a directory that is not made yet.
     pub(super) fn hold_back(&mut self, path: &[u8], entry: &Entry) {
+        if let EntryKind::Directory(stream) = &entry.kind {
+            self.passed.push((path.to_vec(), stream.clone()));
+        }
         self.held_back.push((path.to_vec(), entry.clone()));
     }
 

@@ -419,6 +419,9 @@ impl RestoredFile {
 
     /// Removes what was written of a file that cannot be whole. The file that was there before stays.
     pub(super) fn discard(&self, job: &Job<'_>) {
+        if job.options.dry_run {
+            return;
+        }
         // It is listed as damaged whether or not this works.
         let Ok(directory) = self.directory(job) else { return };
         self.discard_temporary(job, &directory);

@@ -388,7 +388,9 @@ impl<'a> Restore<'a> {
         if let Some(present) = &present {
             self.clear_way(path, present)?;
         }
+        let is_unwanted = !self.job.options.specials && !matches!(entry.kind, EntryKind::Symlink(_));
         let outcome = match self.job.options.dry_run {
+            true if is_unwanted => return Ok(()),
             true => Outcome::Made,
             false => self.make_other(path, entry, present.is_some())?,
         };

@@ -39,7 +39,7 @@ pub enum Writing {
     #[default]
     Replace,
     /// In the file itself, where it has only one name: no room for a second one is needed, but until the end the file is
-    /// a mixture.
+    /// a mixture, and one whose chunks turn out to be damaged stays one. Its mode (0600 and the sticky bit) says so.
     InPlace,
 }
 

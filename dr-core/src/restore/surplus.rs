@@ -20,7 +20,7 @@ use crate::observer::{Change, Event, as_path};
 use crate::repository::{ChunkReader, Repository, find_path};
 use crate::select::PathKind;
 use crate::snapshot::{ProblemKind, Snapshot};
-use crate::tree::{DirectoryReader, Stream};
+use crate::tree::{DirectoryReader, EntryKind, Stream};
 
 /// What may be deleted.
 pub(super) struct Surplus {
@@ -126,11 +126,18 @@ impl Surplus {
         if let Some(stream) = found.directory() {
             self.sweep_one(job, root, stream, reporter)?;
         }
-        for made in directories.made.iter().filter(|made| made.before.is_some()) {
+        let mut swept = HashSet::new();
+        for made in directories.made.iter() {
             job.ctx.cancel.check()?;
-            if let crate::tree::EntryKind::Directory(stream) = &made.entry.kind {
+            swept.insert(made.path.as_slice());
+            if let (EntryKind::Directory(stream), Some(_)) = (&made.entry.kind, made.before) {
                 self.sweep_one(job, &made.path, stream, reporter)?;
             }
+        }
+        let deletes = self.delete != Delete::Nothing;
+        for (path, stream) in directories.passed.iter().filter(|(path, _)| deletes && !swept.contains(&path[..])) {
+            job.ctx.cancel.check()?;
+            self.sweep_one(job, path, stream, reporter)?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::report::Reporter;
 use super::selection::kind_of;
 use super::target::bytes;
 use crate::error::{Error, Result};
-use crate::observer::{Event, lock};
+use crate::observer::lock;
 use crate::repository::{Onward, find_path, walk_some};
 use crate::snapshot::Snapshot;
 use crate::threads::Threads;
@@ -154,7 +154,6 @@ fn check(job: &Job<'_>, run: &ReadRun) -> std::result::Result<(), String> {
             let at = super::layout::runs(layout, *stream_offset, 1).first().map_or(0, |run| run.offset);
             return Err(format!("the {} bytes from {at} on differ", chunk.bytes));
         }
-        job.ctx.observer.event(&Event::Progress { bytes: 0 });
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 use super::{Area, assert_problems, entry};
 use crate::error::ErrorKind;
 use crate::restore::target::special::SkipReason;
-use crate::restore::target::{MetadataPart, Outcome, Target, TargetOptions, allocate};
+use crate::restore::target::{MetadataPart, Outcome, Target, TargetOptions};
 use crate::tree::{Entry, EntryKind, Metadata};
 
 #[test]
