@@ -283,6 +283,7 @@ impl<'a> Restore<'a> {
         let mut before = present.filter(Present::is_directory);
         if present.is_some() && before.is_none() && decide(overwrite, entry, present) == Decision::Keep {
             return Err(Error::new(ErrorKind::Destination, "what is there is no directory, and is kept")
+                .with_path(crate::observer::as_path(path))
                 .with_remedy("move it away, or restore with another '--overwrite'"));
         }
         if !is_dry {
@@ -392,7 +393,7 @@ impl<'a> Restore<'a> {
         let outcome = match self.job.options.dry_run {
             true if is_unwanted => return Ok(()),
             true => Outcome::Made,
-            false => self.make_other(path, entry, present.is_some())?,
+            false => self.make_other(path, entry, present)?,
         };
         match outcome {
             Outcome::Made => self.count_other(path, present),
@@ -404,16 +405,16 @@ impl<'a> Restore<'a> {
 
 impl Restore<'_> {
     /// Makes anything but a file or a directory. What has its name stays until it is there with all its metadata.
-    fn make_other(&mut self, path: &[u8], entry: &Entry, replaces: bool) -> Result<Outcome> {
+    fn make_other(&mut self, path: &[u8], entry: &Entry, present: Option<Present>) -> Result<Outcome> {
         let place = self.job.places.place(path);
         let (parent, name) = split(&place);
         let directory = self.job.target()?.open_dir(&parent)?;
         let temporary = self.job.temporary_name(path);
-        let first_name = if replaces { &temporary[..] } else { name };
+        let first_name = if present.is_some() { &temporary[..] } else { name };
         let outcome = directory.create_special(first_name, entry)?;
         if outcome == Outcome::Made {
             self.reporter.metadata(path, directory.finish_path(first_name, entry));
-            if replaces {
+            if present.is_some() {
                 directory.rename(first_name, name)?;
             }
         }

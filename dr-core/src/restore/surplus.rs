@@ -373,5 +373,5 @@ fn is_above_home(inode: (u64, u64)) -> bool {
 
 fn mistake(why: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("surplus files are not deleted: {why}"))
-        .with_remedy("look at what '--dry-run' says, and where it is right use '--delete-anyway'")
+        .with_remedy("look at what '--delete-anyway --dry-run' says, and where that is right leave out '--dry-run'")
 }

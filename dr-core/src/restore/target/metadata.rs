@@ -156,7 +156,8 @@ impl<'a> Finish<'a> {
         self.remove_xattrs(&present);
         others.into_iter().for_each(|xattr| self.set_xattr(xattr, &present));
         if !matches!(self.entry.kind, EntryKind::Symlink(_)) {
-            let set = self.set_mode(is_owner_right);
+            // Bits that give the owner's rights away wait for the right owner.
+            let set = self.set_mode(if is_owner_right { 0o7777 } else { 0o1777 });
             self.note(set, || MetadataPart::Mode);
         }
         // A change of mode changes an ACL's mask.
@@ -175,15 +176,14 @@ impl<'a> Finish<'a> {
         self.entry.metadata.xattrs.iter().filter(is_wanted)
     }
 
-    fn mode(&self, is_owner_right: bool) -> Mode {
-        let special_bits = if is_owner_right { 0o7000 } else { 0o1000 };
-        Mode::from_raw_mode(self.entry.metadata.mode & (special_bits | 0o777))
+    fn mode(&self, mask: u32) -> Mode {
+        Mode::from_raw_mode(self.entry.metadata.mode & mask)
     }
 
     /// Gives the mode, or where it is not wanted takes away what says that the entry is not finished.
-    fn set_mode(&self, is_owner_right: bool) -> Result<(), Errno> {
+    fn set_mode(&self, mask: u32) -> Result<(), Errno> {
         if self.shared.options.permissions {
-            return self.handle.set_mode(self.mode(is_owner_right));
+            return self.handle.set_mode(self.mode(mask));
         }
         let mode = self.handle.stat()?.st_mode & 0o7777;
         match mode {
@@ -198,7 +198,7 @@ impl<'a> Finish<'a> {
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
         let is_mode_right = match self.entry.kind {
             EntryKind::Symlink(_) => true,
-            _ if options.permissions => mode == self.mode(true),
+            _ if options.permissions => mode == self.mode(0o7777),
             _ => !Present::of(stat).is_unfinished(),
         };
         let modified = self.entry.metadata.modified;
