@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -92,8 +93,11 @@ fn stamp(path: &Path, seconds: i64) {
     set_time(path, seconds);
 }
 
-/// Everything that the system says of every file below a path, access times included, and what they hold.
-fn picture(path: &Path) -> BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)> {
+/// What the system says of a file, and a hash of what it holds.
+type Seen = (Vec<i64>, u64);
+
+/// Everything that the system says of every entry below a path, times of access of files included, and what they hold.
+fn picture(path: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut entries = BTreeMap::new();
     let mut stack = vec![path.to_path_buf()];
     while let Some(path) = stack.pop() {
@@ -101,8 +105,10 @@ fn picture(path: &Path) -> BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)> {
         if stat.is_dir() {
             stack.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
-        let content = if stat.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
-        // The picture itself reads: times of access are taken before it does.
+        let mut content = DefaultHasher::new();
+        if stat.is_file() {
+            content.write(&fs::read(&path).unwrap());
+        }
         let said = [
             stat.ino() as i64,
             i64::from(stat.mode()),
@@ -114,8 +120,9 @@ fn picture(path: &Path) -> BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)> {
             stat.ctime(),
             stat.ctime_nsec(),
         ];
-        let access = if stat.is_dir() { [0, 0] } else { [stat.atime(), stat.atime_nsec()] };
-        entries.insert(path, (said.into_iter().chain(access).collect(), content));
+        // Listing a directory, or reading where a link points, changes its time of access; nobody can ask for less.
+        let access = if stat.is_file() { [stat.atime(), stat.atime_nsec()] } else { [0, 0] };
+        entries.insert(path, (said.into_iter().chain(access).collect(), content.finish()));
     }
     entries
 }
@@ -203,7 +210,8 @@ fn every_policy_meets_whatever_stands_there() {
                 if !kept && !(unchanged && what == "looks equal") {
                     assert_eq!(fs::read_to_string(&f).unwrap(), "new content", "{overwrite:?} {what}");
                     assert!(fs::symlink_metadata(&f).unwrap().is_file());
-                    let (found, wanted) = (fs::metadata(&f).unwrap(), fs::metadata(place.source("f")).unwrap());
+                    let (found, wanted) =
+                        (fs::metadata(&f).unwrap(), fs::metadata(place.source("f")).unwrap());
                     assert_eq!((found.mode(), found.mtime()), (wanted.mode(), TIME), "{overwrite:?} {what}");
                 }
                 if matches!(overwrite, Overwrite::Always | Overwrite::IfChanged) && what != "looks equal" {
@@ -318,7 +326,7 @@ fn a_link_in_the_place_of_a_directory_is_never_followed() {
                 assert!(!report.is_complete());
             } else {
                 must_complete(report);
-                place.assert_restored();
+                assert_same_tree(&place.source("d"), &place.there("d"));
             }
         }
     }
@@ -364,8 +372,11 @@ fn what_is_right_is_left_alone() {
             assert_eq!((report.files, report.others, report.bytes), (0, 0, 0), "{overwrite:?}");
             assert_eq!(report.unchanged + report.kept, 5, "{overwrite:?}");
             let after = picture(&place.there(""));
-            let without_access = |picture: &BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)>| -> Vec<_> {
-                picture.iter().map(|(path, (said, content))| (path.clone(), said[..9].to_vec(), content.clone())).collect()
+            let without_access = |picture: &BTreeMap<PathBuf, Seen>| -> Vec<_> {
+                picture
+                    .iter()
+                    .map(|(path, (said, content))| (path.clone(), said[..9].to_vec(), *content))
+                    .collect()
             };
             assert_eq!(without_access(&after), without_access(&before), "{overwrite:?}");
         }
@@ -443,7 +454,8 @@ fn only_what_is_selected_is_restored_with_what_leads_there() {
         let all = picture(&place.there(""));
         let files = all.keys().filter(|path| path.is_file()).count();
         assert_eq!(report.files as usize, files);
-        let relative = |path: &PathBuf| path.strip_prefix(place.there("")).unwrap().to_str().unwrap().to_owned();
+        let relative =
+            |path: &PathBuf| path.strip_prefix(place.there("")).unwrap().to_str().unwrap().to_owned();
         all.keys().map(relative).filter(|path| !path.is_empty()).collect::<Vec<_>>()
     };
     let mut options = RestoreOptions::new();
@@ -555,7 +567,8 @@ fn a_deletion_that_looks_like_a_mistake_is_refused() {
     stripped.delete = Delete::SurplusAnyway;
     let report = alone(&(), |ctx| place.repo.repository.restore(&snapshot, &place.target, &stripped, ctx));
     assert_eq!(complete(report.unwrap()).deleted, 1);
-    assert_same_tree(&place.workshop.source(), &place.target);
+    assert_eq!(names(&place.target), ["d"]);
+    assert_same_tree(&place.source("d"), &place.target.join("d"));
     // Now they have something in common.
     fs::write(place.target.join("surplus"), "").unwrap();
     stripped.delete = Delete::Surplus;
@@ -648,7 +661,8 @@ fn what_is_read_back_is_compared() {
     fs::remove_dir_all(&place.target).unwrap();
     let spoiler = Spoiler(place.there("f"), AtomicBool::new(false));
     let report =
-        alone(&spoiler, |ctx| place.repo.repository.restore(&snapshot, &place.target, &options, ctx)).unwrap();
+        alone(&spoiler, |ctx| place.repo.repository.restore(&snapshot, &place.target, &options, ctx))
+            .unwrap();
     assert_eq!((report.mismatches, report.problem_count), (1, 1), "{report:?}");
     assert!(report.problems[0].path.ends_with(b"/f"));
     // What looks equal is found too, and a restore that compares mends it.
@@ -726,7 +740,8 @@ fn paths_go_where_the_caller_wants_them() {
     let snapshot = place.backup();
     let from = |name: &str| place.source(name).as_os_str().as_bytes().to_vec();
     let mut options = RestoreOptions::new();
-    options.moved = vec![(from("a"), b"x/y".to_vec()), (from("a/g"), b"/z".to_vec()), (from("b"), b"c".to_vec())];
+    options.moved =
+        vec![(from("a"), b"x/y".to_vec()), (from("a/g"), b"/z".to_vec()), (from("b"), b"c".to_vec())];
     options.verify = true;
     for _ in 0..2 {
         must_complete(place.restore(&options));
@@ -738,7 +753,9 @@ fn paths_go_where_the_caller_wants_them() {
     }
     for wrong in [(from("none"), b"x".to_vec()), (from("a"), b"../x".to_vec())] {
         options.moved = vec![wrong];
-        assert!(alone(&(), |ctx| place.repo.repository.restore(&snapshot, &place.target, &options, ctx)).is_err());
+        assert!(
+            alone(&(), |ctx| place.repo.repository.restore(&snapshot, &place.target, &options, ctx)).is_err()
+        );
     }
 }
 
@@ -773,10 +790,10 @@ fn owners_are_mapped_and_metadata_is_left_out() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_tree_over_any_other_gives_the_new_one(first in trees(), second in trees()) {
+    fn heavy_any_tree_over_any_other_gives_the_new_one(first in trees(), second in trees()) {
         let place = Place::new();
         first.write(&place.workshop.source());
         stamp(&place.workshop.source(), TIME);

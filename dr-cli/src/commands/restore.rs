@@ -266,11 +266,8 @@ fn finish(
     session: &Session,
 ) -> Result<()> {
     let target = args.target.as_os_str().as_encoded_bytes();
-    let verified = Verified {
-        files: report.verified,
-        bytes: report.bytes_verified,
-        mismatches: report.mismatches,
-    };
+    let verified =
+        Verified { files: report.verified, bytes: report.bytes_verified, mismatches: report.mismatches };
     let summary = Summary {
         message_type: "summary",
         schema: json::SCHEMA,

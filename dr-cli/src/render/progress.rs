@@ -61,7 +61,9 @@ impl Operation {
     /// What a problem means here, in words.
     fn meaning(self, kind: ProblemKind) -> &'static str {
         match (self, kind) {
-            (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Attributes) => "not all attributes restored",
+            (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Attributes) => {
+                "not all attributes restored"
+            }
             (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Damaged) => "damaged, not restored",
             (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Skipped) => "left out",
             (Operation::Restore(_) | Operation::DryRestore, _) => "not restored",

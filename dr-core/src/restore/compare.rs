@@ -51,7 +51,7 @@ impl Comparison {
     }
 }
 
-/// Compares on all threads, and ends the files that nothing is missing of. Gives what is, in no order.
+/// Compares on all threads, and ends the files that nothing is missing of. Gives what is, file by file.
 pub(super) fn run(
     batch: &Batch<'_>,
     comparisons: Vec<Comparison>,
@@ -62,7 +62,9 @@ pub(super) fn run(
         batch.job.ctx.cancel.check()?;
         run_one(batch, &comparison, &reporter, &different)
     })?;
-    Ok(different.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    let mut different = different.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    different.sort_unstable_by_key(|one| (Arc::as_ptr(&one.file), one.stream_offset));
+    Ok(different)
 }
 
 fn run_one(

@@ -208,8 +208,7 @@ impl RestoredFile {
         }
         let Ok(directory) = self.directory(job) else { return Ok(()) };
         if let Some((_, present)) = directory.open_partial(&job.temporary_name(&self.path)) {
-            let made =
-                Made { inode: present.inode, is_temporary: true, is_filled: true, is_clone: false };
+            let made = Made { inode: present.inode, is_temporary: true, is_filled: true, is_clone: false };
             lock(&self.work).made = Some(made);
         }
         Ok(())
@@ -265,8 +264,7 @@ impl RestoredFile {
     }
 
     fn make(&self, job: &Job<'_>, directory: &TargetDir) -> Result<(File, Made)> {
-        let mut made =
-            Made { inode: (0, 0), is_temporary: true, is_filled: false, is_clone: false };
+        let mut made = Made { inode: (0, 0), is_temporary: true, is_filled: false, is_clone: false };
         if let (Way::InPlace, Before::File(old)) = (self.way, self.before)
             && let Ok((file, present)) = directory.open_in_place(self.name())
             && present.is_unchanged(&old)
@@ -296,7 +294,13 @@ impl RestoredFile {
     }
 
     /// Writes bytes of the stream where they belong in the open file.
-    pub(super) fn write(&self, job: &Job<'_>, opened: &Opened, bytes: &[u8], stream_offset: u64) -> Result<()> {
+    pub(super) fn write(
+        &self,
+        job: &Job<'_>,
+        opened: &Opened,
+        bytes: &[u8],
+        stream_offset: u64,
+    ) -> Result<()> {
         let holes = self.holes(job, opened);
         let mut rest = bytes;
         for Run { offset, bytes } in runs(self.layout.as_ref(), stream_offset, bytes.len() as u64) {

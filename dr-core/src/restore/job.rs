@@ -53,7 +53,8 @@ mod tests {
     fn temporary_names_are_told_by_their_form() {
         let name = [TEMPORARY, &[b'f'; DIGITS][..]].concat();
         assert!(is_temporary(&name));
-        for other in [&name[1..], &name[..name.len() - 1], b".dr-restore-", b"f", &[&name[..], b"0"].concat()] {
+        for other in [&name[1..], &name[..name.len() - 1], b".dr-restore-", b"f", &[&name[..], b"0"].concat()]
+        {
             assert!(!is_temporary(other));
         }
         assert!(!is_temporary(&[TEMPORARY, &[b'F'; DIGITS][..]].concat()));

@@ -364,9 +364,8 @@ impl<'a> Restore<'a> {
         if !present.is_directory() || self.surplus.remove_in_the_way(self.job, path, &mut self.reporter)? {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Destination, "a directory has the place of a file").with_remedy(
-            "move the directory away, or restore with '--delete', or to another target",
-        ))
+        Err(Error::new(ErrorKind::Destination, "a directory has the place of a file")
+            .with_remedy("move the directory away, or restore with '--delete', or to another target"))
     }
 
     fn take_other(&mut self, path: &[u8], entry: &Entry) -> Result<()> {

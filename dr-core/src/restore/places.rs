@@ -97,9 +97,13 @@ mod tests {
 
     #[test]
     fn what_lies_below_is_told_by_whole_names() {
-        for (path, above, is) in
-            [("/a/b", "/a", true), ("/a", "/a", true), ("/ab", "/a", false), ("/a", "/", true), ("/a", "", true)]
-        {
+        for (path, above, is) in [
+            ("/a/b", "/a", true),
+            ("/a", "/a", true),
+            ("/ab", "/a", false),
+            ("/a", "/", true),
+            ("/a", "", true),
+        ] {
             assert_eq!(is_at_or_below(path.as_bytes(), above.as_bytes()), is, "{path} {above}");
         }
     }

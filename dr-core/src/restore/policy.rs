@@ -44,8 +44,7 @@ pub(super) fn takes_metadata(overwrite: Overwrite, entry: &Entry, present: &Pres
 fn is_alike(entry: &Entry, present: &Present) -> bool {
     match &entry.kind {
         EntryKind::File(content) => {
-            present.is_file()
-                && (present.bytes, present.modified) == (content.bytes, entry.metadata.modified)
+            present.is_file() && (present.bytes, present.modified) == (content.bytes, entry.metadata.modified)
         }
         _ => false,
     }
@@ -91,10 +90,7 @@ mod tests {
         let cases = [
             (Overwrite::Always, [&[Make, Replace(same)][..], &rest].concat()),
             (Overwrite::IfChanged, [&[Make, Unchanged(same)][..], &rest].concat()),
-            (
-                Overwrite::IfNewer,
-                vec![Make, Keep, Keep, Replace(older), Keep, Keep, Replace(unfinished)],
-            ),
+            (Overwrite::IfNewer, vec![Make, Keep, Keep, Replace(older), Keep, Keep, Replace(unfinished)]),
             (Overwrite::Never, vec![Make, Keep, Keep, Keep, Keep, Keep, Replace(unfinished)]),
         ];
         for (overwrite, expected) in cases {

@@ -53,7 +53,11 @@ impl<'a> Reporter<'a> {
     /// A file that was read back is not what the snapshot says.
     pub(super) fn differs(&mut self, path: &[u8], why: &str) {
         self.report.mismatches += 1;
-        self.note(problem(path, ProblemKind::NotRestored, &format!("read back, it is not what the snapshot holds: {why}")));
+        self.note(problem(
+            path,
+            ProblemKind::NotRestored,
+            &format!("read back, it is not what the snapshot holds: {why}"),
+        ));
     }
 
     /// Something that the snapshot does not have could not be deleted.

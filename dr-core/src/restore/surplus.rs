@@ -59,7 +59,9 @@ impl Surplus {
             return Ok(surplus);
         }
         if snapshot.partial && options.delete != Delete::SurplusAnyway {
-            return Err(mistake("the snapshot is not the whole of what was to be backed up: what it lacks would be deleted"));
+            return Err(mistake(
+                "the snapshot is not the whole of what was to be backed up: what it lacks would be deleted",
+            ));
         }
         for root in &snapshot.paths {
             let root = [b"/", &components(root.as_os_str().as_bytes()).join(&b'/')[..]].concat();
@@ -71,12 +73,14 @@ impl Surplus {
             }
         }
         if snapshot.problems > 0 {
-            let is_lacking = |kind| {
-                matches!(kind, ProblemKind::Missing | ProblemKind::Unreadable | ProblemKind::Vanished)
-            };
+            let is_lacking =
+                |kind| matches!(kind, ProblemKind::Missing | ProblemKind::Unreadable | ProblemKind::Vanished);
             let problems = repository.problems(snapshot)?;
-            surplus.unknown =
-                problems.into_iter().filter(|problem| is_lacking(problem.kind)).map(|problem| problem.path).collect();
+            surplus.unknown = problems
+                .into_iter()
+                .filter(|problem| is_lacking(problem.kind))
+                .map(|problem| problem.path)
+                .collect();
         }
         Ok(surplus)
     }
@@ -135,7 +139,9 @@ impl Surplus {
             }
         }
         let deletes = self.delete != Delete::Nothing;
-        for (path, stream) in directories.passed.iter().filter(|(path, _)| deletes && !swept.contains(&path[..])) {
+        for (path, stream) in
+            directories.passed.iter().filter(|(path, _)| deletes && !swept.contains(&path[..]))
+        {
             job.ctx.cancel.check()?;
             self.sweep_one(job, path, stream, reporter)?;
         }
@@ -372,6 +378,7 @@ fn is_above_home(inode: (u64, u64)) -> bool {
 }
 
 fn mistake(why: &str) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("surplus files are not deleted: {why}"))
-        .with_remedy("look at what '--delete-anyway --dry-run' says, and where that is right leave out '--dry-run'")
+    Error::new(ErrorKind::InvalidInput, format!("surplus files are not deleted: {why}")).with_remedy(
+        "look at what '--delete-anyway --dry-run' says, and where that is right leave out '--dry-run'",
+    )
 }

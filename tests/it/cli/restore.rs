@@ -10,7 +10,7 @@ use dr_tests::shell::Shell;
 use dr_tests::steps::{Dice, restored};
 use dr_tests::{Node, TreeSpec, assert_same_tree};
 
-const KILLS: u64 = 60;
+const KILLS: u64 = 16;
 
 fn summary(output: &std::process::Output) -> serde_json::Value {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
@@ -48,7 +48,10 @@ fn options_lead_to_what_they_say() {
     let output = shell.run(&mut restore(&["--json", "--verify", "--overwrite", "if-changed"]));
     let found = summary(&output);
     assert_eq!((found["files"].as_u64(), found["unchanged"].as_u64()), (Some(2), Some(1)), "{found}");
-    assert_eq!((found["verified"]["files"].as_u64(), found["verified"]["mismatches"].as_u64()), (Some(3), Some(0)));
+    assert_eq!(
+        (found["verified"]["files"].as_u64(), found["verified"]["mismatches"].as_u64()),
+        (Some(3), Some(0))
+    );
     assert_same_tree(&source, &there);
 
     fs::write(there.join("surplus"), "").unwrap();
@@ -124,15 +127,15 @@ fn heavy_restores_that_are_killed_leave_old_or_new_files_and_go_on() {
     for number in 0..300 {
         tree.put(&format!("d{}/f{number}", number % 7), Node::File { seed: number, bytes: 40_000 });
     }
-    tree.put("large", Node::File { seed: 1000, bytes: 40 << 20 });
-    tree.put("d1/also", Node::File { seed: 1001, bytes: 9 << 20 });
+    tree.put("large", Node::File { seed: 1000, bytes: 14 << 20 });
+    tree.put("d1/also", Node::File { seed: 1001, bytes: 3 << 20 });
     tree.write(&source);
     shell.run(&mut shell.backup());
     let old = shell.workshop.copy_of(&source);
     for number in (0..300).step_by(3) {
         tree.put(&format!("d{}/f{number}", number % 7), Node::File { seed: 5000 + number, bytes: 50_000 });
     }
-    tree.put("large", Node::File { seed: 1002, bytes: 41 << 20 });
+    tree.put("large", Node::File { seed: 1002, bytes: 15 << 20 });
     tree.write(&source);
     shell.run(&mut shell.backup());
     let there = restored(&target, &source);

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{Advice, FallocateFlags, SeekFrom, copy_file_range, fadvise, fallocate, fdatasync, ioctl_ficlone, seek};
+use rustix::fs::{
+    Advice, FallocateFlags, SeekFrom, copy_file_range, fadvise, fallocate, fdatasync, ioctl_ficlone, seek,
+};
 use rustix::io::Errno;
 
 use crate::error::Result;

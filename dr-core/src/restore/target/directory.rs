@@ -81,7 +81,7 @@ impl TargetDir {
         validate(name, &self.path)?;
         let failure = |error| failed("cannot make a directory", &below(&self.path, name), error);
         for _ in 0..ATTEMPTS_MAX {
-            match mkdirat(self, name, Mode::from_raw_mode(UNFINISHED_DIRECTORY)) {
+            match marked(UNFINISHED_DIRECTORY, |mode| mkdirat(self, name, mode)) {
                 Err(Errno::EXIST) => {}
                 Ok(()) => return Ok(DirectoryMade::New),
                 Err(error) => return Err(failure(error)),
@@ -149,8 +149,10 @@ impl TargetDir {
     /// `Destination` where that fails, or where a directory has the name.
     pub(crate) fn create_file(&self, name: &[u8]) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.replace(name, "cannot make a file", || openat(self, name, flags, Mode::from_raw_mode(UNFINISHED_FILE)))
-            .map(File::from)
+        self.replace(name, "cannot make a file", || {
+            marked(UNFINISHED_FILE, |mode| openat(self, name, flags, mode))
+        })
+        .map(File::from)
     }
 
     /// Opens the file `name`, made by `create_file` before, for reading and writing.
@@ -224,6 +226,18 @@ impl TargetDir {
             }
             Err(error) => Err(failed("cannot replace an existing file", &below(&self.path, name), error)),
         }
+    }
+}
+
+/// Makes something with a mode that says it is not finished; or without the sticky bit, where a server does not take that
+/// from everybody.
+fn marked<T>(
+    mode: u32,
+    make: impl Fn(Mode) -> std::result::Result<T, Errno>,
+) -> std::result::Result<T, Errno> {
+    match make(Mode::from_raw_mode(mode)) {
+        Err(Errno::PERM | Errno::INVAL) => make(Mode::from_raw_mode(mode & 0o777)),
+        made => made,
     }
 }
 

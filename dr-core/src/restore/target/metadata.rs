@@ -12,8 +12,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::restore::target::handle::Handle;
-use crate::restore::target::present::{Present, UNFINISHED_DIRECTORY, UNFINISHED_FILE};
-use crate::restore::target::{Shared, TargetDir, TargetOptions, validate};
+use crate::restore::target::{Present, Shared, TargetDir, TargetOptions, validate};
 use crate::time::Timestamp;
 use crate::tree::{Entry, EntryKind, Metadata, Xattr};
 
@@ -185,10 +184,10 @@ impl<'a> Finish<'a> {
         if self.shared.options.permissions {
             return self.handle.set_mode(self.mode(mask));
         }
-        let mode = self.handle.stat()?.st_mode & 0o7777;
-        match mode {
-            UNFINISHED_FILE | UNFINISHED_DIRECTORY => self.handle.set_mode(Mode::from_raw_mode(mode & 0o777)),
-            _ => Ok(()),
+        let present = Present::of(&self.handle.stat()?);
+        match present.is_unfinished() {
+            true => self.handle.set_mode(Mode::from_raw_mode(present.mode & !0o1000)),
+            false => Ok(()),
         }
     }
 

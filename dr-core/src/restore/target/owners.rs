@@ -35,7 +35,10 @@ impl OwnerMap {
             };
             map.iter().map(|(from, to)| Ok((from.clone(), number(to)?))).collect::<Result<_>>()
         };
-        Ok(OwnerMap { users: resolve(users, "user", user_number)?, groups: resolve(groups, "group", group_number)? })
+        Ok(OwnerMap {
+            users: resolve(users, "user", user_number)?,
+            groups: resolve(groups, "group", group_number)?,
+        })
     }
 }
 

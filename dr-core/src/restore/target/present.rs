@@ -17,6 +17,9 @@ pub(super) const UNFINISHED_FILE: u32 = 0o1600;
 /// The mode of a directory that has no metadata yet.
 pub(super) const UNFINISHED_DIRECTORY: u32 = 0o1700;
 
+/// New directories take this bit over from the one they are in.
+const SET_GROUP_ID: u32 = 0o2000;
+
 /// What stands at a name of the target, as it was when somebody looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Present {
@@ -58,7 +61,7 @@ impl Present {
     /// Whether a restore that ended early left it so.
     pub(crate) fn is_unfinished(&self) -> bool {
         (self.is_file() && self.mode == UNFINISHED_FILE)
-            || (self.is_directory() && self.mode == UNFINISHED_DIRECTORY)
+            || (self.is_directory() && self.mode & !SET_GROUP_ID == UNFINISHED_DIRECTORY)
     }
 
     /// Whether it is the same file with the same content, as far as that can be seen.
@@ -110,12 +113,13 @@ impl TargetDir {
     /// `Destination` where that fails, or where it is no regular file.
     pub(crate) fn open_present(&self, name: &[u8]) -> Result<(File, Present)> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        self.open_existing(name, flags | OFlags::NOATIME).or_else(|error| match error {
-            // Only the owner may ask for that.
-            OpenFailure::System(Errno::PERM) => self.open_existing(name, flags),
-            error => Err(error),
-        })
-        .map_err(|error| error.at(self, name))
+        self.open_existing(name, flags | OFlags::NOATIME)
+            .or_else(|error| match error {
+                // Only the owner may ask for that.
+                OpenFailure::System(Errno::PERM) => self.open_existing(name, flags),
+                error => Err(error),
+            })
+            .map_err(|error| error.at(self, name))
     }
 
     /// Opens the regular file `name` for writing in place. It must have no other name, which could lie outside the
@@ -188,9 +192,8 @@ impl TargetDir {
     /// # Errors
     /// `Destination` where it cannot be looked at.
     pub(crate) fn inode(&self) -> Result<(u64, u64)> {
-        let stat = fstat(self).map_err(|error| {
-            failed("cannot look at a directory of the target", self.path(), error)
-        })?;
+        let stat = fstat(self)
+            .map_err(|error| failed("cannot look at a directory of the target", self.path(), error))?;
         Ok((stat.st_dev, stat.st_ino))
     }
 }
@@ -201,7 +204,8 @@ impl TargetDir {
 /// `Destination` where the system cannot.
 pub(crate) fn look_at(file: &File) -> Result<Present> {
     fstat(file).map(|stat| Present::of(&stat)).map_err(|error| {
-        Error::new(ErrorKind::Destination, "cannot look at an open file").with_source(std::io::Error::from(error))
+        Error::new(ErrorKind::Destination, "cannot look at an open file")
+            .with_source(std::io::Error::from(error))
     })
 }
 
@@ -216,7 +220,9 @@ impl OpenFailure {
         let what = "cannot open a file that is there";
         match self {
             OpenFailure::System(error) => failed(what, &path, error),
-            OpenFailure::Other(why) => Error::new(ErrorKind::Destination, format!("{what}: {why}")).with_path(path),
+            OpenFailure::Other(why) => {
+                Error::new(ErrorKind::Destination, format!("{what}: {why}")).with_path(path)
+            }
         }
     }
 }

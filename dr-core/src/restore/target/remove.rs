@@ -15,7 +15,8 @@ impl TargetDir {
     /// `Destination` where it cannot be looked at.
     pub(crate) fn is_mount_point(&self, name: &[u8], present: &Present) -> Result<bool> {
         validate(name, self.path())?;
-        let failure = |error| failed("cannot look at an entry of the target", &below(self.path(), name), error);
+        let failure =
+            |error| failed("cannot look at an entry of the target", &below(self.path(), name), error);
         if present.inode.0 != fstat(self.as_fd()).map_err(failure)?.st_dev {
             return Ok(true);
         }
@@ -34,9 +35,9 @@ impl TargetDir {
     /// `Destination` where it is no directory, or cannot be made so.
     pub(crate) fn unlock_dir(&self, name: &[u8]) -> Result<()> {
         validate(name, self.path())?;
-        self.keep_dir(name)
-            .map(|_| ())
-            .map_err(|error| failed("cannot open a directory that is to be deleted", &below(self.path(), name), error))
+        self.keep_dir(name).map(|_| ()).map_err(|error| {
+            failed("cannot open a directory that is to be deleted", &below(self.path(), name), error)
+        })
     }
 
     /// Removes the directory `name`. Whether it was empty, and is gone.

@@ -159,7 +159,10 @@ fn devices_are_made_by_root_alone_and_only_where_wanted() {
     device.metadata.mode = 0o666;
     let no_specials = TargetOptions { specials: false, ..TargetOptions::default() };
     let without = Target::create(&area.path("root"), no_specials).unwrap();
-    assert_eq!(without.root().create_special(&device.name, &device).unwrap(), Outcome::Skipped(SkipReason::NotWanted));
+    assert_eq!(
+        without.root().create_special(&device.name, &device).unwrap(),
+        Outcome::Skipped(SkipReason::NotWanted)
+    );
     match root.create_special(&device.name, &device).unwrap() {
         Outcome::Made => {
             let stat = fs::symlink_metadata(area.path("root/null")).unwrap();
@@ -176,7 +179,10 @@ fn devices_are_made_by_root_alone_and_only_where_wanted() {
     }
     if geteuid().is_root() {
         let wide = entry("wide", EntryKind::BlockDevice(1 << 40));
-        assert_eq!(root.create_special(&wide.name, &wide).unwrap(), Outcome::Skipped(SkipReason::DeviceNumber));
+        assert_eq!(
+            root.create_special(&wide.name, &wide).unwrap(),
+            Outcome::Skipped(SkipReason::DeviceNumber)
+        );
     }
 }
 
