@@ -475,6 +475,10 @@ fn only_what_is_selected_is_restored_with_what_leads_there() {
     add(&mut options.selection.exclude, "/**/b");
     assert_eq!(found(&options), ["K", "K/UP.TXT", "a", "a/c", "a/c/z.dat", "empty", "top.txt"]);
     let mut options = RestoreOptions::new();
+    add(&mut options.selection.include, place.source("a").to_str().unwrap());
+    add(&mut options.selection.include, &format!("!{}", place.source("a/b/y.dat").to_str().unwrap()));
+    assert_eq!(found(&options), ["a", "a/b", "a/b/x.txt", "a/c", "a/c/z.dat"]);
+    let mut options = RestoreOptions::new();
     add(&mut options.selection.include, "nothing of this name");
     let _ = fs::remove_dir_all(&place.target);
     let report = complete(place.restore(&options));

@@ -23,9 +23,7 @@ impl Selection {
 
     /// Whether something below a directory may be restored.
     pub(super) fn may_take_below(&self, directory: &[u8]) -> bool {
-        let is_included = self.include.is_empty()
-            || self.include.excludes(directory, PathKind::Directory)
-            || self.include.may_match_below(directory);
+        let is_included = self.include.is_empty() || self.include.may_exclude_below(directory);
         is_included && !self.exclude.excludes(directory, PathKind::Directory)
     }
 

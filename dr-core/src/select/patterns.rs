@@ -199,8 +199,16 @@ impl Patterns {
         later.iter().any(reaches)
     }
 
-    /// Whether a pattern without `!` may match something below a directory.
-    pub(crate) fn may_match_below(&self, directory: &[u8]) -> bool {
+    /// Whether something below a directory may be excluded: by a pattern that may match there, or because the directory is.
+    pub(crate) fn may_exclude_below(&self, directory: &[u8]) -> bool {
+        let inner = directory.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
+        let ends = inner.map(|(end, _)| end).chain([directory.len()]);
+        let verdict = ends.fold(Verdict::Kept, |verdict, end| {
+            self.judge(verdict, &directory[..end], PathKind::Directory)
+        });
+        if verdict != Verdict::Kept {
+            return true;
+        }
         let subject = self.subject(directory);
         let may = |pattern: &Pattern| pattern.is_for_names || pattern.may_match_below(&subject);
         self.patterns.iter().any(|pattern| !pattern.is_negated && may(pattern))
