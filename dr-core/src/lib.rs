@@ -97,7 +97,7 @@ pub use observer::{Change, Context, Event, Observer, RecordingObserver};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
-pub use restore::{RestoreOptions, RestoreReport};
+pub use restore::{Delete, Overwrite, Owner, RestoreOptions, RestoreReport, RestoreSelection, Writing};
 pub use select::{Case, Exclusion, Match, PathKind, Patterns};
 pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,

@@ -66,7 +66,7 @@ pub enum Event {
     },
 }
 
-/// How an entry compares with the parent snapshot.
+/// How an entry compares with the parent snapshot, or what was done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Change {
@@ -76,8 +76,14 @@ pub enum Change {
     Changed,
     /// It was taken over.
     Unchanged,
-    /// It was restored.
+    /// It was restored where nothing was.
     Restored,
+    /// It was restored in place of something else.
+    Replaced,
+    /// What was there was left as it was, because that was asked for.
+    Kept,
+    /// It was deleted, since the snapshot does not have it.
+    Deleted,
 }
 
 /// Receives events, from any thread. Calls should return soon: the engine waits for them.

@@ -26,6 +26,7 @@ mod processes;
 mod prune;
 mod repair;
 mod repair_log;
+mod restore_policies;
 mod rollback;
 mod select;
 mod servers;

@@ -28,6 +28,8 @@ pub(crate) enum Operation {
     Backup,
     /// A restore.
     Restore(Skipping),
+    /// A restore that only says what it would do.
+    DryRestore,
     /// A check; its report names what it found.
     Check,
     /// An archive that is written.
@@ -51,7 +53,7 @@ impl Operation {
     fn name(self) -> &'static str {
         match self {
             Operation::Backup => "backup",
-            Operation::Restore(_) => "restore",
+            Operation::Restore(_) | Operation::DryRestore => "restore",
             Operation::Check => "check",
             Operation::Dump => "dump",
             Operation::Prune => "prune",
@@ -62,10 +64,12 @@ impl Operation {
     /// What a problem means here, in words.
     fn meaning(self, kind: ProblemKind) -> &'static str {
         match (self, kind) {
-            (Operation::Restore(_), ProblemKind::Attributes) => "not all attributes restored",
-            (Operation::Restore(_), ProblemKind::Damaged) => "damaged, not restored",
-            (Operation::Restore(_), ProblemKind::Skipped) => "left out",
-            (Operation::Restore(_), _) => "not restored",
+            (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Attributes) => {
+                "not all attributes restored"
+            }
+            (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Damaged) => "damaged, not restored",
+            (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Skipped) => "left out",
+            (Operation::Restore(_) | Operation::DryRestore, _) => "not restored",
             (Operation::Dump, _) => "left out",
             (_, ProblemKind::Missing) => "not there",
             (_, ProblemKind::Unreadable) => "not saved",
@@ -199,12 +203,10 @@ impl Progress {
 
     fn entry_done(&self, path: &[u8], change: Change, bytes: u64) {
         self.entries.fetch_add(1, Ordering::Relaxed);
-        let mut named_from = Verbosity::Verbose;
-        if change == Change::Unchanged {
+        if change == Change::Unchanged && self.operation == Operation::Backup {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
-            named_from = Verbosity::Everything;
         }
-        if self.output.verbosity() >= named_from {
+        if self.names(change) {
             self.name_entry(path, change);
         }
         // Whoever holds the lock is showing another path, which is as good.
@@ -215,11 +217,25 @@ impl Progress {
         self.tick();
     }
 
+    /// Whether an entry is named: where nothing else is done, that is what was asked for.
+    fn names(&self, change: Change) -> bool {
+        let is_idle = matches!(change, Change::Unchanged | Change::Kept);
+        match self.output.verbosity() {
+            Verbosity::Quiet => false,
+            Verbosity::Normal => self.operation == Operation::DryRestore && !is_idle,
+            Verbosity::Verbose => self.operation == Operation::DryRestore || change != Change::Unchanged,
+            Verbosity::Everything => true,
+        }
+    }
+
     fn name_entry(&self, path: &[u8], change: Change) {
         let action = match change {
             Change::New => "new",
             Change::Changed => "changed",
             Change::Restored => "restored",
+            Change::Replaced => "replaced",
+            Change::Deleted => "deleted",
+            Change::Kept => "kept",
             Change::Unchanged => "unchanged",
             _ => "done",
         };

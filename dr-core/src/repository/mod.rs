@@ -42,7 +42,7 @@ pub use options::RepositoryOptions;
 use segments::load_part;
 pub(crate) use segments::{load_table, read_segment, read_table};
 pub use snapshots::Visit;
-pub(crate) use snapshots::{Found, find_below, find_path, snapshot_id, walk};
+pub(crate) use snapshots::{Found, Onward, find_below, find_path, snapshot_id, walk, walk_some};
 pub(crate) use state::SeenHead;
 pub use stats::Stats;
 

@@ -166,10 +166,29 @@ pub(crate) fn find_below(root: &Stream, path: &[u8], reader: &dyn ReadChunk) -> 
     Ok(found)
 }
 
-/// Visits everything below a place, parents first. The stack is explicit: no tree is too deep.
+/// Whether a walk goes on into a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Onward {
+    /// It does.
+    Into,
+    /// It does not: the directory is not even read.
+    Past,
+}
+
+/// As [`Visit`], for who may pass directories by.
+pub(crate) type VisitSome<'v> = dyn FnMut(&[u8], Result<&Entry>) -> Result<Onward> + 'v;
+
+/// Visits everything below a place, parents first.
 pub(crate) fn walk(found: Found, reader: &dyn ReadChunk, visit: &mut Visit<'_>) -> Result<()> {
-    if let Some(entry) = &found.entry {
-        visit(&found.path, Ok(entry))?;
+    walk_some(found, reader, &mut |path, entry| visit(path, entry).map(|()| Onward::Into))
+}
+
+/// Visits what is below a place and not passed by, parents first. The stack is explicit: no tree is too deep.
+pub(crate) fn walk_some(found: Found, reader: &dyn ReadChunk, visit: &mut VisitSome<'_>) -> Result<()> {
+    if let Some(entry) = &found.entry
+        && visit(&found.path, Ok(entry))? == Onward::Past
+    {
+        return Ok(());
     }
     let Some(stream) = found.directory() else { return Ok(()) };
     let mut stack = vec![(found.path.clone(), DirectoryReader::new(stream, reader))];
@@ -181,13 +200,15 @@ pub(crate) fn walk(found: Found, reader: &dyn ReadChunk, visit: &mut Visit<'_>) 
                 stack.pop();
                 held -= stack.last().map_or(0, |(_, entries)| entries.held());
             }
-            Some(Err(error)) => visit(path, Err(error))?,
+            Some(Err(error)) => {
+                visit(path, Err(error))?;
+            }
             Some(Ok(entry)) => {
                 let mut below = path.clone();
                 below.push(b'/');
                 below.extend_from_slice(&entry.name);
-                visit(&below, Ok(&entry))?;
-                if let EntryKind::Directory(stream) = &entry.kind {
+                let onward = visit(&below, Ok(&entry))?;
+                if let (EntryKind::Directory(stream), Onward::Into) = (&entry.kind, onward) {
                     let above = entries.held();
                     if stack.len() >= DEPTH_MAX || held + above > WALK_ENTRIES_MAX {
                         let error = Error::corrupt("directories are nested deeper than the format allows");

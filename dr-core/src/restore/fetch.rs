@@ -1,15 +1,14 @@
 //! Fetches ranges of packs, opens the frames in them, verifies chunks and writes them.
 
-use std::fs::File;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use super::files::RestoredFile;
+use super::files::{Before, Ended, Opened, RestoredFile};
 use super::is_fatal;
+use super::job::Job;
 use super::plan::{Batch, FrameUses, Use};
 use super::report::Reporter;
-use super::target::{MetadataProblem, Target, TargetDir};
 use crate::error::{Error, ErrorKind, Result};
-use crate::observer::{Change, Context, Event, lock};
+use crate::observer::{Change, Event, lock};
 use crate::repository::{cut_chunk, open_located, pack_name};
 use crate::tree::ChunkRef;
 
@@ -51,18 +50,18 @@ fn coalesce(frames: Vec<FrameUses>) -> Vec<Vec<FrameUses>> {
 }
 
 fn run_group(batch: &Batch<'_>, group: Vec<FrameUses>, reporter: &Mutex<&mut Reporter<'_>>) -> Result<()> {
-    batch.ctx.cancel.check()?;
+    batch.job.ctx.cancel.check()?;
     let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
     let start = u64::from(first.location.frame_offset);
     let from = start - start % STEP;
     let end = u64::from(last.location.frame_offset) + u64::from(last.location.shape.stored_bytes);
     let to = end.next_multiple_of(STEP).min(last.location.pack.bytes).max(end);
-    let fetched = match batch.repository.store.get_range(&pack_name(&first.location), from..to) {
+    let fetched = match batch.job.repository.store.get_range(&pack_name(&first.location), from..to) {
         Err(error) if error.is_retryable() => return Err(error.into()),
         fetched => fetched,
     };
     for frame in group {
-        batch.ctx.cancel.check()?;
+        batch.job.ctx.cancel.check()?;
         let place = u64::from(frame.location.frame_offset) - from;
         let raw = match &fetched {
             Ok(bytes) => bytes
@@ -70,7 +69,7 @@ fn run_group(batch: &Batch<'_>, group: Vec<FrameUses>, reporter: &Mutex<&mut Rep
                 .ok_or_else(|| {
                     Error::corrupt("the pack is cut short").with_object(pack_name(&frame.location))
                 })
-                .and_then(|sealed| open_located(batch.repository, &frame.location, sealed)),
+                .and_then(|sealed| open_located(batch.job.repository, &frame.location, sealed)),
             Err(error) => Err(Error::corrupt(error.to_string())),
         };
         write_frame(batch, frame, raw, reporter)?;
@@ -86,10 +85,10 @@ fn write_frame(
     reporter: &Mutex<&mut Reporter<'_>>,
 ) -> Result<()> {
     let FrameUses { location, uses } = frame;
-    let mut open: Option<(std::sync::Arc<RestoredFile>, TargetDir, File)> = None;
+    let mut open: Option<(Arc<RestoredFile>, Opened)> = None;
     for needed in uses {
         let file = needed.file.clone();
-        if open.as_ref().is_some_and(|(opened, ..)| !std::sync::Arc::ptr_eq(opened, &file)) {
+        if open.as_ref().is_some_and(|(opened, _)| !Arc::ptr_eq(opened, &file)) {
             open = None;
         }
         let mut located = location.clone();
@@ -99,13 +98,10 @@ fn write_frame(
         } else {
             chunk_of(batch, &located, &needed, &raw).and_then(|chunk| {
                 if open.is_none() {
-                    let (directory, handle) = file.open(batch.target)?;
-                    open = Some((file.clone(), directory, handle));
+                    open = Some((file.clone(), file.open(batch.job)?));
                 }
                 match &open {
-                    Some((_, directory, handle)) => {
-                        file.write(directory, handle, &chunk, needed.stream_offset)
-                    }
+                    Some((_, opened)) => file.write(batch.job, opened, &chunk, needed.stream_offset),
                     None => Ok(()),
                 }
             })
@@ -113,11 +109,10 @@ fn write_frame(
         if let Err(error) = written {
             note_failure(&file, error, reporter)?;
         } else {
-            batch.ctx.observer.event(&Event::Progress { bytes: u64::from(needed.bytes) });
+            batch.job.ctx.observer.event(&Event::Progress { bytes: u64::from(needed.bytes) });
         }
         if file.done(u64::from(needed.bytes)) {
-            let handle = open.take().map(|(_, directory, handle)| (directory, handle));
-            let finished = finish(&file, batch.target, handle, batch.ctx);
+            let finished = finish(&file, batch.job, open.take().map(|(_, opened)| opened));
             report(&file, finished, &mut lock(reporter))?;
         }
     }
@@ -132,19 +127,19 @@ fn chunk_of<'r>(
     raw: &'r Result<Vec<u8>>,
 ) -> Result<std::borrow::Cow<'r, [u8]>> {
     let from_frame = match raw {
-        Ok(raw) => cut_chunk(batch.repository, location, &needed.id, raw).map(std::borrow::Cow::Borrowed),
+        Ok(raw) => cut_chunk(batch.job.repository, location, &needed.id, raw).map(std::borrow::Cow::Borrowed),
         Err(error) => Err(Error::corrupt(error.to_string())),
     };
     from_frame.or_else(|error| {
         let chunk = ChunkRef { id: needed.id, bytes: needed.bytes };
         // An outage says nothing of the chunk.
-        let read = batch.reader.read(location.pack.class, &chunk).map(std::borrow::Cow::Owned);
+        let read = batch.job.reader.read(location.pack.class, &chunk).map(std::borrow::Cow::Owned);
         read.map_err(|other| if other.is_retryable() { other } else { error })
     })
 }
 
 fn note_failure(file: &RestoredFile, error: Error, reporter: &Mutex<&mut Reporter<'_>>) -> Result<()> {
-    if error.kind() == ErrorKind::Cancelled || error.is_retryable() || is_fatal(&error) {
+    if ends_the_call(&error) {
         return Err(error);
     }
     if file.fail() {
@@ -158,40 +153,56 @@ fn note_failure(file: &RestoredFile, error: Error, reporter: &Mutex<&mut Reporte
     Ok(())
 }
 
-/// Ends a file that will get no more bytes: its metadata, or nothing where it cannot be whole.
-pub(super) fn finish(
-    file: &RestoredFile,
-    target: &Target,
-    open: Option<(TargetDir, File)>,
-    ctx: Context<'_>,
-) -> Result<Option<Vec<MetadataProblem>>> {
+/// Whether an error is not one of a single file.
+fn ends_the_call(error: &Error) -> bool {
+    error.kind() == ErrorKind::Cancelled || error.is_retryable() || is_fatal(error)
+}
+
+/// Ends a file that will get no more bytes: its metadata and its name, or nothing where it cannot be whole.
+pub(super) fn finish(file: &RestoredFile, job: &Job<'_>, open: Option<Opened>) -> Result<Option<Ended>> {
     if file.is_failed() {
-        file.discard(target);
+        file.discard(job);
+        file.end();
         return Ok(None);
     }
-    let problems = file.finish(target, open)?;
-    ctx.observer.event(&Event::EntryDone {
-        path: file.path.clone(),
-        change: Change::Restored,
-        bytes: file.bytes(),
-    });
-    Ok(Some(problems))
+    let ended = match file.finish(job, open) {
+        Err(error) if !ends_the_call(&error) => {
+            file.discard(job);
+            file.end();
+            return Err(error);
+        }
+        ended => ended?,
+    };
+    file.end();
+    let change = match (&ended, file.before) {
+        (Ended::Unchanged(_), _) => Change::Unchanged,
+        (Ended::Written(_), Before::Nothing) => Change::Restored,
+        (Ended::Written(_), _) => Change::Replaced,
+    };
+    job.ctx.observer.event(&Event::EntryDone { path: file.path.clone(), change, bytes: file.bytes() });
+    Ok(Some(ended))
 }
 
 /// Counts a file that was ended, or notes why it could not be.
 pub(super) fn report(
     file: &RestoredFile,
-    finished: Result<Option<Vec<MetadataProblem>>>,
+    finished: Result<Option<Ended>>,
     reporter: &mut Reporter<'_>,
 ) -> Result<()> {
     match finished {
         Ok(None) => {}
-        Ok(Some(problems)) => {
-            reporter.report.files += 1;
-            reporter.report.bytes += file.bytes();
+        Ok(Some(Ended::Unchanged(problems))) => {
+            reporter.report.unchanged += 1;
             reporter.metadata(&file.path, problems);
         }
-        Err(error) if is_fatal(&error) => return Err(error),
+        Ok(Some(Ended::Written(problems))) => {
+            reporter.report.files += 1;
+            reporter.report.replaced += u64::from(file.before != Before::Nothing);
+            reporter.report.bytes += file.bytes();
+            reporter.report.bytes_reused += file.reused_bytes();
+            reporter.metadata(&file.path, problems);
+        }
+        Err(error) if ends_the_call(&error) => return Err(error),
         Err(error) => {
             if file.fail() {
                 reporter.failed(&file.path, &error);

@@ -1,37 +1,59 @@
-//! Restoring: log -> snapshot -> tree -> plan by pack -> fetch -> open -> decompress -> verify id -> write.
+//! Restoring: log -> snapshot -> tree -> compare with what is there -> plan by pack -> fetch -> open -> decompress ->
+//! verify id -> write -> delete what is surplus -> read back.
 
+mod compare;
+mod directories;
 mod fetch;
 mod files;
+mod job;
+mod layout;
 mod options;
+mod places;
 mod plan;
+mod policy;
 mod report;
+mod selection;
+mod surplus;
 mod target;
+mod verify;
 
 use std::collections::HashSet;
 use std::path::Path;
 
-pub use options::{RestoreOptions, RestoreReport};
+pub use options::{Delete, Overwrite, Owner, RestoreOptions, RestoreReport, Writing};
+pub use selection::RestoreSelection;
 
-use files::{Links, RestoredFile};
+use directories::{Directories, Standing};
+use files::{Before, Leftovers, Links, RestoredFile};
+use job::Job;
+use places::{Places, components, split};
 use plan::Batch;
+use policy::{Decision, decide};
 use report::Reporter;
-use target::{Outcome, Target, TargetOptions};
+use selection::kind_of;
+use surplus::Surplus;
+use target::{Outcome, OwnerMap, Present, Target, TargetOptions};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind};
 use crate::observer::{Change, Context, Event};
-use crate::repository::{ChunkReader, Found, Inner, Repository, find_path, walk};
+use crate::repository::{ChunkReader, Found, Onward, Repository, find_path, walk_some};
 use crate::snapshot::Snapshot;
 use crate::tree::{Entry, EntryKind};
 
 impl Repository {
-    /// Restores a snapshot, or a part of it, below the directory `target`, which is made where it is missing. Files that
-    /// are there are replaced; nothing else that is there is touched, and no symbolic link below `target` is followed.
+    /// Restores a snapshot, or a part of it, below the directory `target`, which is made where it is missing. What is there
+    /// under names that the snapshot has becomes what the snapshot holds, as [`Overwrite`] says; what the snapshot does not
+    /// have is left alone unless [`Delete`] says otherwise. No symbolic link below `target` is followed.
+    ///
+    /// A file that is there is replaced by a new one when that is whole, so whatever ends the call leaves the one or the
+    /// other. A file that is not whole is told by its mode (0600 and the sticky bit), or has a name that begins with
+    /// `.dr-restore-`; the next call with the same target goes on with it or removes it.
     ///
     /// # Errors
     /// `NotFound` where the snapshot has no such path, `Destination` where the target itself cannot be written,
-    /// `Cancelled`, and what the store answers. What is wrong with single files is no error: the report names them, and
-    /// everything else is restored.
+    /// `InvalidInput` where options do not fit together or a deletion looks like a mistake, `Cancelled`, and what the store
+    /// answers. What is wrong with single files is no error: the report names them, and everything else is restored.
     pub fn restore(
         &self,
         snapshot: &Snapshot,
@@ -42,72 +64,127 @@ impl Repository {
         let (log, index) = self.0.current()?;
         let reader = ChunkReader::new(&self.0, &log, index);
         let found = find_path(snapshot, &options.path, &reader)?;
+        let mut places = Places::new(&options.moved)?;
+        for (from, _) in places.moved() {
+            find_path(snapshot, from, &reader)?;
+        }
+        if options.strip_path {
+            let parent = found.path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+            places.stripped = if found.directory().is_some() { found.path.len() } else { parent };
+        }
+        let target_options = target_options(options)?;
+        let surplus = Surplus::new(self, snapshot, &found.path, options)?;
+        let existing = Target::open_existing(target, target_options.clone())?;
+        surplus.refuse_mistakes(existing.as_ref(), &places, snapshot, &reader)?;
+        let target = match existing {
+            None if !options.dry_run => Some(Target::create(target, target_options)?),
+            existing => existing,
+        };
         ctx.observer.event(&Event::Total {
             entries: snapshot.totals.files + snapshot.totals.directories + snapshot.totals.others,
             bytes: snapshot.totals.bytes,
         });
-        let target = Target::create(target, target_options(options))?;
-        let mut restore = Restore::new(&self.0, &reader, &target, *ctx)?;
-        restore.make_parents(&found, options.strip_path)?;
-        walk(found, &reader, &mut |path, entry| restore.take(path, entry))?;
-        restore.finish(options)
+        let (repository, target) = (&self.0, target.as_ref());
+        let job =
+            Job { repository, reader: &reader, target, options, places, snapshot: snapshot.id, ctx: *ctx };
+        Restore::new(&job, surplus)?.run(snapshot, found)
     }
 }
 
-fn target_options(options: &RestoreOptions) -> TargetOptions {
+fn target_options(options: &RestoreOptions) -> Result<TargetOptions> {
     let mut chosen = TargetOptions {
         specials: options.specials,
         numeric_ids: options.numeric_ids,
+        owner_map: OwnerMap::new(&options.users, &options.groups)?,
+        permissions: options.permissions,
+        xattrs: options.xattrs,
+        times: options.times,
         ..TargetOptions::default()
     };
     if let Some(owners) = options.owners {
         chosen.owners = owners;
     }
-    chosen
+    Ok(chosen)
 }
 
 /// A restore in progress.
 struct Restore<'a> {
-    target: &'a Target,
-    ctx: Context<'a>,
+    job: &'a Job<'a>,
     reporter: Reporter<'a>,
     batch: Batch<'a>,
-    /// Directories in the order they were made; they get their metadata at the end, deepest first.
-    directories: Vec<(Vec<u8>, Entry)>,
+    directories: Directories,
     links: Links,
-    /// How much of a path is left out: the length of what stands above the restored part.
-    stripped: usize,
-    /// Directories that could not be made; nothing below them can be either.
-    lost: HashSet<Vec<u8>>,
+    surplus: Surplus,
+    /// What stayed as it was, where everything else is read back.
+    kept: HashSet<Vec<u8>>,
 }
 
 impl<'a> Restore<'a> {
-    fn new(
-        repository: &'a Inner,
-        reader: &'a ChunkReader<'a>,
-        target: &'a Target,
-        ctx: Context<'a>,
-    ) -> Result<Self> {
+    fn new(job: &'a Job<'a>, surplus: Surplus) -> Result<Self> {
+        let base = if job.target.is_some() { Standing::Existing } else { Standing::Fresh };
         Ok(Restore {
-            target,
-            ctx,
-            reporter: Reporter::new(ctx),
-            batch: Batch::new(repository, reader, target, ctx)?,
-            directories: Vec::new(),
+            job,
+            reporter: Reporter::new(job.ctx),
+            batch: Batch::new(job)?,
+            directories: Directories::new(base),
             links: Links::default(),
-            stripped: 0,
-            lost: HashSet::new(),
+            surplus,
+            kept: HashSet::new(),
         })
     }
 
-    /// Makes the directories above the part that is restored, or leaves them out.
-    fn make_parents(&mut self, found: &Found, strip: bool) -> Result<()> {
-        if strip {
-            let is_directory = found.directory().is_some();
-            let parent = found.path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-            self.stripped = if is_directory { found.path.len() } else { parent };
-            return Ok(());
+    fn run(mut self, snapshot: &Snapshot, found: Found) -> Result<RestoreReport> {
+        let done = self.restore_all(snapshot, found);
+        if let Err(error) = done {
+            self.batch.abandon(if is_fatal(&error) { Leftovers::Remove } else { Leftovers::Keep });
+            return Err(error);
         }
+        Ok(self.reporter.finish())
+    }
+
+    /// Restores files while it walks, then hard links; deletes; gives directories their metadata.
+    fn restore_all(&mut self, snapshot: &Snapshot, found: Found) -> Result<()> {
+        let (job, base) = (self.job, found.path.clone());
+        self.make_moved_parents()?;
+        if !job.options.strip_path {
+            self.make_parents(&found)?;
+        }
+        walk_some(found, job.reader, &mut |path, entry| self.take(path, entry))?;
+        self.batch.run(&mut self.reporter)?;
+        for (path, first, entry) in std::mem::take(&mut self.links.later) {
+            job.ctx.cancel.check()?;
+            let linked = self.link(&path, &first, &entry);
+            self.note(&path, linked)?;
+        }
+        let root = if job.options.strip_path { &base[..] } else { b"" };
+        self.surplus.sweep(job, root, snapshot, &self.directories, &mut self.reporter)?;
+        if job.options.verify && !job.options.dry_run {
+            verify::run(job, &self.batch.threads, snapshot, &self.kept, &mut self.reporter)?;
+        }
+        self.finish_directories()?;
+        match job.target.filter(|_| job.options.fsync && !job.options.dry_run) {
+            Some(target) => target.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the directories above places that the caller chose.
+    fn make_moved_parents(&self) -> Result<()> {
+        for (from, to) in self.job.places.moved().filter(|_| !self.job.options.dry_run) {
+            let mut names = components(to);
+            // Where the restored directory itself goes elsewhere, nothing else makes it.
+            if from.len() > self.job.places.stripped {
+                names.pop();
+            }
+            for (depth, name) in names.iter().enumerate() {
+                self.job.target()?.open_dir(&names[..depth])?.make_plain_dir(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the directories above the part that is restored.
+    fn make_parents(&mut self, found: &Found) -> Result<()> {
         let mut path = Vec::new();
         for entry in &found.above {
             path.push(b'/');
@@ -118,8 +195,8 @@ impl<'a> Restore<'a> {
     }
 
     /// Takes an entry of the snapshot, or the error that stands in the place of some.
-    fn take(&mut self, path: &[u8], entry: Result<&Entry>) -> Result<()> {
-        self.ctx.cancel.check()?;
+    fn take(&mut self, path: &[u8], entry: Result<&Entry>) -> Result<Onward> {
+        self.job.ctx.cancel.check()?;
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
@@ -127,30 +204,53 @@ impl<'a> Restore<'a> {
                     return Err(error);
                 }
                 self.reporter.damaged(path, &error);
-                return Ok(());
+                return Ok(Onward::Into);
             }
         };
-        if path.len() <= self.stripped {
-            return Ok(());
+        if path.len() <= self.job.places.stripped {
+            return Ok(Onward::Into);
         }
-        let parent = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-        if self.lost.contains(&path[..parent]) {
+        self.directories.leave(path);
+        let selection = &self.job.options.selection;
+        if !selection.takes(path, kind_of(entry)) {
+            let leads_on = entry.is_directory() && selection.may_take_below(path);
+            if leads_on {
+                self.directories.hold_back(path, entry);
+            }
+            return Ok(if leads_on { Onward::Into } else { Onward::Past });
+        }
+        for (above, entry) in self.directories.take_held_back() {
+            let made = self.make_directory(&above, &entry);
+            self.note_directory(&above, made)?;
+        }
+        if self.directories.standing() == Standing::Lost {
             if entry.is_directory() {
-                self.lost.insert(path.to_vec());
+                self.directories.enter(path, Standing::Lost);
             }
             self.reporter.not_restored(path, &"the directory above it could not be made");
-            return Ok(());
+            return Ok(Onward::Into);
         }
-        let taken = match &entry.kind {
-            EntryKind::Directory(_) => self.make_directory(path, entry),
-            EntryKind::File(_) => self.take_file(path, entry),
-            _ => self.make_other(path, entry),
-        };
+        match &entry.kind {
+            EntryKind::Directory(_) => {
+                let made = self.make_directory(path, entry);
+                self.note_directory(path, made)?;
+            }
+            EntryKind::File(_) => {
+                let taken = self.take_file(path, entry);
+                self.note(path, taken)?;
+            }
+            _ => {
+                let taken = self.take_other(path, entry);
+                self.note(path, taken)?;
+            }
+        }
+        Ok(Onward::Into)
+    }
+
+    /// Notes a failure that is one of a single entry.
+    fn note(&mut self, path: &[u8], taken: Result<()>) -> Result<()> {
         match taken {
             Err(error) if error.kind() == ErrorKind::Destination && !is_fatal(&error) => {
-                if entry.is_directory() {
-                    self.lost.insert(path.to_vec());
-                }
                 self.reporter.failed(path, &error);
                 Ok(())
             }
@@ -158,10 +258,44 @@ impl<'a> Restore<'a> {
         }
     }
 
+    fn note_directory(&mut self, path: &[u8], made: Result<()>) -> Result<()> {
+        if made.is_err() {
+            self.directories.enter(path, Standing::Lost);
+        }
+        self.note(path, made)
+    }
+
+    /// What stands where a path of the snapshot belongs.
+    fn look(&self, path: &[u8]) -> Result<Option<Present>> {
+        let is_fresh = self.directories.standing() == Standing::Fresh && !self.job.places.is_moved(path);
+        let Some(target) = self.job.target.filter(|_| !is_fresh) else { return Ok(None) };
+        let place = self.job.places.place(path);
+        let (parent, name) = split(&place);
+        target.look(&parent, name)
+    }
+
     fn make_directory(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
-        let (parent, name) = self.place(path);
-        self.target.open_dir(&parent)?.make_dir(name)?;
-        self.directories.push((path.to_vec(), entry.clone()));
+        let overwrite = self.job.options.overwrite;
+        let is_dry = self.job.options.dry_run;
+        // What is made anew needs no look, and what is always replaced none either.
+        let looks = is_dry || matches!(overwrite, Overwrite::IfNewer | Overwrite::Never);
+        let present = if looks { self.look(path)? } else { None };
+        let mut before = present.filter(Present::is_directory);
+        if present.is_some() && before.is_none() && decide(overwrite, entry, present) == Decision::Keep {
+            return Err(Error::new(ErrorKind::Destination, "what is there is no directory, and is kept")
+                .with_path(crate::observer::as_path(path))
+                .with_remedy("move it away, or restore with another '--overwrite'"));
+        }
+        if !is_dry {
+            let place = self.job.places.place(path);
+            let (parent, name) = split(&place);
+            before = match self.job.target()?.open_dir(&parent)?.make_dir(name)? {
+                target::DirectoryMade::New => None,
+                target::DirectoryMade::Kept(present) => Some(present),
+            };
+        }
+        self.directories.enter(path, if before.is_some() { Standing::Existing } else { Standing::Fresh });
+        self.directories.note(path, entry, before);
         self.reporter.report.directories += 1;
         Ok(())
     }
@@ -170,86 +304,195 @@ impl<'a> Restore<'a> {
         if self.links.is_later_name(path, entry) {
             return Ok(());
         }
-        let file = RestoredFile::new(path, self.stripped, entry);
+        let job = self.job;
+        let before = match decide(job.options.overwrite, entry, self.look(path)?) {
+            Decision::Keep => return self.keep(path, entry),
+            Decision::Make => Before::Nothing,
+            Decision::Unchanged(_) if self.settle(path, entry)? => return Ok(()),
+            Decision::Replace(present) | Decision::Unchanged(present) => {
+                self.clear_way(path, &present)?;
+                if present.is_file() { Before::File(present) } else { Before::Other }
+            }
+        };
+        self.links.note_first(path, entry);
+        let file = RestoredFile::new(job, path, entry, before);
+        if job.options.dry_run && !matches!(before, Before::File(_)) {
+            let finished = fetch::finish(&file, job, None);
+            return fetch::report(&file, finished, &mut self.reporter);
+        }
         self.batch.add(file, &mut self.reporter)
     }
 
-    fn make_other(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+    /// Leaves what is there.
+    fn keep(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        self.reporter.report.kept += 1;
+        if self.job.options.verify {
+            self.kept.insert(path.to_vec());
+        }
+        self.pass(path, entry, Change::Kept);
+        Ok(())
+    }
+
+    /// Tells of an entry whose bytes are not looked at.
+    fn pass(&self, path: &[u8], entry: &Entry, change: Change) {
+        let bytes = match &entry.kind {
+            EntryKind::File(content) => content.bytes,
+            _ => 0,
+        };
+        self.job.ctx.observer.event(&Event::Progress { bytes });
+        self.job.ctx.observer.event(&Event::EntryDone { path: path.to_vec(), change, bytes });
+    }
+
+    /// Gives a file that is taken to hold the right bytes its metadata. Whether that could be done.
+    fn settle(&mut self, path: &[u8], entry: &Entry) -> Result<bool> {
+        if !self.job.options.dry_run {
+            let place = self.job.places.place(path);
+            let (parent, name) = split(&place);
+            let directory = self.job.target()?.open_dir(&parent)?;
+            let Ok((file, _)) = directory.open_present(name) else { return Ok(false) };
+            let Some(problems) = directory.finish_present(&file, entry) else { return Ok(false) };
+            self.reporter.metadata(path, problems);
+        }
+        self.reporter.report.unchanged += 1;
+        self.links.note_first(path, entry);
+        self.pass(path, entry, Change::Unchanged);
+        Ok(true)
+    }
+
+    /// Removes a directory that stands in the way of something else, where surplus things are deleted.
+    fn clear_way(&mut self, path: &[u8], present: &Present) -> Result<()> {
+        if !present.is_directory() || self.surplus.remove_in_the_way(self.job, path, &mut self.reporter)? {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Destination, "a directory has the place of a file")
+            .with_remedy("move the directory away, or restore with '--delete', or to another target"))
+    }
+
+    fn take_other(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         if self.links.is_later_name(path, entry) {
             return Ok(());
         }
-        let (parent, name) = self.place(path);
-        let directory = self.target.open_dir(&parent)?;
-        match directory.create_special(entry)? {
-            Outcome::Made => {
-                self.reporter.report.others += 1;
-                self.reporter.metadata(path, directory.finish_path(name, entry));
-                self.tell(path);
-            }
+        let present = match decide(self.job.options.overwrite, entry, self.look(path)?) {
+            Decision::Keep => return self.keep(path, entry),
+            Decision::Make => None,
+            Decision::Replace(present) | Decision::Unchanged(present) => Some(present),
+        };
+        let place = self.job.places.place(path);
+        let (parent, name) = split(&place);
+        self.links.note_first(path, entry);
+        if present.is_some() && self.job.target()?.open_dir(&parent)?.is_finished_path(name, entry) {
+            self.reporter.report.unchanged += 1;
+            self.tell(path, Change::Unchanged);
+            return Ok(());
+        }
+        if let Some(present) = &present {
+            self.clear_way(path, present)?;
+        }
+        let is_unwanted = !self.job.options.specials && !matches!(entry.kind, EntryKind::Symlink(_));
+        let outcome = match self.job.options.dry_run {
+            true if is_unwanted => return Ok(()),
+            true => Outcome::Made,
+            false => self.make_other(path, entry, present)?,
+        };
+        match outcome {
+            Outcome::Made => self.count_other(path, present),
             Outcome::Skipped(reason) => self.reporter.skipped(path, &reason),
         }
         Ok(())
     }
+}
 
-    fn tell(&self, path: &[u8]) {
-        self.ctx.observer.event(&Event::EntryDone {
-            path: path.to_vec(),
-            change: Change::Restored,
-            bytes: 0,
-        });
-    }
-
-    fn place<'p>(&self, path: &'p [u8]) -> (Vec<&'p [u8]>, &'p [u8]) {
-        place(&path[self.stripped..])
-    }
-
-    /// Writes what is still planned, then hard links, then the metadata of directories.
-    fn finish(mut self, options: &RestoreOptions) -> Result<RestoreReport> {
-        self.batch.run(&mut self.reporter)?;
-        for (path, first) in std::mem::take(&mut self.links.later) {
-            self.ctx.cancel.check()?;
-            if self.reporter.is_absent(&first) {
-                self.reporter.not_restored(&path, &"the first name of the same file was not restored");
-                continue;
+impl Restore<'_> {
+    /// Makes anything but a file or a directory. What has its name stays until it is there with all its metadata.
+    fn make_other(&mut self, path: &[u8], entry: &Entry, present: Option<Present>) -> Result<Outcome> {
+        let place = self.job.places.place(path);
+        let (parent, name) = split(&place);
+        let directory = self.job.target()?.open_dir(&parent)?;
+        let temporary = self.job.temporary_name(path);
+        let first_name = if present.is_some() { &temporary[..] } else { name };
+        let outcome = directory.create_special(first_name, entry)?;
+        if outcome == Outcome::Made {
+            self.reporter.metadata(path, directory.finish_path(first_name, entry));
+            if present.is_some() {
+                directory.rename(first_name, name)?;
             }
-            let (parent, name) = self.place(&path);
-            let (first_parent, first_name) = self.place(&first);
-            let linked = self
-                .target
-                .open_dir(&first_parent)
-                .and_then(|from| self.target.open_dir(&parent)?.hard_link(name, &from, first_name));
-            match linked {
-                Ok(()) => {
-                    self.reporter.report.others += 1;
-                    self.tell(&path);
+        }
+        Ok(outcome)
+    }
+
+    /// Makes a further name of a file that was restored.
+    fn link(&mut self, path: &[u8], first: &[u8], entry: &Entry) -> Result<()> {
+        if self.reporter.is_absent(first) {
+            self.reporter.not_restored(path, &"the first name of the same file was not restored");
+            return Ok(());
+        }
+        let (place, first_place) = (self.job.places.place(path), self.job.places.place(first));
+        let ((parent, name), (first_parent, first_name)) = (split(&place), split(&first_place));
+        let present = match self.job.target {
+            Some(target) => target.look(&parent, name)?,
+            None => None,
+        };
+        if let (Some(present), Some(target)) = (present, self.job.target) {
+            let first = target.look(&first_parent, first_name)?;
+            if first.is_some_and(|first| first.inode == present.inode) {
+                self.reporter.report.unchanged += 1;
+                self.tell(path, Change::Unchanged);
+                return Ok(());
+            }
+            if decide(self.job.options.overwrite, entry, Some(present)) == Decision::Keep {
+                return self.keep(path, entry);
+            }
+            self.clear_way(path, &present)?;
+        }
+        if !self.job.options.dry_run {
+            let target = self.job.target()?;
+            let (from, directory) = (target.open_dir(&first_parent)?, target.open_dir(&parent)?);
+            if present.is_some() {
+                let temporary = self.job.temporary_name(path);
+                directory.hard_link(&temporary, &from, first_name)?;
+                directory.rename(&temporary, name)?;
+            } else {
+                directory.hard_link(name, &from, first_name)?;
+            }
+        }
+        self.count_other(path, present);
+        Ok(())
+    }
+
+    fn count_other(&mut self, path: &[u8], present: Option<Present>) {
+        self.reporter.report.others += 1;
+        self.reporter.report.replaced += u64::from(present.is_some());
+        self.tell(path, if present.is_some() { Change::Replaced } else { Change::Restored });
+    }
+
+    fn tell(&self, path: &[u8], change: Change) {
+        self.job.ctx.observer.event(&Event::EntryDone { path: path.to_vec(), change, bytes: 0 });
+    }
+
+    /// Gives directories their metadata, deepest first.
+    fn finish_directories(&mut self) -> Result<()> {
+        let directories = std::mem::take(&mut self.directories);
+        for made in directories.made.iter().rev() {
+            self.job.ctx.cancel.check()?;
+            if !self.job.options.dry_run {
+                let place = self.job.places.place(&made.path);
+                let finished = self.job.target()?.open_dir(&components(&place)).and_then(|directory| {
+                    match made.before {
+                        Some(before) if !made.takes_metadata(self.job.options.overwrite) => {
+                            directory.restore_mode(&before).map(|()| Vec::new())
+                        }
+                        _ => Ok(directory.finish_dir(&made.entry)),
+                    }
+                });
+                match finished {
+                    Ok(problems) => self.reporter.metadata(&made.path, problems),
+                    Err(error) => self.reporter.failed(&made.path, &error),
                 }
-                Err(error) => self.reporter.failed(&path, &error),
             }
+            self.tell(&made.path, if made.before.is_some() { Change::Unchanged } else { Change::Restored });
         }
-        for (path, entry) in self.directories.iter().rev() {
-            self.ctx.cancel.check()?;
-            match self.target.open_dir(&components(&path[self.stripped..])) {
-                Ok(directory) => self.reporter.metadata(path, directory.finish_dir(entry)),
-                Err(error) => self.reporter.failed(path, &error),
-            }
-            self.tell(path);
-        }
-        if options.fsync {
-            self.target.sync_all()?;
-        }
-        Ok(self.reporter.finish())
+        Ok(())
     }
-}
-
-fn components(path: &[u8]) -> Vec<&[u8]> {
-    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect()
-}
-
-/// The names on the way from the target to what is restored at a path, and its own.
-fn place(path: &[u8]) -> (Vec<&[u8]>, &[u8]) {
-    let mut parent = components(path);
-    let name = parent.pop().unwrap_or_default();
-    (parent, name)
 }
 
 /// Whether an error of one file would meet every other file too: the disk is full, or read-only.

@@ -50,6 +50,22 @@ impl<'a> Reporter<'a> {
         self.note(problem(path, ProblemKind::NotRestored, &WithCauses(error)));
     }
 
+    /// A file that was read back is not what the snapshot says.
+    pub(super) fn differs(&mut self, path: &[u8], why: &str) {
+        self.report.mismatches += 1;
+        self.note(problem(
+            path,
+            ProblemKind::NotRestored,
+            &format!("read back, it is not what the snapshot holds: {why}"),
+        ));
+    }
+
+    /// Something that the snapshot does not have could not be deleted.
+    pub(super) fn not_deleted(&mut self, path: &[u8], error: &Error) {
+        let detail = format!("it is not in the snapshot, and could not be deleted: {}", WithCauses(error));
+        self.note(problem(path, ProblemKind::NotRestored, &detail));
+    }
+
     pub(super) fn not_restored(&mut self, path: &[u8], detail: &dyn Display) {
         self.note(problem(path, ProblemKind::NotRestored, detail));
     }

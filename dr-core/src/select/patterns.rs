@@ -232,6 +232,20 @@ impl Patterns {
         Some((if pattern.is_negated { Match::Included } else { Match::Excluded }, &pattern.text))
     }
 
+    /// Whether something below a directory may be excluded: by a pattern that may match there, or because the directory is.
+    pub(crate) fn may_exclude_below(&self, directory: &[u8]) -> bool {
+        let inner = directory.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
+        let ends = inner.map(|(end, _)| end).chain([directory.len()]);
+        let verdict = ends
+            .fold(Verdict::Kept, |verdict, end| self.judge(verdict, &directory[..end], PathKind::Directory));
+        if verdict != Verdict::Kept {
+            return true;
+        }
+        let subject = self.subject(directory);
+        let may = |pattern: &Pattern| pattern.scope == Scope::Name || pattern.may_match_below(&subject);
+        self.patterns.iter().any(|pattern| !pattern.is_negated && may(pattern))
+    }
+
     /// The last pattern that matches, of those that count.
     fn last_match(
         &self,

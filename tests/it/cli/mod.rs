@@ -10,6 +10,7 @@ mod mount;
 mod password;
 mod pipe;
 mod prune;
+mod restore;
 mod select;
 mod serve;
 mod user;

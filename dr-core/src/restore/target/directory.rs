@@ -13,10 +13,20 @@ use rustix::process::geteuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::restore::target::handle::Handle;
-use crate::restore::target::{DIRECTORY, Shared, below, failed, validate};
+use crate::restore::target::present::{UNFINISHED_DIRECTORY, UNFINISHED_FILE};
+use crate::restore::target::{DIRECTORY, Present, Shared, below, failed, validate};
 
 /// How often an entry is removed again that somebody keeps putting in the way.
 const ATTEMPTS_MAX: u32 = 16;
+
+/// How a directory came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DirectoryMade {
+    /// It was made.
+    New,
+    /// It was there, and was like this.
+    Kept(Present),
+}
 
 /// An open directory of the target. Clones are the same directory.
 #[derive(Debug, Clone)]
@@ -67,32 +77,69 @@ impl TargetDir {
     ///
     /// # Errors
     /// `Destination` where that fails.
-    pub(crate) fn make_dir(&self, name: &[u8]) -> Result<()> {
+    pub(crate) fn make_dir(&self, name: &[u8]) -> Result<DirectoryMade> {
         validate(name, &self.path)?;
         let failure = |error| failed("cannot make a directory", &below(&self.path, name), error);
         for _ in 0..ATTEMPTS_MAX {
-            match mkdirat(self, name, Mode::RWXU) {
+            match marked(UNFINISHED_DIRECTORY, |mode| mkdirat(self, name, mode)) {
                 Err(Errno::EXIST) => {}
-                made => return made.map_err(failure),
+                Ok(()) => return Ok(DirectoryMade::New),
+                Err(error) => return Err(failure(error)),
             }
             match self.keep_dir(name) {
                 Err(Errno::LOOP | Errno::NOTDIR) => self.remove(name)?,
                 Err(Errno::NOENT) => {}
-                kept => return kept.map_err(failure),
+                kept => return kept.map(DirectoryMade::Kept).map_err(failure),
             }
         }
         Err(failure(Errno::EXIST))
     }
 
-    /// Makes sure that an existing directory can be written, where it is ours.
-    fn keep_dir(&self, name: &[u8]) -> std::result::Result<(), Errno> {
+    /// Makes the directory `name`, which no snapshot says anything of. A real directory of that name is kept.
+    ///
+    /// # Errors
+    /// `Destination` where that fails.
+    pub(crate) fn make_plain_dir(&self, name: &[u8]) -> Result<()> {
+        validate(name, &self.path)?;
+        match mkdirat(self, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(failed("cannot make a directory", &below(&self.path, name), error)),
+        }
+    }
+
+    /// Makes sure that an existing directory can be written, where it is ours. Gives what it was like before.
+    pub(super) fn keep_dir(&self, name: &[u8]) -> std::result::Result<Present, Errno> {
         let pinned = openat(self, name, OFlags::PATH | DIRECTORY, Mode::empty())?;
         let stat = fstat(&pinned)?;
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
         if stat.st_uid == geteuid().as_raw() && !mode.contains(Mode::RWXU) {
             Handle::Pinned(pinned.as_fd()).set_mode(mode | Mode::RWXU)?;
         }
-        Ok(())
+        Ok(Present::of(&stat))
+    }
+
+    /// Gives this directory back the mode it had before it was made writable.
+    ///
+    /// # Errors
+    /// `Destination` where that fails.
+    pub(crate) fn restore_mode(&self, before: &Present) -> Result<()> {
+        let mode = Mode::from_raw_mode(before.mode);
+        if mode.contains(Mode::RWXU) {
+            return Ok(());
+        }
+        Handle::Open(self.as_fd())
+            .set_mode(mode)
+            .map_err(|error| failed("cannot give a directory its mode back", &self.path, error))
+    }
+
+    /// Says in a file's mode that it is not whole.
+    ///
+    /// # Errors
+    /// `Destination` where only its owner may.
+    pub(crate) fn mark_unfinished(&self, file: &File) -> Result<()> {
+        Handle::Open(file.as_fd())
+            .set_mode(Mode::from_raw_mode(UNFINISHED_FILE))
+            .map_err(|error| failed("cannot change a file's mode", &self.path, error))
     }
 
     /// Makes the empty file `name`, in place of what has that name unless that is a directory. It is open for reading
@@ -102,8 +149,10 @@ impl TargetDir {
     /// `Destination` where that fails, or where a directory has the name.
     pub(crate) fn create_file(&self, name: &[u8]) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.replace(name, "cannot make a file", || openat(self, name, flags, Mode::RUSR | Mode::WUSR))
-            .map(File::from)
+        self.replace(name, "cannot make a file", || {
+            marked(UNFINISHED_FILE, |mode| openat(self, name, flags, mode))
+        })
+        .map(File::from)
     }
 
     /// Opens the file `name`, made by `create_file` before, for reading and writing.
@@ -177,6 +226,18 @@ impl TargetDir {
             }
             Err(error) => Err(failed("cannot replace an existing file", &below(&self.path, name), error)),
         }
+    }
+}
+
+/// Makes something with a mode that says it is not finished; or without the sticky bit, where a server does not take that
+/// from everybody.
+fn marked<T>(
+    mode: u32,
+    make: impl Fn(Mode) -> std::result::Result<T, Errno>,
+) -> std::result::Result<T, Errno> {
+    match make(Mode::from_raw_mode(mode)) {
+        Err(Errno::PERM | Errno::INVAL) => make(Mode::from_raw_mode(mode & 0o777)),
+        made => made,
     }
 }
 

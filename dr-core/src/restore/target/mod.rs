@@ -9,10 +9,13 @@
 //! New files and directories are accessible to their maker alone until `finish_*` gives them their owner and mode.
 //! Directories are finished after all that is in them, so a finished file lies behind closed doors until the end.
 
+pub(crate) mod bytes;
 mod directory;
 mod handle;
 mod metadata;
 mod owners;
+mod present;
+mod remove;
 mod special;
 mod way;
 
@@ -20,7 +23,7 @@ mod way;
 mod tests;
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -34,8 +37,11 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub(crate) use directory::TargetDir;
+pub(crate) use bytes::Holes;
+pub(crate) use directory::{DirectoryMade, TargetDir};
 pub(crate) use metadata::{MetadataPart, MetadataProblem};
+pub(crate) use owners::OwnerMap;
+pub(crate) use present::{Present, look_at};
 pub(crate) use special::Outcome;
 
 use owners::OwnerNumbers;
@@ -57,6 +63,14 @@ pub(crate) struct TargetOptions {
     pub(crate) specials: bool,
     /// Goes by the recorded numbers of users and groups, also where their names are known here.
     pub(crate) numeric_ids: bool,
+    /// Users and groups that become others.
+    pub(crate) owner_map: OwnerMap,
+    /// Gives modes and access control lists.
+    pub(crate) permissions: bool,
+    /// Gives extended attributes.
+    pub(crate) xattrs: bool,
+    /// Gives times.
+    pub(crate) times: bool,
 }
 
 /// The directory below which a tree is restored.
@@ -76,7 +90,15 @@ struct Shared {
 
 impl Default for TargetOptions {
     fn default() -> TargetOptions {
-        TargetOptions { owners: rustix::process::geteuid().is_root(), specials: true, numeric_ids: false }
+        TargetOptions {
+            owners: rustix::process::geteuid().is_root(),
+            specials: true,
+            numeric_ids: false,
+            owner_map: OwnerMap::default(),
+            permissions: true,
+            xattrs: true,
+            times: true,
+        }
     }
 }
 
@@ -92,6 +114,21 @@ impl Target {
             .mode(0o700)
             .create(path)
             .map_err(|error| failed("cannot make the target directory", path, error))?;
+        Target::open(path, options)
+    }
+
+    /// Opens the directory `path`, as `create` does, where it is there.
+    ///
+    /// # Errors
+    /// `Destination` where that fails.
+    pub(crate) fn open_existing(path: &Path, options: TargetOptions) -> Result<Option<Target>> {
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => Target::open(path, options).map(Some),
+        }
+    }
+
+    fn open(path: &Path, options: TargetOptions) -> Result<Target> {
         let fd = openat(CWD, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed("cannot open the target directory", path, error))?;
         let shared = Shared { options, numbers: OwnerNumbers::default(), has_openat2: AtomicBool::new(true) };
@@ -127,14 +164,6 @@ impl Target {
         rustix::fs::syncfs(self.root.as_fd())
             .map_err(|error| failed("cannot sync the target's file system", self.root.path(), error))
     }
-}
-
-/// Sets the length of a file; what was not written yet is a hole.
-///
-/// # Errors
-/// Any I/O error, for example where the file system does not allow a file of that length.
-pub(crate) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    Ok(rustix::fs::ftruncate(file, bytes)?)
 }
 
 impl Shared {

@@ -41,12 +41,11 @@ impl fmt::Display for SkipReason {
 }
 
 impl TargetDir {
-    /// Makes a symbolic link, device, pipe or socket, in place of what has its name unless that is a directory.
+    /// Makes a symbolic link, device, pipe or socket of the given name, in place of what has its name unless that is a directory.
     ///
     /// # Errors
     /// `Destination` where that fails; `Internal` for a file or directory.
-    pub(crate) fn create_special(&self, entry: &Entry) -> Result<Outcome> {
-        let name = entry.name.as_slice();
+    pub(crate) fn create_special(&self, name: &[u8], entry: &Entry) -> Result<Outcome> {
         validate(name, self.path())?;
         let (file_type, number) = match &entry.kind {
             EntryKind::Symlink(target) => {

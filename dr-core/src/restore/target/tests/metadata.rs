@@ -40,7 +40,7 @@ fn modes_and_times_are_exact() {
     for (name, kind) in [("pipe", EntryKind::Fifo), ("socket", EntryKind::Socket)] {
         let mut made = entry(name, kind);
         made.metadata.mode = 0o640;
-        assert_eq!(root.create_special(&made).unwrap(), Outcome::Made);
+        assert_eq!(root.create_special(&made.name, &made).unwrap(), Outcome::Made);
         assert_problems(root.finish_path(name.as_bytes(), &made), &[]);
         let stat = fs::symlink_metadata(area.path("root").join(name)).unwrap();
         assert_eq!((stat.mode() & 0o7777, stat.mtime()), (0o640, 1_600_000_000));
@@ -77,7 +77,7 @@ fn owners_are_given_back_before_modes() {
     let root = Target::create(&area.path("root"), numeric).unwrap().root;
     let mut link = entry("link", EntryKind::Symlink(b"nowhere".to_vec()));
     (link.metadata.uid, link.metadata.user) = (12_345, Some("root".into()));
-    root.create_special(&link).unwrap();
+    root.create_special(&link.name, &link).unwrap();
     assert_problems(root.finish_path(b"link", &link), &[]);
     assert_eq!(fs::symlink_metadata(area.path("root/link")).unwrap().uid(), 12_345);
 
@@ -144,7 +144,7 @@ fn attributes_are_given_and_foreign_ones_removed() {
         assert_eq!(value(&path.join("acl"), "security.capability"), capability.value);
         let link = Entry { kind: EntryKind::Symlink(b"acl".to_vec()), name: b"link".to_vec(), ..made };
         let link = Entry { metadata: Metadata { xattrs: vec![trusted], ..link.metadata }, ..link };
-        dir.create_special(&link).unwrap();
+        dir.create_special(&link.name, &link).unwrap();
         assert_problems(dir.finish_path(b"link", &link), &[]);
         assert_eq!(value(&path.join("link"), "trusted.t"), b"t");
     } else {

@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 use super::{Area, assert_problems, entry};
 use crate::error::ErrorKind;
 use crate::restore::target::special::SkipReason;
-use crate::restore::target::{MetadataPart, Outcome, Target, TargetOptions, allocate};
+use crate::restore::target::{MetadataPart, Outcome, Target, TargetOptions};
 use crate::tree::{Entry, EntryKind, Metadata};
 
 #[test]
@@ -39,7 +39,7 @@ fn planted_symbolic_links_are_never_followed() {
     root.create_file(b"dangling").unwrap();
     root.make_dir(b"dir").unwrap();
     root.open_dir(b"dir").unwrap().create_file(b"precious").unwrap().write_all(b"restored").unwrap();
-    root.create_special(&entry("pipe", EntryKind::Fifo)).unwrap();
+    root.create_special(b"pipe", &entry("pipe", EntryKind::Fifo)).unwrap();
     // Finishing the link itself: its owner and times, not those of what it points to.
     let link = entry("parent", EntryKind::Symlink(b"victim".to_vec()));
     assert_problems(root.finish_path(b"parent", &link), &[]);
@@ -72,7 +72,7 @@ fn names_that_lead_elsewhere_are_refused() {
             root.make_dir(name).unwrap_err(),
             root.create_file(name).unwrap_err(),
             root.reopen_file(name).unwrap_err(),
-            root.create_special(&special).unwrap_err(),
+            root.create_special(&special.name, &special).unwrap_err(),
             root.hard_link(name, root, b"x").unwrap_err(),
             root.hard_link(b"x", root, name).unwrap_err(),
         ] {
@@ -96,14 +96,14 @@ fn what_is_there_is_replaced_except_directories() {
     let root = target.root();
     root.create_file(b"old").unwrap().write_all(b"new").unwrap();
     assert_eq!(fs::read(area.path("root/second name")).unwrap(), b"old", "the inode is a new one");
-    assert_eq!(fs::metadata(area.path("root/old")).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(fs::metadata(area.path("root/old")).unwrap().mode() & 0o7777, 0o1600);
     assert_eq!(root.create_file(b"dir").unwrap_err().kind(), ErrorKind::Destination);
-    assert!(root.create_special(&entry("dir", EntryKind::Symlink(b"x".to_vec()))).is_err());
+    assert!(root.create_special(b"dir", &entry("dir", EntryKind::Symlink(b"x".to_vec()))).is_err());
     root.make_dir(b"dir").unwrap();
     assert_eq!(fs::metadata(area.path("root/dir")).unwrap().mode() & 0o7777, 0o750);
     assert_eq!(fs::read(area.path("root/dir/kept")).unwrap(), b"kept");
     root.make_dir(b"blocks").unwrap();
-    root.create_special(&entry("old", EntryKind::Symlink(b"any\xff".to_vec()))).unwrap();
+    root.create_special(b"old", &entry("old", EntryKind::Symlink(b"any\xff".to_vec()))).unwrap();
     assert_eq!(fs::read_link(area.path("root/old")).unwrap().as_os_str().as_bytes(), b"any\xff");
 }
 
@@ -113,7 +113,7 @@ fn files_are_reopened_unless_they_have_names_elsewhere() {
     let target = area.target();
     let root = target.root();
     let file = root.create_file(b"file").unwrap();
-    allocate(&file, 1 << 20).unwrap();
+    file.set_len(1 << 20).unwrap();
     drop(file);
     root.reopen_file(b"file").unwrap().write_all(b"data").unwrap();
     assert_eq!(fs::metadata(area.path("root/file")).unwrap().len(), 1 << 20);
@@ -122,7 +122,7 @@ fn files_are_reopened_unless_they_have_names_elsewhere() {
     root.hard_link(b"file", root, b"file").unwrap();
     assert_eq!(fs::metadata(area.path("root/other")).unwrap().nlink(), 2);
     assert!(root.reopen_file(b"file").is_err());
-    root.create_special(&entry("pipe", EntryKind::Fifo)).unwrap();
+    root.create_special(b"pipe", &entry("pipe", EntryKind::Fifo)).unwrap();
     assert!(root.reopen_file(b"pipe").is_err());
     assert!(root.hard_link(b"x", root, b"absent").is_err());
     target.sync_all().unwrap();
@@ -159,8 +159,11 @@ fn devices_are_made_by_root_alone_and_only_where_wanted() {
     device.metadata.mode = 0o666;
     let no_specials = TargetOptions { specials: false, ..TargetOptions::default() };
     let without = Target::create(&area.path("root"), no_specials).unwrap();
-    assert_eq!(without.root().create_special(&device).unwrap(), Outcome::Skipped(SkipReason::NotWanted));
-    match root.create_special(&device).unwrap() {
+    assert_eq!(
+        without.root().create_special(&device.name, &device).unwrap(),
+        Outcome::Skipped(SkipReason::NotWanted)
+    );
+    match root.create_special(&device.name, &device).unwrap() {
         Outcome::Made => {
             let stat = fs::symlink_metadata(area.path("root/null")).unwrap();
             assert_eq!((stat.rdev(), stat.mode() & 0o7777), (makedev(1, 3), 0o600));
@@ -176,7 +179,10 @@ fn devices_are_made_by_root_alone_and_only_where_wanted() {
     }
     if geteuid().is_root() {
         let wide = entry("wide", EntryKind::BlockDevice(1 << 40));
-        assert_eq!(root.create_special(&wide).unwrap(), Outcome::Skipped(SkipReason::DeviceNumber));
+        assert_eq!(
+            root.create_special(&wide.name, &wide).unwrap(),
+            Outcome::Skipped(SkipReason::DeviceNumber)
+        );
     }
 }
 
