@@ -50,6 +50,7 @@ mod error;
 mod forget;
 mod format;
 mod frame;
+mod history;
 mod id;
 mod index;
 #[cfg(feature = "internals")]
@@ -79,8 +80,11 @@ pub use check::{CheckOptions, CheckReport, Finding, Subset, scrub};
 pub use crypto::{Credentials, KdfStrength};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, ErrorKind, Result};
-pub use forget::{ForgetGroup, ForgetOptions, TagChange};
+pub use forget::{ForgetGroup, ForgetOptions, RetentionTimes, TagChange};
 pub use frame::Compression;
+pub use history::{
+    Copied, CopyOptions, CopyReport, Damaged, MergeBy, MergeOptions, MergeReport, RewriteOptions, Rewritten,
+};
 pub use id::{ChunkId, ObjectHash, SnapshotId};
 pub use observer::{Change, Context, Event, Observer, RecordingObserver};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
@@ -88,8 +92,8 @@ pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
 pub use restore::{RestoreOptions, RestoreReport};
 pub use snapshot::{
-    Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,
-    Totals, Unit,
+    Decision, Group, GroupBy, KeepPolicy, KeepReason, Origin, Period, Problem, ProblemKind, Relation,
+    Snapshot, SnapshotFilter, Totals, Unit,
 };
 pub use source::{LocalTree, LocalTreeOptions, Source, SourceDirectory, SourceFile, SourceItem};
 pub use time::{Clock, SystemClock, Timestamp};

@@ -63,6 +63,8 @@ pub enum Change {
     Unchanged,
     /// It was restored.
     Restored,
+    /// It was left out of a snapshot that is made of others.
+    LeftOut,
 }
 
 /// Receives events, from any thread. Calls should return soon: the engine waits for them.

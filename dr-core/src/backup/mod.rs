@@ -1,6 +1,8 @@
 //! Backing up: source -> walk -> chunk -> dedup -> frame -> compress -> pack -> seal -> store -> index -> commit.
 
 mod commit;
+mod derive;
+mod edit;
 mod file;
 mod mend;
 mod options;
@@ -23,10 +25,16 @@ pub use mend::SnapshotRepair;
 pub use options::{BackupOptions, Parent, StreamInput};
 pub use report::BackupReport;
 
-use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due, totals};
-use parent::Parents;
-use scan::{Scan, Tally};
-use storer::Storer;
+pub(crate) use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due};
+pub(crate) use derive::{commit_derived, derived_body};
+pub(crate) use edit::{Edit, TreeEdit, Unchanged};
+pub(crate) use parent::Parents;
+pub(crate) use scan::Tally;
+pub(crate) use storer::{Scratch, Storer};
+pub(crate) use workers::with_workers;
+
+use commit::totals;
+use scan::Scan;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
@@ -42,7 +50,7 @@ use crate::tree::Stream;
 /// What snapshots say made them.
 const PROGRAM: &str = concat!("dr ", env!("CARGO_PKG_VERSION"));
 /// How often a backup is made again because packs that it needs were condemned meanwhile.
-const ATTEMPTS_MAX: usize = 3;
+pub(crate) const ATTEMPTS_MAX: usize = 3;
 
 impl Repository {
     /// Backs a source up.
@@ -69,7 +77,7 @@ impl Repository {
     }
 }
 
-fn condemned() -> Error {
+pub(crate) fn condemned() -> Error {
     Error::new(ErrorKind::StoreUnavailable, "packs that the backup needs were collected while it ran")
         .with_remedy("try again; do not prune all the time")
 }
@@ -188,7 +196,8 @@ impl<'s, 'a> Run<'s, 'a> {
             problems: 0,
             problem_list: Stream::default(),
         };
-        let draft = Draft { body, tally, reused: self.parents.clone(), read_at: self.read_at };
+        let origins = Vec::new();
+        let draft = Draft { body, origins, tally, reused: self.parents.clone(), read_at: self.read_at };
         let mut kept = lock(&self.storer.kept);
         let committed = commit(self.storer, &mut kept.segments, draft)?;
         kept.at = self.storer.repository.clock.now();

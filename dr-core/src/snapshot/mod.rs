@@ -4,7 +4,7 @@ mod record;
 mod retention;
 mod select;
 
-pub use crate::format::snapshot::{Problem, ProblemKind, Totals};
+pub use crate::format::snapshot::{Origin, Problem, ProblemKind, Relation, Totals};
 pub use record::Snapshot;
 pub(crate) use record::Standing;
 pub use retention::{Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Unit};

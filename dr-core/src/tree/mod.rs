@@ -8,6 +8,8 @@ mod walk;
 mod write;
 
 pub use entry::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};
-pub(crate) use read::{DirectoryReader, NotingReader, ReadChunk, read_stream, stream_chunks};
+pub(crate) use read::{
+    DirectoryReader, NotingReader, ReadChunk, known_stream_chunks, read_stream, stream_chunks,
+};
 pub(crate) use walk::{KeepChunks, RUNS_STEP, TreeKeeper};
 pub(crate) use write::{DirectoryWriter, StreamWriter, TreeSink, store_bytes};
