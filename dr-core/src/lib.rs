@@ -64,6 +64,7 @@ mod prune;
 mod repair;
 mod repository;
 mod restore;
+mod select;
 mod snapshot;
 mod source;
 #[cfg(feature = "internals")]
@@ -91,6 +92,7 @@ pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
 pub use restore::{RestoreOptions, RestoreReport};
+pub use select::{Case, Match, PathKind, Patterns};
 pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Origin, Period, Problem, ProblemKind, Relation,
     Snapshot, SnapshotFilter, Totals, Unit,

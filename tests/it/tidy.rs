@@ -22,6 +22,7 @@ const NEVER_NAMED: &[(&str, &[&str])] = &[
     ("pack", &["repository", "backup", "restore", "check", "log"]),
     ("index", &["repository", "backup", "restore", "check", "log"]),
     ("tree", &["repository", "backup", "restore", "check", "log"]),
+    ("select", &["repository", "backup", "restore", "check", "log"]),
     ("source", &["repository", "backup", "restore", "check", "log"]),
     ("snapshot", &["repository", "backup", "restore", "check", "log"]),
     ("log", &["repository", "backup", "restore", "check"]),
