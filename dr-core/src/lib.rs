@@ -90,7 +90,10 @@ pub use id::{ChunkId, ObjectHash, SnapshotId};
 pub use observer::{Change, Context, Event, Observer, RecordingObserver};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
-pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
+pub use repository::{
+    CacheCleanup, CacheInfo, CacheReport, CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit,
+    clean_caches, list_caches,
+};
 pub use restore::{RestoreOptions, RestoreReport};
 pub use select::{Case, Match, PathKind, Patterns};
 pub use snapshot::{

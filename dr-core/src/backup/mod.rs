@@ -114,7 +114,7 @@ impl Inner {
         let parents = Parents::find(self, &log, reader, options, &paths, !distrusted.is_empty())?;
         let storer = Storer::new(self, index.with_distrusted(distrusted), options, ctx)?;
         let mut run = Run::new(&storer, started, paths, &parents)?;
-        let outcome = workers::with_workers(&storer, || {
+        let outcome = with_workers(&storer, || {
             let mut scan = Scan::new(&storer, &parents);
             for (path, error) in source.missing() {
                 scan.note(Problem::new(path.as_os_str().as_bytes(), ProblemKind::Missing, error));

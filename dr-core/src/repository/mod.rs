@@ -4,6 +4,7 @@
 mod append;
 mod bounded;
 mod cache;
+mod caches;
 mod checkpoints;
 mod chunk_writer;
 mod chunks;
@@ -29,6 +30,7 @@ use dr_store::Store;
 pub(crate) use append::NewSegment;
 pub(crate) use bounded::check_bytes;
 pub(crate) use cache::Cache;
+pub use caches::{CacheCleanup, CacheInfo, CacheReport, clean_caches, list_caches};
 pub(crate) use chunk_writer::ChunkWriter;
 pub(crate) use chunks::{
     ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, missing_chunk, open_located, pack_name,
