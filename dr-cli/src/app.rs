@@ -8,7 +8,8 @@ use clap::Parser;
 
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
-    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+    backup, cache, check, copy, forget, hold, init, ls, mark, merge, prune, repair, restore, rewrite,
+    snapshots, stats, version,
 };
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
@@ -23,8 +24,11 @@ pub(crate) fn run() -> process::ExitCode {
         Ok(cli) => {
             hardening::apply();
             let output = output(&cli.global);
-            let ended =
-                Session::begin(cli.global, output.clone()).and_then(|session| call(cli.command, &session));
+            let ended = Session::begin(cli.global, output.clone()).and_then(|session| {
+                let ended = call(cli.command, &session);
+                session.limit_caches();
+                ended
+            });
             ended.map_or_else(|error| report(&output, &error), |()| ExitCode::Success)
         }
         Err(refusal) => refused(&refusal, &arguments),
@@ -43,11 +47,15 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Unforget(args) => mark::unforget(&args, session),
         Command::Protect(args) => mark::protect(&args, session),
         Command::Tag(args) => mark::tag(&args, session),
+        Command::Rewrite(args) => rewrite::run(&args, session),
+        Command::Merge(args) => merge::run(&args, session),
+        Command::Copy(args) => copy::run(&args, session),
         Command::Hold(args) => hold::run(&args, session),
         Command::Prune(command) => prune::run(&command, session),
         Command::Check(args) => check::run(&args, session),
         Command::Repair(args) => repair::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),
+        Command::Cache(args) => cache::run(&args, session),
         Command::Version(args) => version::run(&args, session),
     }
 }

@@ -91,8 +91,8 @@ pub use observer::{Change, Context, Event, Observer, RecordingObserver};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{
-    CacheCleanup, CacheInfo, CacheReport, CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit,
-    clean_caches, list_caches,
+    CacheCleanup, CacheInfo, CacheReport, CreateOptions, HoldState, Repository, RepositoryOptions, Stats,
+    Visit, clean_caches, list_caches,
 };
 pub use restore::{RestoreOptions, RestoreReport};
 pub use select::{Case, Match, PathKind, Patterns};

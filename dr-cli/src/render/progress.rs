@@ -34,6 +34,10 @@ pub(crate) enum Operation {
     Prune,
     /// A repair.
     Repair,
+    /// A copy from another repository.
+    Copy,
+    /// A rewrite, or a merge.
+    Rewrite,
 }
 
 /// Whether a restore leaves something out because it was told to.
@@ -53,6 +57,8 @@ impl Operation {
             Operation::Check => "check",
             Operation::Prune => "prune",
             Operation::Repair => "repair",
+            Operation::Copy => "copy",
+            Operation::Rewrite => "rewrite",
         }
     }
 
@@ -63,6 +69,7 @@ impl Operation {
             (Operation::Restore(_), ProblemKind::Damaged) => "damaged, not restored",
             (Operation::Restore(_), ProblemKind::Skipped) => "left out",
             (Operation::Restore(_), _) => "not restored",
+            (Operation::Copy, ProblemKind::Damaged) => "damaged, not copied",
             (_, ProblemKind::Missing) => "not there",
             (_, ProblemKind::Unreadable) => "not saved",
             (_, ProblemKind::Vanished) => "not saved: vanished while it was read",
@@ -213,6 +220,7 @@ impl Progress {
             Change::New => "new",
             Change::Changed => "changed",
             Change::Restored => "restored",
+            Change::LeftOut => "left out",
             _ => "done",
         };
         self.bar.suspend(|| {

@@ -78,7 +78,8 @@ pub fn list_caches(directory: &Path) -> Result<Vec<CacheInfo>> {
     let mut caches = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        let Some(repository) = entry.file_name().to_str().filter(|name| is_repository(name)).map(str::to_owned)
+        let Some(repository) =
+            entry.file_name().to_str().filter(|name| is_repository(name)).map(str::to_owned)
         else {
             continue;
         };
@@ -128,8 +129,7 @@ pub(super) fn mark_used(cache: &Path, now: Timestamp) -> Option<File> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).ok()?;
     let mut options = fs::OpenOptions::new();
-    let file =
-        options.write(true).create(true).truncate(false).mode(0o600).open(cache.join(USED)).ok()?;
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(cache.join(USED)).ok()?;
     let since = Duration::from_nanos(u64::try_from(now.as_nanoseconds()).unwrap_or(0));
     let _ = file.set_modified(UNIX_EPOCH + since);
     file.try_lock_shared().ok().map(|()| file)
@@ -176,7 +176,13 @@ fn settled(name: &str) -> &str {
     let parts = name.strip_suffix(".tmp").and_then(|staged| staged.rsplit_once('.'));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match parts {
-        Some((name, by)) if by.split_once('-').is_some_and(|(process, number)| is_number(process) && is_number(number)) => name,
+        Some((name, by))
+            if by
+                .split_once('-')
+                .is_some_and(|(process, number)| is_number(process) && is_number(number)) =>
+        {
+            name
+        }
         _ => name,
     }
 }

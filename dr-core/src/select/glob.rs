@@ -149,7 +149,8 @@ fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
             (token, at) = (token + 1, at + 1);
             continue;
         }
-        if let Some((behind, end)) = star.filter(|(_, end)| text.get(*end).is_some_and(|byte| *byte != b'/')) {
+        if let Some((behind, end)) = star.filter(|(_, end)| text.get(*end).is_some_and(|byte| *byte != b'/'))
+        {
             (token, at) = (behind, end + 1);
             star = Some((token, at));
             continue;

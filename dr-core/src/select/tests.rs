@@ -21,7 +21,8 @@ fn reference_glob(pattern: &[u8], text: &[u8], is_start: bool) -> bool {
         [b'*', b'*'] if is_start => true,
         [b'*', b'*', b'/', rest @ ..] if is_start => {
             let below = text.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at + 1);
-            reference_glob(rest, text, true) || below.into_iter().any(|at| reference_glob(rest, &text[at..], true))
+            reference_glob(rest, text, true)
+                || below.into_iter().any(|at| reference_glob(rest, &text[at..], true))
         }
         [b'*', b'*', rest @ ..] => reference_glob(&[b"*", rest].concat(), text, false),
         [b'*', rest @ ..] => {
@@ -106,7 +107,8 @@ fn a_line() -> impl Strategy<Value = String> {
     let parts = prop::collection::vec(a_component(), 1..4);
     (prop::bool::weighted(0.4), prop::bool::ANY, parts, prop::bool::weighted(0.3)).prop_map(
         |(is_negated, is_anchored, parts, is_for_directories)| {
-            let (first, last) = (if is_anchored { "/" } else { "" }, if is_for_directories { "/" } else { "" });
+            let (first, last) =
+                (if is_anchored { "/" } else { "" }, if is_for_directories { "/" } else { "" });
             format!("{}{first}{}{last}", if is_negated { "!" } else { "" }, parts.join("/"))
         },
     )
@@ -176,7 +178,8 @@ proptest! {
 #[test]
 fn select_follows_the_manual() {
     let kind = PathKind::Other;
-    let matches = |line: &str, path: &str| patterns(&[line]).matches(path.as_bytes(), kind) == Match::Excluded;
+    let matches =
+        |line: &str, path: &str| patterns(&[line]).matches(path.as_bytes(), kind) == Match::Excluded;
     for (line, path) in [
         ("foo", "/a/foo"),
         ("foo ", "/foo"),
@@ -271,7 +274,8 @@ fn select_brings_back_what_is_named_below_an_excluded_directory() {
     for path in ["/cache/keep", "/cache/keep/a/b", "/cache/x/deep/a.txt", "/name"] {
         assert!(!patterns.excludes(path.as_bytes(), PathKind::Other), "{path}");
     }
-    for path in ["/cache/other", "/cache/keep/a.tmp", "/cache/name", "/cache/x/deep/a.bin", "/cache/x/a.txt"] {
+    for path in ["/cache/other", "/cache/keep/a.tmp", "/cache/name", "/cache/x/deep/a.bin", "/cache/x/a.txt"]
+    {
         assert!(patterns.excludes(path.as_bytes(), PathKind::Other), "{path}");
     }
     for path in ["/cache", "/cache/x", "/cache/x/deep"] {
