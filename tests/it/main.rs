@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 mod backup;
+mod cache;
 mod cancel;
 mod cli;
 mod cold;
 mod concurrency;
+mod copy;
 mod costs;
 mod crash;
 mod damage;
@@ -18,12 +20,14 @@ mod kill;
 mod limits;
 mod long_file;
 mod many;
+mod merge;
 mod metadata;
 mod model;
 mod processes;
 mod prune;
 mod repair;
 mod repair_log;
+mod rewrite;
 mod rollback;
 mod servers;
 mod siblings;

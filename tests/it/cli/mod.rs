@@ -3,6 +3,7 @@
 
 mod disk;
 mod forget;
+mod history;
 mod interrupt;
 mod password;
 mod pipe;
