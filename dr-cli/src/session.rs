@@ -153,6 +153,16 @@ impl Session {
         Ok((answer, progress.elapsed()))
     }
 
+    /// Warns of the snapshots that cannot be read, and that whoever asks for all of them does not get. Gives their ids.
+    pub(crate) fn warn_of_unreadable(&self, repository: &Repository) -> Result<Vec<String>> {
+        let unreadable = repository.unreadable_snapshots()?;
+        for (id, error) in &unreadable {
+            self.output
+                .warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
+        }
+        Ok(unreadable.iter().map(|(id, _)| id.to_string()).collect())
+    }
+
     /// Makes a long call's answer this program's: what fails after a signal failed because of it.
     pub(crate) fn answer<T>(&self, answer: dr_core::Result<T>) -> Result<T> {
         answer.map_err(|error| {

@@ -45,6 +45,8 @@ struct CopyDocument {
     schema: u32,
     dry_run: bool,
     complete: bool,
+    /// Snapshots that the other repository cannot give.
+    unreadable: Vec<String>,
     snapshots: Vec<CopiedRecord>,
     bytes_read: u64,
     new_bytes: u64,
@@ -69,8 +71,10 @@ pub(crate) fn run(args: &CopyArgs, session: &Session) -> Result<()> {
     let target = session.open_repository()?;
     let source = args.from.open(&location, session)?;
     let mut snapshots = find_whole(&args.snapshots, &args.filter.to_filter(), &source)?;
+    let mut unreadable = Vec::new();
     if args.snapshots.is_empty() {
         snapshots.retain(|snapshot| !snapshot.partial);
+        unreadable = session.warn_of_unreadable(&source)?;
     }
     let mut options = CopyOptions::new();
     options.dry_run = args.dry_run;
@@ -87,7 +91,8 @@ pub(crate) fn run(args: &CopyArgs, session: &Session) -> Result<()> {
         message_type: "copy",
         schema: json::SCHEMA,
         dry_run: args.dry_run,
-        complete: report.is_complete(),
+        complete: report.is_complete() && unreadable.is_empty(),
+        unreadable,
         snapshots: report.snapshots.iter().map(record).collect(),
         bytes_read: report.bytes_read,
         new_bytes: report.new_bytes,
@@ -95,7 +100,7 @@ pub(crate) fn run(args: &CopyArgs, session: &Session) -> Result<()> {
         seconds: progress.elapsed().as_secs_f64(),
     };
     let written = session.output.summary(&document, |to| write_report(to, &report, args.dry_run));
-    render::outcome(written, outcome(&report))
+    render::outcome(written, outcome(&report, document.unreadable.len() as u64))
 }
 
 fn record(copied: &Copied) -> CopiedRecord {
@@ -107,9 +112,14 @@ fn record(copied: &Copied) -> CopiedRecord {
     }
 }
 
-fn outcome(report: &CopyReport) -> Result<()> {
-    if report.is_complete() {
+fn outcome(report: &CopyReport, unreadable: u64) -> Result<()> {
+    if report.is_complete() && unreadable == 0 {
         return Ok(());
+    }
+    if report.is_complete() {
+        let snapshots = text::count(unreadable, "snapshot", "snapshots");
+        return Err(CliError::partial(format!("{snapshots} of the other repository cannot be read"))
+            .with_remedy("run 'dr check' there"));
     }
     let refused =
         report.snapshots.iter().filter(|copied| !copied.damaged.is_empty() && copied.copy.is_none());

@@ -13,7 +13,7 @@ use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
 use crate::instant::{self, DayMeans};
 use crate::render::json::{self, TotalsRecord};
-use crate::render::{Operation, text};
+use crate::render::{self, Operation, text};
 use crate::selector::find_whole;
 use crate::session::Session;
 
@@ -74,6 +74,8 @@ struct RewriteDocument {
     message_type: &'static str,
     schema: u32,
     dry_run: bool,
+    /// Snapshots that could not be looked at.
+    unreadable: Vec<String>,
     snapshots: Vec<RewrittenRecord>,
 }
 
@@ -93,15 +95,30 @@ pub(crate) fn run(args: &RewriteArgs, session: &Session) -> Result<()> {
     let options = options(args)?;
     let repository = session.open_repository()?;
     let snapshots = find_whole(&args.snapshots, &args.filter.to_filter(), &repository)?;
+    let unreadable = match args.snapshots.is_empty() {
+        true => session.warn_of_unreadable(&repository)?,
+        false => Vec::new(),
+    };
     let (rewritten, _) =
         session.call(Operation::Rewrite, |context| repository.rewrite(&snapshots, &options, context))?;
     let document = RewriteDocument {
         message_type: "rewrite",
         schema: json::SCHEMA,
         dry_run: args.dry_run,
+        unreadable,
         snapshots: rewritten.iter().map(record).collect(),
     };
-    session.output.summary(&document, |to| write_report(to, &rewritten, args.dry_run))
+    let written = session.output.summary(&document, |to| write_report(to, &rewritten, args.dry_run));
+    let outcome = match document.unreadable.len() as u64 {
+        0 => Ok(()),
+        count => {
+            let snapshots = text::count(count, "snapshot", "snapshots");
+            Err(CliError::partial(format!(
+                "{snapshots} cannot be read, and may hold what was to be left out"
+            )))
+        }
+    };
+    render::outcome(written, outcome)
 }
 
 fn options(args: &RewriteArgs) -> Result<RewriteOptions> {

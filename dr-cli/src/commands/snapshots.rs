@@ -32,11 +32,7 @@ pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
     } else {
         repository.snapshots(&filter)?
     };
-    for (id, error) in repository.unreadable_snapshots()? {
-        session
-            .output
-            .warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
-    }
+    session.warn_of_unreadable(&repository)?;
     if session.output.is_json() {
         return session.output.document(&snapshots.iter().map(SnapshotRecord::new).collect::<Vec<_>>());
     }

@@ -24,11 +24,21 @@ pub(crate) enum Unchanged {
     WrittenAgain,
 }
 
+/// What is done where only a newer program understands all of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Newer {
+    /// It counts as unreadable.
+    Refused,
+    /// What this program understands of it is kept.
+    Kept,
+}
+
 /// A tree that is edited.
 pub(crate) struct TreeEdit<'s, 'a> {
     pub(crate) storer: &'s Storer<'a>,
     pub(crate) parents: &'s Parents<'s>,
     pub(crate) unchanged: Unchanged,
+    pub(crate) newer: Newer,
 }
 
 /// A directory being read, and written from the first entry on that differs.
@@ -103,9 +113,9 @@ impl<'s> TreeEdit<'s, '_> {
     }
 
     fn read(&self, stream: &Stream) -> DirectoryReader<'s> {
-        match self.unchanged {
-            Unchanged::TakenOver => self.parents.read_known_directory(stream),
-            Unchanged::WrittenAgain => self.parents.read_directory(stream),
+        match self.newer {
+            Newer::Refused => self.parents.read_known_directory(stream),
+            Newer::Kept => self.parents.read_directory(stream),
         }
     }
 

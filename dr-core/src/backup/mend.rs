@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::commit::Draft;
 use super::derive::{commit_derived, derived_body};
-use super::edit::{Edit, TreeEdit, Unchanged};
+use super::edit::{Edit, Newer, TreeEdit, Unchanged};
 use super::options::BackupOptions;
 use super::parent::Parents;
 use super::scan::Tally;
@@ -105,7 +105,7 @@ impl Mend<'_, '_> {
         write: bool,
     ) -> Result<Option<SnapshotRepair>> {
         let (storer, parents) = (self.storer, self.parents);
-        let edit = TreeEdit { storer, parents, unchanged: Unchanged::WrittenAgain };
+        let edit = TreeEdit { storer, parents, unchanged: Unchanged::WrittenAgain, newer: Newer::Kept };
         let root = edit.run(&snapshot.root, self)?;
         let mut before = match problems {
             Ok(problems) => problems,

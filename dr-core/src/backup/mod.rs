@@ -27,7 +27,7 @@ pub use report::BackupReport;
 
 pub(crate) use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due};
 pub(crate) use derive::{commit_derived, derived_body};
-pub(crate) use edit::{Edit, TreeEdit, Unchanged};
+pub(crate) use edit::{Edit, Newer, TreeEdit, Unchanged};
 pub(crate) use parent::Parents;
 pub(crate) use scan::Tally;
 pub(crate) use storer::{Scratch, Storer};

@@ -120,6 +120,11 @@ impl Origin {
         self.repository == *repository
     }
 
+    /// Whether both speak of the same snapshot.
+    pub(crate) fn is_one_with(&self, other: &Origin) -> bool {
+        self.snapshot == other.snapshot && self.repository == other.repository
+    }
+
     /// The same snapshot, to one that is `relation` to it.
     pub(crate) fn related(&self, relation: Relation) -> Origin {
         Origin::new(relation, self.repository, self.snapshot, self.slot)

@@ -1,7 +1,9 @@
 //! Makes new snapshots of old ones that leave something out, or are filed under something else.
 
 use super::{Run, count, no_totals, origins_through, refuse_lost, tell, unreadable, with_storer};
-use crate::backup::{Draft, Edit, Parents, Storer, Tally, TreeEdit, Unchanged, commit_derived, derived_body};
+use crate::backup::{
+    Draft, Edit, Newer, Parents, Storer, Tally, TreeEdit, Unchanged, commit_derived, derived_body,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::forget::TagChange;
 use crate::format::snapshot::{Problem, SnapshotBody};
@@ -210,7 +212,7 @@ fn edit(
         return Ok((snapshot.root.clone(), LeftOut { entries: 0, totals: snapshot.totals }));
     }
     let unchanged = if parents.must_look { Unchanged::WrittenAgain } else { Unchanged::TakenOver };
-    let edit = TreeEdit { storer, parents, unchanged };
+    let edit = TreeEdit { storer, parents, unchanged, newer: Newer::Refused };
     let mut leaving =
         Leaving { storer, parents, exclude, left_out: LeftOut { entries: 0, totals: no_totals() } };
     let root = edit.run(&snapshot.root, &mut leaving)?;

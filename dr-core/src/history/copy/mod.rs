@@ -8,6 +8,7 @@ mod replay;
 mod tree;
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use memo::Memo;
 use tree::{Copier, Pair};
@@ -166,6 +167,15 @@ struct Copy<'c> {
     report: CopyReport,
 }
 
+/// What one attempt at a snapshot reads and writes through.
+struct Through<'t, 'a> {
+    storer: &'t Storer<'a>,
+    reader: &'t ChunkReader<'t>,
+    own: &'t ChunkReader<'t>,
+    /// The next slot of the log when the copy began.
+    read_at: u64,
+}
+
 /// How one attempt at a snapshot ended.
 enum Attempt {
     Copied(SnapshotId, Vec<Problem>),
@@ -192,7 +202,10 @@ impl Copy<'_> {
             match self.attempt(snapshot, pair.take())? {
                 Attempt::Copied(id, damaged) => {
                     (copied.copy, copied.damaged) = (Some(id), damaged);
-                    self.there.extend(self.target.find_snapshot(&id.to_string(), &SnapshotFilter::new()));
+                    let log = self.target.0.synchronise()?;
+                    if let Some(state) = log.fold.snapshot(&id) {
+                        self.there.push(self.target.0.read_snapshot(&log, state, &mut None)?);
+                    }
                     return Ok(copied);
                 }
                 Attempt::Damaged(problem) => {
@@ -207,36 +220,30 @@ impl Copy<'_> {
 
     /// The snapshot that is here already and holds the same, or was made of what does.
     fn find(&self, snapshot: &Snapshot) -> Option<&Snapshot> {
-        let same = origins_through(&self.source.0, snapshot, Relation::Copy);
-        let same: Vec<_> = same.iter().filter(|origin| origin.relation() == Some(Relation::Copy)).collect();
-        let own = self.target.id();
+        let mut same = origins_through(&self.source.0, snapshot, Relation::Copy);
+        same.retain(|origin| origin.relation() == Some(Relation::Copy));
+        let own = &self.target.0.config.repository;
+        let counts = |origin: &&Origin| match origin.relation() {
+            Some(Relation::Copy | Relation::Rewritten) => true,
+            Some(Relation::Rest) => self.options.damaged == Damaged::LeftOut,
+            _ => false,
+        };
         self.there.iter().find(|there| {
-            let is_itself =
-                same.iter().any(|origin| origin.snapshot == there.id && origin.repository() == own);
-            is_itself
-                || there.origins.iter().any(|origin| {
-                    let counts = match origin.relation() {
-                        Some(Relation::Copy | Relation::Rewritten) => true,
-                        Some(Relation::Rest) => self.options.damaged == Damaged::LeftOut,
-                        _ => false,
-                    };
-                    let is_one = |same: &&Origin| {
-                        same.snapshot == origin.snapshot && same.repository() == origin.repository()
-                    };
-                    counts && same.iter().any(|same| is_one(&same))
-                })
+            let is_itself = |same: &Origin| same.is_of(own) && same.snapshot == there.id;
+            let is_of = |origin: &Origin| same.iter().any(|same| same.is_one_with(origin));
+            same.iter().any(is_itself) || there.origins.iter().filter(counts).any(is_of)
         })
     }
 
     /// A snapshot much like this one that was copied before, and its copy: what they share is not read again.
     fn pair(&self, snapshot: &Snapshot) -> Option<(Snapshot, Snapshot)> {
-        let repository = self.source.id();
+        let repository = &self.source.0.config.repository;
         let copies: HashMap<SnapshotId, &Snapshot> = self
             .there
             .iter()
             .filter_map(|there| {
                 let origin = there.origins.first()?;
-                let is_copy = origin.relation() == Some(Relation::Copy) && origin.repository() == repository;
+                let is_copy = origin.relation() == Some(Relation::Copy) && origin.is_of(repository);
                 (is_copy && !there.newer).then_some((origin.snapshot, there))
             })
             .collect();
@@ -265,69 +272,73 @@ impl Copy<'_> {
         };
         let pair = pair.filter(|(_, copy)| is_sound(copy));
         let options = self.storer_options();
-        let parent = snapshot.parent.and_then(|parent| self.copy_of(&parent));
         let storer = Storer::new(target, index.clone().with_distrusted(distrusted), &options, self.ctx)?;
-        let outcome = with_workers(&storer, || {
-            let pair = pair.as_ref().map(|(before, copy)| Pair { before, copy });
-            let mut copier = Copier {
-                storer: &storer,
-                repository: source,
-                source: &reader,
-                own: &own,
-                shares_ids: shares_ids(target, source),
-                damaged: self.options.damaged,
-                threads: &self.threads,
-                memo: &mut self.memo,
-                problems: Vec::new(),
-                bytes_read: 0,
-            };
-            let root = copier.tree(&snapshot.root, pair.as_ref());
-            self.report.bytes_read += copier.bytes_read;
-            let mut problems = std::mem::take(&mut copier.problems);
-            let Some(root) = root? else {
-                return Ok(problems.into_iter().next().map_or(Attempt::Condemned, Attempt::Damaged));
-            };
-            let listed = match self.source.problems(snapshot) {
-                Err(error) if error.is_damage() => {
-                    let problem = Problem::new(b"/".as_slice(), ProblemKind::Damaged, &error);
-                    if self.options.damaged == Damaged::Refused {
-                        return Ok(Attempt::Damaged(problem));
-                    }
-                    problems.push(problem);
-                    Vec::new()
-                }
-                listed => listed?,
-            };
-            storer.settle()?;
-            let reused = pair.iter().map(|pair| pair.copy.id).collect();
-            let tally = Tally {
-                totals: snapshot.totals,
-                problems: [listed, problems.clone()].concat(),
-                ..Tally::default()
-            };
-            let mut body = derived_body(snapshot, root);
-            body.program.clone_from(&snapshot.program);
-            body.parent = parent;
-            let relation = if problems.is_empty() { Relation::Copy } else { Relation::Rest };
-            let origins = origins_through(source, snapshot, relation);
-            let draft = Draft { body, origins, tally: &tally, reused, read_at: log.fold.next };
-            Ok(match commit(&storer, &mut lock(&storer.kept).segments, draft)? {
-                Committed::Snapshot(id) => Attempt::Copied(id, problems),
-                Committed::Refused => Attempt::Condemned,
-            })
-        });
-        use std::sync::atomic::Ordering::Relaxed;
-        self.report.new_bytes += storer.counts.new_bytes.load(Relaxed);
-        self.report.stored_bytes += storer.counts.stored_bytes.load(Relaxed);
-        if !matches!(outcome, Ok(Attempt::Copied(..))) {
+        let through = Through { storer: &storer, reader: &reader, own: &own, read_at: log.fold.next };
+        let outcome = with_workers(&storer, || self.copy_through(snapshot, pair.as_ref(), &through));
+        self.report.new_bytes += storer.counts.new_bytes.load(Ordering::Relaxed);
+        self.report.stored_bytes += storer.counts.stored_bytes.load(Ordering::Relaxed);
+        match &outcome {
+            Ok(Attempt::Copied(id, _)) => {
+                let event = Event::Committed { snapshot: *id, partial: snapshot.partial };
+                self.ctx.observer.event(&event);
+            }
             // How it ended is what the caller must hear of; that its packs are kept as well is a courtesy.
-            let _ = commit_packs(&storer, &mut lock(&storer.kept).segments);
-        }
-        if let Ok(Attempt::Copied(id, _)) = &outcome {
-            let event = Event::Committed { snapshot: *id, partial: snapshot.partial };
-            self.ctx.observer.event(&event);
+            _ => _ = commit_packs(&storer, &mut lock(&storer.kept).segments),
         }
         outcome
+    }
+
+    fn copy_through(
+        &mut self,
+        snapshot: &Snapshot,
+        pair: Option<&(Snapshot, Snapshot)>,
+        through: &Through<'_, '_>,
+    ) -> Result<Attempt> {
+        let storer = through.storer;
+        let mut copier = Copier {
+            storer,
+            repository: &self.source.0,
+            source: through.reader,
+            own: through.own,
+            shares_ids: shares_ids(&self.target.0, &self.source.0),
+            damaged: self.options.damaged,
+            threads: &self.threads,
+            memo: &mut self.memo,
+            problems: Vec::new(),
+            bytes_read: 0,
+        };
+        let pair = pair.map(|(before, copy)| Pair { before, copy });
+        let root = copier.tree(&snapshot.root, pair.as_ref());
+        self.report.bytes_read += copier.bytes_read;
+        let mut problems = std::mem::take(&mut copier.problems);
+        let Some(root) = root? else {
+            return Ok(problems.into_iter().next().map_or(Attempt::Condemned, Attempt::Damaged));
+        };
+        let listed = match self.source.problems(snapshot) {
+            Err(error) if error.is_damage() => {
+                let problem = Problem::new(b"/".as_slice(), ProblemKind::Damaged, &error);
+                if self.options.damaged == Damaged::Refused {
+                    return Ok(Attempt::Damaged(problem));
+                }
+                problems.push(problem);
+                Vec::new()
+            }
+            listed => listed?,
+        };
+        storer.settle()?;
+        let mut body = derived_body(snapshot, root);
+        body.program.clone_from(&snapshot.program);
+        body.parent = snapshot.parent.and_then(|parent| self.copy_of(&parent));
+        let relation = if problems.is_empty() { Relation::Copy } else { Relation::Rest };
+        let origins = origins_through(&self.source.0, snapshot, relation);
+        let listed = [listed, problems.clone()].concat();
+        let tally = Tally { totals: snapshot.totals, problems: listed, ..Tally::default() };
+        let reused = pair.iter().map(|pair| pair.copy.id).collect();
+        let draft = Draft { body, origins, tally: &tally, reused, read_at: through.read_at };
+        Ok(match commit(storer, &mut lock(&storer.kept).segments, draft)? {
+            Committed::Snapshot(id) => Attempt::Copied(id, problems),
+            Committed::Refused => Attempt::Condemned,
+        })
     }
 
     fn storer_options(&self) -> BackupOptions {
