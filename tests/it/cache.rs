@@ -36,7 +36,7 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 fn caches_are_listed_by_their_last_use_and_the_old_ones_go() {
     let workshop = Workshop::new();
     let (directory, clock) = (workshop.room(), Arc::new(TestClock::default()));
-    assert_eq!(list_caches(&directory).unwrap(), []);
+    assert!(list_caches(&directory).unwrap().is_empty());
     let mut repositories = Vec::new();
     for _ in 0..3 {
         repositories.push(used(&directory, &workshop.source(), &clock).id());

@@ -212,7 +212,7 @@ fn a_collection_beside_a_merge_takes_nothing_that_is_needed() {
         prune(&open(&store).unwrap()).unwrap();
         assert!(check(&open(&store).unwrap()).unwrap().is_intact(), "call {call}");
         if !hooked.has_run() {
-            assert!(call > 15, "{call}");
+            assert!(call > 8, "{call}");
             return;
         }
     }

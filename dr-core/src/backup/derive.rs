@@ -2,7 +2,7 @@
 
 use super::commit::{Committed, Draft, Segments, commit};
 use super::storer::Storer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::snapshot::SnapshotBody;
 use crate::id::SnapshotId;
 use crate::observer::Event;
@@ -28,17 +28,15 @@ pub(crate) fn derived_body(snapshot: &Snapshot, root: Stream) -> SnapshotBody {
     }
 }
 
-/// Commits a snapshot that is made of `of`. Where packs that it needs were condemned meanwhile, they are rescued; where one is
-/// gone, so is what it was to be made of.
-pub(crate) fn commit_derived(storer: &Storer<'_>, draft: Draft<'_>, of: &SnapshotId) -> Result<SnapshotId> {
+/// Commits a snapshot that is made of others. Where packs that it needs were condemned meanwhile, they are rescued; where one is
+/// gone, there is none, and it is to be made again.
+pub(crate) fn commit_derived(storer: &Storer<'_>, draft: Draft<'_>) -> Result<Option<SnapshotId>> {
     let partial = draft.body.partial;
-    match commit(storer, &mut Segments::default(), draft)? {
+    Ok(match commit(storer, &mut Segments::default(), draft)? {
         Committed::Snapshot(snapshot) => {
             storer.ctx.observer.event(&Event::Committed { snapshot, partial });
-            Ok(snapshot)
+            Some(snapshot)
         }
-        Committed::Refused => Err(Error::corrupt("what the snapshot consists of was collected meanwhile")
-            .with_object(format!("snapshot {of}"))
-            .with_remedy("run it again")),
-    }
+        Committed::Refused => None,
+    })
 }

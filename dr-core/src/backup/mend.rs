@@ -131,7 +131,12 @@ impl Mend<'_, '_> {
         }
         self.storer.settle()?;
         let draft = Draft { body, origins: Vec::new(), tally: &tally, reused: Vec::new(), read_at: 0 };
-        repair.replacement = Some(commit_derived(self.storer, draft, &snapshot.id)?);
+        let committed = commit_derived(self.storer, draft)?.ok_or_else(|| {
+            Error::corrupt("what is left of the snapshot was collected meanwhile")
+                .with_object(format!("snapshot {}", snapshot.id))
+                .with_remedy("run the repair again")
+        })?;
+        repair.replacement = Some(committed);
         Ok(Some(repair))
     }
 

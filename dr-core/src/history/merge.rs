@@ -81,27 +81,27 @@ impl Repository {
         let total = snapshots.iter().map(|snapshot| entries(&snapshot.totals)).max().unwrap_or(0);
         ctx.observer.event(&Event::Total { entries: total, bytes: 0 });
         let of: Vec<&Snapshot> = snapshots.iter().collect();
-        let report = with_storer(&self.0, &of, Run::of(options.dry_run), *ctx, |storer, parents| {
+        let report = with_storer(&self.0, &of, Run::of(options.dry_run), *ctx, &mut |storer, parents| {
             let mut merge = Merge { storer, parents, by: options.by, conflicts: 0, totals: no_totals() };
             let root = merge.tree(snapshots)?;
             let mut report = MergeReport { snapshot: None, conflicts: merge.conflicts, totals: merge.totals };
             if options.dry_run {
-                return Ok(report);
+                return Ok(Some(report));
             }
-            let body = merged_body(snapshots, host, root, options);
+            let body = merged_body(snapshots, host.clone(), root, options);
             let repository = self.0.config.repository;
             let origin =
                 |snapshot: &Snapshot| Origin::new(Relation::Merged, repository, snapshot.id, snapshot.place);
             let origins = snapshots.iter().map(origin).collect();
-            let tally = Tally { totals: report.totals, problems, ..Tally::default() };
+            let tally = Tally { totals: report.totals, problems: problems.clone(), ..Tally::default() };
             let reused = match parents.must_look {
                 true => Vec::new(),
                 false => snapshots.iter().map(|snapshot| snapshot.id).collect(),
             };
             let draft = Draft { body, origins, tally: &tally, reused, read_at: parents.read_at };
             storer.settle()?;
-            report.snapshot = Some(commit_derived(storer, draft, &snapshots[0].id)?);
-            Ok(report)
+            report.snapshot = commit_derived(storer, draft)?;
+            Ok(report.snapshot.is_some().then_some(report))
         })?;
         if options.forget && report.snapshot.is_some() {
             self.forget(&snapshots.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>())?;

@@ -9,7 +9,7 @@ pub use copy::{Copied, CopyOptions, CopyReport, Damaged};
 pub use merge::{MergeBy, MergeOptions, MergeReport};
 pub use rewrite::{RewriteOptions, Rewritten};
 
-use crate::backup::{BackupOptions, Parent, Parents, Storer, with_workers};
+use crate::backup::{ATTEMPTS_MAX, BackupOptions, Parent, Parents, Storer, condemned, with_workers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::Problem;
 use crate::observer::{Change, Context, Event};
@@ -30,14 +30,29 @@ impl Run {
     }
 }
 
-/// Makes what is needed to write trees that consist of parts of these snapshots.
+/// Does work that writes a tree of parts of these snapshots, and again where packs that it needs are collected meanwhile.
 fn with_storer<T>(
     repository: &Inner,
     of: &[&Snapshot],
     run: Run,
     ctx: Context<'_>,
-    work: impl FnOnce(&Storer<'_>, &Parents<'_>) -> Result<T>,
+    work: &mut dyn FnMut(&Storer<'_>, &Parents<'_>) -> Result<Option<T>>,
 ) -> Result<T> {
+    for _ in 0..ATTEMPTS_MAX {
+        if let Some(done) = attempt(repository, of, run, ctx, work)? {
+            return Ok(done);
+        }
+    }
+    Err(condemned())
+}
+
+fn attempt<T>(
+    repository: &Inner,
+    of: &[&Snapshot],
+    run: Run,
+    ctx: Context<'_>,
+    work: &mut dyn FnMut(&Storer<'_>, &Parents<'_>) -> Result<Option<T>>,
+) -> Result<Option<T>> {
     let (log, index) = repository.current()?;
     if run == Run::Real {
         repository.prepare_to_write(&log)?;
@@ -70,8 +85,12 @@ fn refuse_lost(path: &[u8], entry: &Entry, storer: &Storer<'_>, parents: &Parent
 
 /// Says that entries cannot be read which a new snapshot is to hold.
 fn unreadable(path: &[u8], error: Error) -> Error {
-    error
-        .with_path(crate::observer::as_path(path))
+    if !error.is_damage() {
+        return error;
+    }
+    Error::new(error.kind(), "something that the new snapshot is to hold cannot be read")
+        .with_path(crate::observer::as_path(if path.is_empty() { b"/" } else { path }))
+        .with_source(error)
         .with_remedy("leave it out, or make snapshots of what is left first: dr repair snapshots")
 }
 

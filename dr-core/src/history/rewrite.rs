@@ -95,7 +95,7 @@ impl Repository {
         let mut rewritten = Vec::with_capacity(snapshots.len());
         for snapshot in snapshots {
             ctx.cancel.check()?;
-            let mut done = self.rewrite_one(snapshot, options, &mut known, *ctx)?;
+            let mut done = self.rewrite_one(snapshot, options, &known, *ctx)?;
             if let Some(replacement) = done.replacement {
                 if snapshot.protected {
                     self.protect(&[replacement], true)?;
@@ -115,15 +115,15 @@ impl Repository {
         &self,
         snapshot: &Snapshot,
         options: &RewriteOptions,
-        known: &mut Vec<Snapshot>,
+        known: &[Snapshot],
         ctx: Context<'_>,
     ) -> Result<Rewritten> {
         let problems = self.problems(snapshot)?;
         let run = Run::of(options.dry_run);
-        with_storer(&self.0, &[snapshot], run, ctx, |storer, parents| {
+        with_storer(&self.0, &[snapshot], run, ctx, &mut |storer, parents| {
             let (root, mut left_out) = edit(snapshot, &options.exclude, storer, parents)?;
-            let stays = |problem: &Problem| !is_excluded(&options.exclude, &problem.path);
-            let problems: Vec<Problem> = problems.into_iter().filter(stays).collect();
+            let stays = |problem: &&Problem| !is_excluded(&options.exclude, &problem.path);
+            let problems: Vec<Problem> = problems.iter().filter(stays).cloned().collect();
             let body = refiled(snapshot, root, options);
             let changed = !is_same(snapshot, &body) || problems.len() as u64 != snapshot.problems;
             if left_out.entries > 0 && body.root == Stream::default() {
@@ -143,22 +143,22 @@ impl Repository {
                 totals: left_out.totals,
             };
             if !changed || options.dry_run {
-                return Ok(done);
+                return Ok(Some(done));
             }
             let origins = origins_through(&self.0, snapshot, Relation::Rewritten);
             let is_made =
                 |other: &&Snapshot| other.origins.first() == origins.first() && is_same(other, &body);
             if let Some(made) = known.iter().find(is_made) {
                 done.replacement = Some(made.id);
-                return Ok(done);
+                return Ok(Some(done));
             }
             let tally = Tally { totals: left_out.totals, problems, ..Tally::default() };
             // What was looked up rests on its packs, the rest on the snapshot that it is taken from.
             let reused = if parents.must_look { Vec::new() } else { vec![snapshot.id] };
             let draft = Draft { body, origins, tally: &tally, reused, read_at: parents.read_at };
             storer.settle()?;
-            done.replacement = Some(commit_derived(storer, draft, &snapshot.id)?);
-            Ok(done)
+            done.replacement = commit_derived(storer, draft)?;
+            Ok(done.replacement.is_some().then_some(done))
         })
     }
 }
