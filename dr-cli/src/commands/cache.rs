@@ -64,6 +64,8 @@ struct CacheRecord {
 enum Fate {
     Kept,
     Removed,
+    /// Only not in a dry run.
+    WouldGo,
     InUse,
 }
 
@@ -95,40 +97,35 @@ pub(crate) fn run(args: &CacheArgs, session: &Session) -> Result<()> {
         dry_run: args.dry_run,
         directory: directory.to_string_lossy().into_owned(),
         directory_b64: json::unless_text(raw),
-        caches: caches.iter().map(|(cache, fate)| record(cache, *fate, args.dry_run)).collect(),
+        caches: caches.iter().map(|(cache, fate)| record(cache, *fate)).collect(),
     };
     if session.output.is_json() {
         return session.output.document(&document);
     }
     let mut data = session.output.data();
-    let written = write_table(&mut data, &text::printable_path(raw), &caches, args.dry_run);
+    let written = write_table(&mut data, &text::printable_path(raw), &caches);
     written.and_then(|()| data.flush()).map_err(CliError::output)
 }
 
-fn record(cache: &CacheInfo, fate: Fate, dry_run: bool) -> CacheRecord {
+fn record(cache: &CacheInfo, fate: Fate) -> CacheRecord {
     CacheRecord {
         repository: cache.repository.clone(),
         bytes: cache.bytes,
         files: cache.files,
         last_used: instant::rfc3339(cache.last_used),
-        removed: fate == Fate::Removed && !dry_run,
+        removed: fate == Fate::Removed,
         in_use: fate == Fate::InUse,
     }
 }
 
-fn write_table(
-    to: &mut dyn Write,
-    directory: &str,
-    caches: &[(CacheInfo, Fate)],
-    dry_run: bool,
-) -> io::Result<()> {
+fn write_table(to: &mut dyn Write, directory: &str, caches: &[(CacheInfo, Fate)]) -> io::Result<()> {
     let zone = TimeZone::system();
     let rows: Vec<Vec<String>> = caches
         .iter()
         .map(|(cache, fate)| {
             let fate = match fate {
                 Fate::Kept => "",
-                Fate::Removed if dry_run => "would be removed",
+                Fate::WouldGo => "would be removed",
                 Fate::Removed => "removed",
                 Fate::InUse => "in use",
             };
@@ -143,7 +140,7 @@ fn write_table(
     if !rows.is_empty() {
         text::table(to, &["Repository", "Last used", "Size", ""], &rows)?;
     }
-    let left = caches.iter().filter(|(_, fate)| *fate != Fate::Removed || dry_run);
+    let left = caches.iter().filter(|(_, fate)| *fate != Fate::Removed);
     let bytes = left.clone().map(|(cache, _)| cache.bytes).sum();
     let count = text::count(left.count() as u64, "cache", "caches");
     writeln!(to, "{count} in {directory}, {}", text::bytes(bytes))

@@ -99,7 +99,7 @@ pub(crate) fn run(args: &CopyArgs, session: &Session) -> Result<()> {
         stored_bytes: report.stored_bytes,
         seconds: progress.elapsed().as_secs_f64(),
     };
-    let written = session.output.summary(&document, |to| write_report(to, &report, args.dry_run));
+    let written = session.output.summary(&document, |to| write_report(to, &report, args));
     render::outcome(written, outcome(&report, document.unreadable.len() as u64))
 }
 
@@ -133,7 +133,7 @@ fn outcome(report: &CopyReport, unreadable: u64) -> Result<()> {
     }
 }
 
-fn write_report(to: &mut dyn Write, report: &CopyReport, dry_run: bool) -> io::Result<()> {
+fn write_report(to: &mut dyn Write, report: &CopyReport, args: &CopyArgs) -> io::Result<()> {
     let mut was_there = 0;
     for copied in &report.snapshots {
         let id = copied.snapshot.to_string();
@@ -141,14 +141,14 @@ fn write_report(to: &mut dyn Write, report: &CopyReport, dry_run: bool) -> io::R
         match copied.copy.map(|copy| copy.to_string()) {
             Some(_) if copied.was_there => was_there += 1,
             Some(copy) => writeln!(to, "snapshot {id} copied as {}", json::short(&copy))?,
-            None if dry_run => writeln!(to, "snapshot {id} would be copied")?,
+            None if args.dry_run => writeln!(to, "snapshot {id} would be copied")?,
             None => writeln!(to, "snapshot {id} not copied")?,
         }
     }
     if was_there > 0 {
         writeln!(to, "{} copied before", text::count(was_there, "snapshot", "snapshots"))?;
     }
-    if dry_run {
+    if args.dry_run {
         return Ok(());
     }
     writeln!(

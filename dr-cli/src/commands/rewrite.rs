@@ -108,7 +108,7 @@ pub(crate) fn run(args: &RewriteArgs, session: &Session) -> Result<()> {
         unreadable,
         snapshots: rewritten.iter().map(record).collect(),
     };
-    let written = session.output.summary(&document, |to| write_report(to, &rewritten, args.dry_run));
+    let written = session.output.summary(&document, |to| write_report(to, &rewritten, args));
     let outcome = match document.unreadable.len() as u64 {
         0 => Ok(()),
         count => {
@@ -190,7 +190,7 @@ fn bytes_left_out(rewritten: &Rewritten) -> u64 {
     rewritten.totals_before.bytes.saturating_sub(rewritten.totals.bytes)
 }
 
-fn write_report(to: &mut dyn Write, all: &[Rewritten], dry_run: bool) -> io::Result<()> {
+fn write_report(to: &mut dyn Write, all: &[Rewritten], args: &RewriteArgs) -> io::Result<()> {
     let mut unchanged = 0;
     for rewritten in all {
         let id = rewritten.snapshot.to_string();
@@ -215,7 +215,7 @@ fn write_report(to: &mut dyn Write, all: &[Rewritten], dry_run: bool) -> io::Res
         }
     }
     if unchanged > 0 {
-        let verb = if dry_run { "would not change" } else { "unchanged" };
+        let verb = if args.dry_run { "would not change" } else { "unchanged" };
         writeln!(to, "{} {verb}", text::count(unchanged, "snapshot", "snapshots"))?;
     }
     Ok(())
