@@ -22,7 +22,7 @@ fn used(directory: &Path, source: &Path, clock: &Arc<TestClock>) -> Repository {
         tree.put(&format!("{number}"), Node::File { seed: number, bytes: 30 });
     }
     tree.write(source);
-    backup(&repository, source).unwrap();
+    assert!(backup(&repository, source).unwrap().is_complete());
     repository
 }
 

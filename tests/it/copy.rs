@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dr_core::{
     Context, CopyOptions, CopyReport, CreateOptions, Credentials, Damaged, ErrorKind, Event, Relation,
-    Repository, RepositoryOptions, Result, Snapshot, SnapshotFilter,
+    Repository, RepositoryOptions, Result, Snapshot, SnapshotFilter, SnapshotId,
 };
 use dr_store::sim::SimStore;
 use dr_tests::damage::{Harm, Patient, open};
@@ -136,7 +136,7 @@ fn a_later_copy_reads_only_what_is_new() {
     let mut patient = patient(&workshop, 1);
     let stores = [Ids::Own, Ids::Shared].map(|ids| empty(ids, &patient.store));
     for store in &stores {
-        copy(&open(store).unwrap(), &open(&patient.store).unwrap()).unwrap();
+        assert!(copy(&open(store).unwrap(), &open(&patient.store).unwrap()).unwrap().is_complete());
     }
     tree(1).write(&patient.source);
     patient.backup(&workshop);
@@ -166,11 +166,11 @@ fn what_goes_back_and_forth_does_not_multiply() {
     let third = empty(Ids::Own, &patient.store);
     let (one, two, three) = (open(&patient.store).unwrap(), open(&store).unwrap(), open(&third).unwrap());
     for _ in 0..2 {
-        copy(&two, &one).unwrap();
-        copy(&one, &two).unwrap();
-        copy(&three, &two).unwrap();
-        copy(&three, &one).unwrap();
-        copy(&one, &three).unwrap();
+        assert!(copy(&two, &one).unwrap().is_complete());
+        assert!(copy(&one, &two).unwrap().is_complete());
+        assert!(copy(&three, &two).unwrap().is_complete());
+        assert!(copy(&three, &one).unwrap().is_complete());
+        assert!(copy(&one, &three).unwrap().is_complete());
     }
     assert_eq!([&one, &two, &three].map(|repository| all(repository).len()), [2, 2, 2]);
     let itself = copy(&one, &open(&patient.store).unwrap()).unwrap_err();
@@ -189,7 +189,7 @@ fn shared_ids_share_neither_keys_nor_credentials() {
         Repository::create(Arc::new(store.clone()), &other, &options, RepositoryOptions::new()).unwrap();
     assert_ne!(made.id(), source.id());
     assert_eq!(open(&store).unwrap_err().kind(), ErrorKind::WrongCredentials);
-    copy(&made, &source).unwrap();
+    assert!(copy(&made, &source).unwrap().is_complete());
     // An object of one repository is refused by the other, though the chunks in it have the same ids.
     let pack = patient.names_in("data")[0].clone();
     let bytes = patient.store.objects().into_iter().find(|(name, _)| *name == pack).unwrap().1;
@@ -215,7 +215,7 @@ fn files_with_holes_and_long_lists_are_copied() {
     patient.backup(&workshop);
     for ids in [Ids::Own, Ids::Shared] {
         let store = empty(ids, &patient.store);
-        copy(&open(&store).unwrap(), &open(&patient.store).unwrap()).unwrap();
+        assert!(copy(&open(&store).unwrap(), &open(&patient.store).unwrap()).unwrap().is_complete());
         assert_eq!(assert_copies(&workshop, &patient, &store).len(), 1);
     }
 }
@@ -284,7 +284,7 @@ fn something_damaged_is_named_and_never_copied_in_silence() {
                         assert_holds_but(&workshop, &target, &snapshot, (&patient.source, copy), &problems);
                     }
                     let listed = all(&target).len();
-                    copy_as(&target, &source, &rest).unwrap();
+                    assert!(copy_as(&target, &source, &rest).unwrap().is_complete());
                     assert_eq!(all(&target).len(), listed, "the rest is copied once");
 
                     // Where it can be read again, the whole of it is copied as well.
@@ -307,7 +307,8 @@ fn assert_holds_but(
     problems: &[dr_core::Problem],
 ) {
     let target = workshop.room();
-    dr_tests::steps::restore(repository, snapshot, &target).unwrap();
+    let report = dr_tests::steps::restore(repository, snapshot, &target).unwrap();
+    assert!(report.is_complete(), "{:?}", report.problems);
     let found = dr_tests::steps::restored(&target, source);
     let mut stack = vec![PathBuf::new()];
     while let Some(relative) = stack.pop() {
@@ -355,10 +356,10 @@ fn a_crash_at_any_call_of_a_copy_loses_nothing_and_the_next_goes_on() {
             },
             &|wreck| {
                 let copies = assert_copies(&workshop, &patient, &wreck.store);
-                let is_there = |id| copies.iter().any(|copy| copy.id == *id);
+                let is_there = |id: &SnapshotId| copies.iter().any(|copy| copy.id == *id);
                 assert!(wreck.acknowledged.iter().all(is_there));
                 let target = open(&wreck.store).unwrap();
-                copy(&target, &open(&patient.store).unwrap()).unwrap();
+                assert!(copy(&target, &open(&patient.store).unwrap()).unwrap().is_complete());
                 prune(&target).unwrap();
                 assert_eq!(assert_copies(&workshop, &patient, &wreck.store).len(), 2);
             },
@@ -385,7 +386,8 @@ fn a_collection_beside_a_copy_takes_nothing_that_is_needed() {
         let source = open(&patient.store).unwrap();
         let first = all(&source)[..1].to_vec();
         let target = open(&start).unwrap();
-        alone(&(), |ctx| target.copy_from(&source, &first, &CopyOptions::new(), ctx)).unwrap();
+        let copied = alone(&(), |ctx| target.copy_from(&source, &first, &CopyOptions::new(), ctx));
+        assert!(copied.unwrap().is_complete());
         let id = all(&target)[0].id;
         for call in 0.. {
             let store = start.crash_image();

@@ -52,8 +52,8 @@ fn expected(workshop: &Workshop, patient: &Patient, differs_of: usize) -> PathBu
     let (first, second) = (&patient.copies[0].1, &patient.copies[1].1);
     let merged = workshop.copy_of(second);
     let copy = |from: &Path, what: &str| {
-        let copied = Command::new("cp").arg("-a").arg("--remove-destination");
-        let copied = copied.arg(from.join(what)).arg(merged.join(what)).status();
+        let (from, to) = (from.join(what), merged.join(what));
+        let copied = Command::new("cp").args(["-a", "--remove-destination"]).arg(from).arg(to).status();
         assert!(copied.unwrap().success());
     };
     copy(first, "first");
@@ -112,7 +112,7 @@ fn merging_is_refused_where_it_means_nothing() {
     let repository = open(&patient.store).unwrap();
     let mut named = options();
     named.host = "elsewhere".to_owned();
-    backup_as(&repository, &patient.source, &named, &()).unwrap();
+    assert!(backup_as(&repository, &patient.source, &named, &()).unwrap().is_complete());
     let before = all(&repository);
     let refused = |snapshots: &[Snapshot], options: &MergeOptions| {
         assert_eq!(merge(&repository, snapshots, options).unwrap_err().kind(), ErrorKind::InvalidInput);
