@@ -12,8 +12,8 @@ use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    backup, cat, check, diff, dump, find, forget, hold, init, ls, mark, prune, repair, restore, snapshots,
-    stats, version, versions,
+    backup, cache, cat, check, copy, diff, dump, find, forget, hold, init, ls, mark, merge, prune, repair,
+    restore, rewrite, snapshots, stats, version, versions,
 };
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
@@ -28,8 +28,11 @@ pub(crate) fn run() -> process::ExitCode {
         Ok(cli) => {
             hardening::apply();
             let output = output(&cli.global);
-            let ended =
-                Session::begin(cli.global, output.clone()).and_then(|session| call(cli.command, &session));
+            let ended = Session::begin(cli.global, output.clone()).and_then(|session| {
+                let ended = call(cli.command, &session);
+                session.limit_caches();
+                ended
+            });
             ended.map_or_else(|error| report(&output, &error), |()| ExitCode::Success)
         }
         Err(refusal) => refused(&refusal, &arguments),
@@ -57,11 +60,15 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Unforget(args) => mark::unforget(&args, session),
         Command::Protect(args) => mark::protect(&args, session),
         Command::Tag(args) => mark::tag(&args, session),
+        Command::Rewrite(args) => rewrite::run(&args, session),
+        Command::Merge(args) => merge::run(&args, session),
+        Command::Copy(args) => copy::run(&args, session),
         Command::Hold(args) => hold::run(&args, session),
         Command::Prune(command) => prune::run(&command, session),
         Command::Check(args) => check::run(&args, session),
         Command::Repair(args) => repair::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),
+        Command::Cache(args) => cache::run(&args, session),
         Command::Version(args) => version::run(&args, session),
     }
 }

@@ -10,10 +10,11 @@ use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    backup, cat, check, diff, dump, find, forget, hold, init, ls, mark, prune, repair, restore, snapshots,
-    stats, version, versions,
+    backup, cache, cat, check, copy, diff, dump, find, forget, hold, init, ls, mark, merge, prune, repair,
+    restore, rewrite, snapshots, stats, version, versions,
 };
 use crate::exit_code;
+use crate::quantity;
 use crate::store_args::StoreArgs;
 
 const SELECTORS: &str = "\
@@ -30,7 +31,9 @@ Environment:
   DR_CACHE_DIR and DR_STATE_DIR stand in for the options of these names (DR_PASSWORD is
   the password itself). Where several of them hold a secret, the key file comes first,
   then the password's file, its command, and DR_PASSWORD.
-  DR_LIMIT_UPLOAD, DR_LIMIT_DOWNLOAD and DR_CONNECTIONS stand in for these options, and
+  DR_FROM_REPOSITORY, DR_FROM_PASSWORD, DR_FROM_PASSWORD_FILE, DR_FROM_PASSWORD_COMMAND
+  and DR_FROM_KEY_FILE do the same for the repository that 'dr copy' copies from.
+  DR_CACHE_LIMIT, DR_LIMIT_UPLOAD, DR_LIMIT_DOWNLOAD and DR_CONNECTIONS stand in for these options, and
   DR_S3_ENDPOINT for '-o s3.endpoint=', and so on. Keys of stores are taken from variables
   only: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN;
   AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN;
@@ -88,6 +91,12 @@ pub(crate) enum Command {
     Protect(mark::ProtectArgs),
     /// Change the tags of snapshots
     Tag(mark::TagArgs),
+    /// Make new snapshots of old ones that leave something out, or are filed otherwise
+    Rewrite(rewrite::RewriteArgs),
+    /// Make one snapshot of all that several hold
+    Merge(merge::MergeArgs),
+    /// Copy snapshots from another repository
+    Copy(copy::CopyArgs),
     /// Say or change how long forgotten snapshots are held
     Hold(hold::HoldArgs),
     /// Collect forgotten snapshots, and delete what nothing needs
@@ -98,6 +107,8 @@ pub(crate) enum Command {
     Repair(repair::RepairArgs),
     /// Say how large the repository is, and what snapshots take of it
     Stats(stats::StatsArgs),
+    /// List and clean up what is kept of repositories on this machine
+    Cache(cache::CacheArgs),
     /// Say which program this is
     Version(version::VersionArgs),
 }
@@ -124,6 +135,9 @@ pub(crate) struct GlobalArgs {
     /// Keep no copies of the index on this machine
     #[arg(long, global = true, conflicts_with = "cache_dir")]
     pub(crate) no_cache: bool,
+    /// At the end, remove caches that were used least recently while all take more than SIZE, as in 2G [env: DR_CACHE_LIMIT]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = quantity::bytes)]
+    pub(crate) cache_limit: Option<u64>,
     /// Go on with a repository that went back in time, from what is there now
     #[arg(long, global = true)]
     pub(crate) accept_rollback: bool,

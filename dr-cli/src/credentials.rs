@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, Result};
+use crate::from_args::FromArgs;
 use crate::render::Output;
 use crate::signals::Signals;
 use crate::{key_file, words};
@@ -33,6 +34,8 @@ pub(crate) enum Place {
     PasswordCommand(String),
     /// The variable `DR_PASSWORD`.
     Variable,
+    /// The variable `DR_FROM_PASSWORD`.
+    FromVariable,
     /// Nobody said.
     Unsaid,
 }
@@ -42,6 +45,8 @@ pub(crate) enum Place {
 pub(crate) enum Purpose {
     /// It is asked for.
     Open,
+    /// It is asked for, and is that of a second repository.
+    OpenFrom,
     /// It is set, so it is typed twice.
     Create,
 }
@@ -53,29 +58,48 @@ pub(crate) fn place(global: &GlobalArgs, variable: impl Fn(&str) -> Option<OsStr
         global.password_file.clone().map(Place::PasswordFile),
         global.password_command.clone().map(Place::PasswordCommand),
     ];
+    place_among(options, ["", "DR_"], Place::Variable, variable)
+}
+
+/// Finds out where the secret of the repository is that is copied from.
+pub(crate) fn place_from(from: &FromArgs, variable: impl Fn(&str) -> Option<OsString>) -> Result<Place> {
+    let options = [
+        from.from_key_file.clone().map(Place::KeyFile),
+        from.from_password_file.clone().map(Place::PasswordFile),
+        from.from_password_command.clone().map(Place::PasswordCommand),
+    ];
+    place_among(options, ["from-", "DR_FROM_"], Place::FromVariable, variable)
+}
+
+/// The option that was given, else the variable that is set; their names begin so.
+fn place_among(
+    options: [Option<Place>; 3],
+    [option, prefix]: [&str; 2],
+    itself: Place,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Place> {
     let mut given = options.into_iter().flatten();
     match (given.next(), given.next()) {
         (Some(place), None) => return Ok(place),
         (None, _) => {}
         (Some(_), Some(_)) => {
-            return Err(CliError::usage(
-                "only one of --key-file, --password-file and --password-command can be used at once",
-            ));
+            return Err(CliError::usage(format!(
+                "only one of --{option}key-file, --{option}password-file and --{option}password-command can be used at once",
+            )));
         }
     }
-    let variable = |name| variable(name).filter(|value| !value.is_empty());
-    if let Some(path) = variable("DR_KEY_FILE") {
+    let variable = |name: &str| variable(&format!("{prefix}{name}")).filter(|value| !value.is_empty());
+    if let Some(path) = variable("KEY_FILE") {
         return Ok(Place::KeyFile(path.into()));
     }
-    if let Some(path) = variable("DR_PASSWORD_FILE") {
+    if let Some(path) = variable("PASSWORD_FILE") {
         return Ok(Place::PasswordFile(path.into()));
     }
-    if let Some(command) = variable("DR_PASSWORD_COMMAND") {
-        let command =
-            command.into_string().map_err(|_| CliError::usage("DR_PASSWORD_COMMAND is not UTF-8"))?;
-        return Ok(Place::PasswordCommand(command));
+    if let Some(command) = variable("PASSWORD_COMMAND") {
+        let wrong = |_| CliError::usage(format!("{prefix}PASSWORD_COMMAND is not UTF-8"));
+        return Ok(Place::PasswordCommand(command.into_string().map_err(wrong)?));
     }
-    Ok(if variable("DR_PASSWORD").is_some() { Place::Variable } else { Place::Unsaid })
+    Ok(if variable("PASSWORD").is_some() { itself } else { Place::Unsaid })
 }
 
 /// Reads the secret.
@@ -90,6 +114,9 @@ pub(crate) fn read(
         Place::PasswordFile(path) => from_file(path)?,
         Place::PasswordCommand(command) => from_command(command)?,
         Place::Variable => Zeroizing::new(std::env::var_os("DR_PASSWORD").unwrap_or_default().into_vec()),
+        Place::FromVariable => {
+            Zeroizing::new(std::env::var_os("DR_FROM_PASSWORD").unwrap_or_default().into_vec())
+        }
         Place::Unsaid => from_terminal(purpose, signals)?,
     };
     if secret.is_empty() {
@@ -124,8 +151,12 @@ fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>> {
         return Err(CliError::usage("the password command is empty"));
     };
     let failed = |why: &str| CliError::credentials(format!("the password command '{program}' {why}"));
-    let spawned =
-        Command::new(program).args(arguments).env_remove("DR_PASSWORD").stdout(Stdio::piped()).spawn();
+    let spawned = Command::new(program)
+        .args(arguments)
+        .env_remove("DR_PASSWORD")
+        .env_remove("DR_FROM_PASSWORD")
+        .stdout(Stdio::piped())
+        .spawn();
     let mut child = spawned.map_err(|error| failed("cannot be run").with_cause(&error))?;
     let output = child.stdout.take().ok_or_else(|| failed("has no output"))?;
     let read = read_bounded(output, COMMAND_OUTPUT_BYTES_MAX);
@@ -148,11 +179,22 @@ fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>> {
 
 fn from_terminal(purpose: Purpose, signals: &Signals) -> Result<Zeroizing<Vec<u8>>> {
     if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
+        if purpose == Purpose::OpenFrom {
+            return Err(CliError::usage("no password and no key of the repository to copy from was given")
+                .with_remedy(
+                    "use --from-password-file, --from-password-command, --from-key-file, DR_FROM_PASSWORD, or run it \
+                     on a terminal",
+                ));
+        }
         return Err(CliError::usage("no password and no key was given").with_remedy(
             "use --password-file, --password-command, --key-file, DR_PASSWORD, or run it on a terminal",
         ));
     }
-    let password = ask("password of the repository: ", signals)?;
+    let prompt = match purpose {
+        Purpose::OpenFrom => "password of the repository to copy from: ",
+        Purpose::Open | Purpose::Create => "password of the repository: ",
+    };
+    let password = ask(prompt, signals)?;
     if purpose == Purpose::Create {
         let again = ask("the same password again: ", signals)?;
         if password != again {

@@ -46,7 +46,7 @@ const TABLE: &[Meaning] = &[
     Meaning { code: ExitCode::Usage, text: "wrong arguments or settings", is_retry_safe: "no: correct them" },
     Meaning {
         code: ExitCode::Partial,
-        text: "backup: the snapshot exists, but not all could be read\nrestore: all contents are there, something else is not\ndump: the format has no place for some entries",
+        text: "backup: the snapshot exists, but not all could be read\nrestore: all contents are there, something else is not\ndump: the format has no place for some entries\ncopy: something is damaged where it is copied from",
         is_retry_safe: "yes",
     },
     Meaning { code: ExitCode::NoRepository, text: "there is no repository", is_retry_safe: "no" },

@@ -7,6 +7,7 @@ mod commands;
 mod credentials;
 mod error;
 mod exit_code;
+mod from_args;
 mod hardening;
 mod instant;
 mod key_file;

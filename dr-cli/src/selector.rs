@@ -74,6 +74,24 @@ pub(crate) fn find_all(
     Ok(found)
 }
 
+/// Finds the snapshots that users named, each once and as a whole; without any, those that pass the filter.
+pub(crate) fn find_whole(
+    names: &[OsString],
+    filter: &SnapshotFilter,
+    repository: &Repository,
+) -> Result<Vec<Snapshot>> {
+    if names.is_empty() {
+        return Ok(repository.snapshots(filter)?);
+    }
+    for name in names {
+        if Selector::parse(name)?.path.is_some() {
+            return Err(CliError::usage(format!("'{}' names a path in a snapshot", name.display()))
+                .with_remedy("give snapshots as a whole, without a colon and a path"));
+        }
+    }
+    find_all(names, filter, repository)
+}
+
 fn parse_time(bytes: &[u8]) -> Option<Selector> {
     let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
     let ends: Vec<usize> = ends.chain([bytes.len()]).collect();

@@ -6,14 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dr_core::{Context, Credentials, Entropy, Observer, Repository, RepositoryOptions, SystemEntropy};
+use dr_core::{
+    CacheCleanup, Context, Credentials, Entropy, Observer, Repository, RepositoryOptions, SystemClock,
+    SystemEntropy,
+};
 use dr_store::{OpenMode, RetryOptions, Store};
 
 use crate::args::GlobalArgs;
 use crate::credentials::{self, Purpose};
 use crate::error::{CliError, Result};
+use crate::quantity;
 use crate::render::{Operation, Output, Progress};
 use crate::signals::Signals;
+use crate::store_args::StoreArgs;
 
 /// One run of the program.
 #[derive(Debug)]
@@ -38,6 +43,16 @@ impl Session {
         let location = location.or_else(|| text_variable("DR_REPO")).ok_or_else(|| {
             CliError::usage("no repository was named").with_remedy("use --repo or DR_REPOSITORY")
         })?;
+        self.open_store_at(&location, mode, &self.global.store)
+    }
+
+    /// Opens the store at a location.
+    pub(crate) fn open_store_at(
+        &self,
+        location: &str,
+        mode: OpenMode,
+        args: &StoreArgs,
+    ) -> Result<Arc<dyn Store>> {
         let mut seed = [0; 8];
         SystemEntropy.fill(&mut seed)?;
         let retries = RetryOptions {
@@ -55,9 +70,9 @@ impl Session {
                 left = left.saturating_sub(step);
             }
         };
-        let options = self.global.store.to_options(&location, text_variable)?;
+        let options = args.to_options(location, text_variable)?;
         let options = options.with_retries(retries).with_sleep(Arc::new(sleep));
-        Ok(dr_store::open_with(&location, mode, &options)?)
+        Ok(dr_store::open_with(location, mode, &options)?)
     }
 
     /// Opens the repository with the password or key that the user gave.
@@ -76,10 +91,7 @@ impl Session {
     /// Where copies and state are kept on this machine.
     pub(crate) fn repository_options(&self) -> RepositoryOptions {
         let mut options = RepositoryOptions::new();
-        if !self.global.no_cache {
-            let given = self.global.cache_dir.clone();
-            options.cache_dir = given.or_else(|| own_directory("DR_CACHE_DIR", "XDG_CACHE_HOME", ".cache"));
-        }
+        options.cache_dir = self.cache_directory();
         options.state_dir = own_directory("DR_STATE_DIR", "XDG_STATE_HOME", ".local/state");
         if options.state_dir.is_none() {
             self.output.warn(
@@ -88,6 +100,32 @@ impl Session {
         }
         options.accept_rollback = self.global.accept_rollback;
         options
+    }
+
+    /// Where copies of repositories' indexes are kept on this machine.
+    pub(crate) fn cache_directory(&self) -> Option<PathBuf> {
+        if self.global.no_cache {
+            return None;
+        }
+        let given = self.global.cache_dir.clone();
+        given.or_else(|| own_directory("DR_CACHE_DIR", "XDG_CACHE_HOME", ".cache"))
+    }
+
+    /// Removes the caches that were used least recently, where all of them take more than they may. The newest stays.
+    pub(crate) fn limit_caches(&self) {
+        let variable = || text_variable("DR_CACHE_LIMIT").map(|text| quantity::bytes(&text));
+        let limit = match self.global.cache_limit.map(Ok).or_else(variable) {
+            None => return,
+            Some(Ok(limit)) => limit,
+            Some(Err(wrong)) => return self.output.warn(&format!("DR_CACHE_LIMIT: {wrong}")),
+        };
+        let Some(directory) = self.cache_directory() else { return };
+        let mut cleanup = CacheCleanup::new();
+        (cleanup.max_bytes, cleanup.spare_newest) = (Some(limit), true);
+        if let Err(error) = dr_core::clean_caches(&directory, &cleanup, &SystemClock) {
+            // The run itself is done, however this ends.
+            self.output.warn(&format!("the caches could not be cleaned up: {error}"));
+        }
     }
 
     /// The context of a long call.
@@ -115,6 +153,16 @@ impl Session {
         Ok((answer, progress.elapsed()))
     }
 
+    /// Warns of the snapshots that cannot be read, and that whoever asks for all of them does not get. Gives their ids.
+    pub(crate) fn warn_of_unreadable(&self, repository: &Repository) -> Result<Vec<String>> {
+        let unreadable = repository.unreadable_snapshots()?;
+        for (id, error) in &unreadable {
+            self.output
+                .warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
+        }
+        Ok(unreadable.iter().map(|(id, _)| id.to_string()).collect())
+    }
+
     /// Makes a long call's answer this program's: what fails after a signal failed because of it.
     pub(crate) fn answer<T>(&self, answer: dr_core::Result<T>) -> Result<T> {
         answer.map_err(|error| {
@@ -124,7 +172,7 @@ impl Session {
 }
 
 /// A variable that holds text; an empty one counts as none.
-fn text_variable(name: &str) -> Option<String> {
+pub(crate) fn text_variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 

@@ -24,6 +24,16 @@ pub(crate) struct StoreArgs {
 }
 
 impl StoreArgs {
+    /// The same limits, with settings for another store.
+    pub(crate) fn with_options(&self, options: &[String]) -> StoreArgs {
+        StoreArgs {
+            limit_upload: self.limit_upload.clone(),
+            limit_download: self.limit_download.clone(),
+            connections: self.connections.clone(),
+            options: options.to_vec(),
+        }
+    }
+
     /// The store's options. An argument comes before the variable of its name, which may be of another kind of store
     /// than `location` is of.
     pub(crate) fn to_options(

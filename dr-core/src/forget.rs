@@ -29,6 +29,21 @@ pub struct ForgetOptions {
     pub dry_run: bool,
     /// Allows that nothing of a group is left.
     pub allow_empty: bool,
+    /// By whose times the policy goes.
+    pub times: RetentionTimes,
+}
+
+/// By whose times a policy goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RetentionTimes {
+    /// What the hosts said, held between times of the store: nobody's forged clock changes what is kept. What was copied or
+    /// rewritten counts as made then.
+    #[default]
+    Vouched,
+    /// What the hosts said, but nothing in the future: for repositories whose snapshots were copied or rewritten, and whose
+    /// writers are trusted.
+    Claimed,
 }
 
 impl ForgetOptions {
@@ -61,7 +76,7 @@ pub enum TagChange {
 }
 
 impl TagChange {
-    fn apply(&self, tags: &[String]) -> Vec<String> {
+    pub(crate) fn apply(&self, tags: &[String]) -> Vec<String> {
         let mut changed = tags.to_vec();
         match self {
             TagChange::Set(all) => changed.clone_from(all),
@@ -139,9 +154,19 @@ impl Repository {
             let (earliest, latest) = bounds.get(&snapshot.id)?;
             let claimed = snapshot.time.as_nanoseconds() / 1_000_000;
             let claimed = i64::try_from(claimed).unwrap_or(i64::MAX);
-            Some((snapshot, claimed.clamp(*earliest, *latest)))
+            let kept_ms = match options.times {
+                RetentionTimes::Vouched => claimed.clamp(*earliest, *latest),
+                RetentionTimes::Claimed => claimed.min(now_ms),
+            };
+            Some((snapshot, kept_ms))
         });
-        Ok(timed.collect())
+        let mut timed: Vec<Timed> = timed.collect();
+        // The rules look at one after the other: by slot the store's times ascend, whatever place a rewritten one claims.
+        timed.sort_by_key(|(snapshot, kept_ms)| match options.times {
+            RetentionTimes::Vouched => (0, snapshot.slot),
+            RetentionTimes::Claimed => (*kept_ms, snapshot.slot),
+        });
+        Ok(timed)
     }
 
     /// Forgets snapshots.

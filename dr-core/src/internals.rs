@@ -27,7 +27,7 @@ use crate::format::pack::{Codec, FOOTER_NUMBER, TRAILER_NUMBER, Trailer};
 use crate::format::padding;
 use crate::format::ring::{ChunkerParams, RingBody, RingKey, Wraps};
 use crate::format::segment::Segment;
-use crate::format::snapshot::SnapshotBody;
+use crate::format::snapshot::{Origin, SnapshotBody, origins_of};
 use crate::format::tree::{
     check_extents, decode_entries, decode_extents, decode_refs, encode_entries, encode_extents, encode_refs,
 };

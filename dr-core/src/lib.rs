@@ -52,6 +52,7 @@ mod error;
 mod forget;
 mod format;
 mod frame;
+mod history;
 mod id;
 mod index;
 mod inspect;
@@ -85,8 +86,11 @@ pub use check::{CheckOptions, CheckReport, Finding, Subset, scrub};
 pub use crypto::{Credentials, KdfStrength};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, ErrorKind, Result};
-pub use forget::{ForgetGroup, ForgetOptions, TagChange};
+pub use forget::{ForgetGroup, ForgetOptions, RetentionTimes, TagChange};
 pub use frame::Compression;
+pub use history::{
+    Copied, CopyOptions, CopyReport, Damaged, MergeBy, MergeOptions, MergeReport, RewriteOptions, Rewritten,
+};
 pub use id::{ChunkId, ObjectHash, SnapshotId};
 pub use inspect::{
     Description, DiffKind, DiffOptions, DiffReport, DiffTotals, Difference, EntryType, FindQuery, FindReport,
@@ -96,12 +100,15 @@ pub use inspect::{
 pub use observer::{Change, Context, Event, Observer, RecordingObserver};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
-pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
+pub use repository::{
+    CacheCleanup, CacheInfo, CacheReport, CreateOptions, HoldState, Repository, RepositoryOptions, Stats,
+    Visit, clean_caches, list_caches,
+};
 pub use restore::{Delete, Overwrite, Owner, RestoreOptions, RestoreReport, RestoreSelection, Writing};
 pub use select::{Case, Exclusion, Match, PathKind, Patterns};
 pub use snapshot::{
-    Decision, Group, GroupBy, KeepPolicy, KeepReason, Period, Problem, ProblemKind, Snapshot, SnapshotFilter,
-    SnapshotFolder, SnapshotItem, SnapshotPlace, SnapshotTree, Totals, Unit,
+    Decision, Group, GroupBy, KeepPolicy, KeepReason, Origin, Period, Problem, ProblemKind, Relation,
+    Snapshot, SnapshotFilter, SnapshotFolder, SnapshotItem, SnapshotPlace, SnapshotTree, Totals, Unit,
 };
 pub use source::{
     LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source, SourceDirectory, SourceFile,

@@ -26,6 +26,8 @@ pub(crate) const LIST_BYTES_MAX: usize = 64 << 20;
 pub(crate) const LIST_HASHES_MAX: usize = 1 << 20;
 /// The largest snapshot body, in bytes.
 pub(crate) const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
+/// The most snapshots that one says it was made of.
+pub(crate) const ORIGINS_MAX: usize = 64;
 /// The largest tree chunk, in bytes: a writer ends one at 256 KiB and an entry, which holds 1 MiB of attributes at most.
 pub(crate) const TREE_CHUNK_BYTES_MAX: u32 = 4 << 20;
 /// The most entries in a tree chunk: a writer counts at least 64 bytes for each and ends a chunk at 256 KiB.

@@ -84,6 +84,8 @@ pub enum Change {
     Kept,
     /// It was deleted, since the snapshot does not have it.
     Deleted,
+    /// It was left out of a snapshot that is made of others.
+    LeftOut,
 }
 
 /// Receives events, from any thread. Calls should return soon: the engine waits for them.

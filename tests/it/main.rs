@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 mod backup;
+mod cache;
 mod cancel;
 mod cli;
 mod cold;
 mod concurrency;
+mod copy;
 mod costs;
 mod crash;
 mod damage;
@@ -19,6 +21,7 @@ mod kill;
 mod limits;
 mod long_file;
 mod many;
+mod merge;
 mod metadata;
 mod model;
 mod mount;
@@ -27,6 +30,7 @@ mod prune;
 mod repair;
 mod repair_log;
 mod restore_policies;
+mod rewrite;
 mod rollback;
 mod select;
 mod servers;

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod flaky;
 pub mod garage;
 pub mod garbage;
+pub mod history;
 pub mod hook;
 pub mod inject;
 pub mod memory_source;

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-use clap::Args;
-use dr_core::{ForgetGroup, ForgetOptions, GroupBy, KeepPolicy, Period, SnapshotId};
+use clap::{Args, ValueEnum};
+use dr_core::{ForgetGroup, ForgetOptions, GroupBy, KeepPolicy, Period, RetentionTimes, SnapshotId};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -36,6 +36,10 @@ pub(crate) struct ForgetArgs {
     /// Look at each group by itself: host, paths, tags joined by commas, or '' for one group of all
     #[arg(long, value_name = "GROUP", default_value = "host,paths")]
     group_by: GroupBy,
+    /// By whose times: those that the store vouches for, or what the hosts claimed, for snapshots that were copied or
+    /// rewritten, which the store only knows as new
+    #[arg(long, value_enum, default_value_t = Times::Vouched, value_name = "WHOSE")]
+    times: Times,
     /// Only say what would be forgotten
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -47,6 +51,12 @@ pub(crate) struct ForgetArgs {
     prune: bool,
     #[command(flatten)]
     pruning: PruneArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Times {
+    Vouched,
+    Claimed,
 }
 
 /// What to keep.
@@ -168,6 +178,10 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result<()> {
         options.filter = filter;
         options.group_by = args.group_by;
         options.dry_run = args.dry_run;
+        options.times = match args.times {
+            Times::Vouched => RetentionTimes::Vouched,
+            Times::Claimed => RetentionTimes::Claimed,
+        };
         options.allow_empty = args.unsafe_allow_remove_all;
         let groups = repository.forget_by_policy(&options)?;
         if !session.output.is_json() {

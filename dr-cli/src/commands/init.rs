@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::credentials::{self, Place, Purpose};
 use crate::error::Result;
+use crate::from_args::FromArgs;
 use crate::key_file::{self, Origin};
 use crate::quantity;
 use crate::render::{json, text};
@@ -22,7 +23,9 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 #[command(
     after_help = "With --key-file or DR_KEY_FILE, a file that does not exist is made, with a new random \
-key that only its owner may read.\nKeep a copy of it elsewhere: without it nobody opens the repository."
+key that only its owner may read.\nKeep a copy of it elsewhere: without it nobody opens the repository.\n\
+With --from-repo the new repository gets the chunker and the keys of ids of another one: 'dr copy' between them then copies only \
+what is missing. Everything is sealed under keys of its own; but whoever can open both can tell which chunks they share."
 )]
 pub(crate) struct InitArgs {
     /// What a guess at the password costs: 64 MiB of memory, or 2 GiB
@@ -38,6 +41,9 @@ pub(crate) struct InitArgs {
     /// writes, with --exclusive
     #[arg(long)]
     siblings: bool,
+    /// The repository whose chunker and keys of ids the new one gets, so that 'dr copy' between them copies only what is missing
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -56,6 +62,10 @@ struct Initialized<'a> {
 
 /// Runs the command.
 pub(crate) fn run(args: &InitArgs, session: &Session) -> Result<()> {
+    let mut options = CreateOptions::new();
+    if let Some(location) = &args.from.from_repo {
+        options = options.sharing_ids_with(&args.from.open(location, session)?);
+    }
     let store = session.open_store(OpenMode::Create)?;
     let place = credentials::place(&session.global, |name| env::var_os(name))?;
     let new_key_file = match &place {
@@ -63,7 +73,6 @@ pub(crate) fn run(args: &InitArgs, session: &Session) -> Result<()> {
         _ => None,
     };
     let credentials = credentials::read(&place, Purpose::Create, &session.signals, &session.output)?;
-    let mut options = CreateOptions::new();
     options.kdf = match args.kdf {
         Kdf::Standard => KdfStrength::Standard,
         Kdf::Strong => KdfStrength::Strong,

@@ -39,11 +39,7 @@ pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
     } else {
         repository.snapshots(&filter)?
     };
-    for (id, error) in repository.unreadable_snapshots()? {
-        session
-            .output
-            .warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
-    }
+    session.warn_of_unreadable(&repository)?;
     let groups = groups(snapshots, args);
     if session.output.is_json() {
         // Grouped or not, they are one list: each says itself what it would be grouped by.

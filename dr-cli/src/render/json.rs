@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use std::os::unix::ffi::OsStrExt;
 
-use dr_core::{Problem, ProblemKind, Snapshot, Totals};
+use dr_core::{Origin, Problem, ProblemKind, Relation, Snapshot, Totals};
 use serde::Serialize;
 
 use crate::error::Details;
@@ -196,9 +196,33 @@ pub(crate) struct SnapshotRecord {
     forgotten: bool,
     problems: u64,
     parent: Option<String>,
+    /// The snapshots that it was made of, where it was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    origins: Vec<OriginRecord>,
     slot: u64,
     program: String,
     totals: TotalsRecord,
+}
+
+/// A snapshot that another one was made of.
+#[derive(Debug, Serialize)]
+struct OriginRecord {
+    relation: &'static str,
+    repository: String,
+    snapshot: String,
+}
+
+impl OriginRecord {
+    fn new(origin: &Origin) -> OriginRecord {
+        let relation = match origin.relation() {
+            Some(Relation::Copy) => "copy",
+            Some(Relation::Rewritten) => "rewritten",
+            Some(Relation::Rest) => "rest",
+            Some(Relation::Merged) => "merged",
+            _ => "other",
+        };
+        OriginRecord { relation, repository: origin.repository(), snapshot: origin.snapshot.to_string() }
+    }
 }
 
 impl SnapshotRecord {
@@ -222,6 +246,7 @@ impl SnapshotRecord {
             forgotten: snapshot.forgotten,
             problems: snapshot.problems,
             parent: snapshot.parent.map(|parent| parent.to_string()),
+            origins: snapshot.origins.iter().map(OriginRecord::new).collect(),
             slot: snapshot.slot,
             program: snapshot.program.clone(),
             totals: TotalsRecord::new(&snapshot.totals),

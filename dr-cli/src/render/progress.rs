@@ -38,6 +38,10 @@ pub(crate) enum Operation {
     Prune,
     /// A repair.
     Repair,
+    /// A copy from another repository.
+    Copy,
+    /// A rewrite, or a merge.
+    Rewrite,
 }
 
 /// Whether a restore leaves something out because it was told to.
@@ -58,6 +62,8 @@ impl Operation {
             Operation::Dump => "dump",
             Operation::Prune => "prune",
             Operation::Repair => "repair",
+            Operation::Copy => "copy",
+            Operation::Rewrite => "rewrite",
         }
     }
 
@@ -71,6 +77,7 @@ impl Operation {
             (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Skipped) => "left out",
             (Operation::Restore(_) | Operation::DryRestore, _) => "not restored",
             (Operation::Dump, _) => "left out",
+            (Operation::Copy, ProblemKind::Damaged) => "damaged, not copied",
             (_, ProblemKind::Missing) => "not there",
             (_, ProblemKind::Unreadable) => "not saved",
             (_, ProblemKind::Vanished) => "not saved: vanished while it was read",
@@ -237,6 +244,7 @@ impl Progress {
             Change::Deleted => "deleted",
             Change::Kept => "kept",
             Change::Unchanged => "unchanged",
+            Change::LeftOut => "left out",
             _ => "done",
         };
         self.write_entry(&VerboseLine::new(action, path), || {

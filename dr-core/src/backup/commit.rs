@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::body;
 use crate::format::envelope::{ObjectType, PackClass};
 use crate::format::log::{Commit, Event, SnapshotPlace, SnapshotRecord};
-use crate::format::snapshot::SnapshotBody;
+use crate::format::snapshot::{Origin, SnapshotBody};
 use crate::id::{ObjectHash, SnapshotId};
 use crate::index::segment_of_packs;
 use crate::limits::SNAPSHOT_BYTES_MAX;
@@ -93,7 +93,7 @@ impl Segments {
 /// What the log was told of a backup's packs.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    pub(super) segments: Segments,
+    pub(crate) segments: Segments,
     /// When it was told last, or nothing was to be told.
     pub(super) at: Timestamp,
     /// When packs were named last.
@@ -110,6 +110,8 @@ impl Kept {
 /// What a snapshot will say, beside what is counted.
 pub(crate) struct Draft<'d> {
     pub(crate) body: SnapshotBody,
+    /// The snapshots that it is made of.
+    pub(crate) origins: Vec<Origin>,
     pub(crate) tally: &'d Tally,
     pub(crate) reused: Vec<SnapshotId>,
     /// The next slot of the log when they were read.
@@ -119,14 +121,17 @@ pub(crate) struct Draft<'d> {
 /// Stores what is left, and commits a snapshot. No worker may be running.
 pub(crate) fn commit(storer: &Storer<'_>, segments: &mut Segments, draft: Draft<'_>) -> Result<Committed> {
     let repository = storer.repository;
-    let Draft { mut body, tally, reused, read_at } = draft;
+    let Draft { mut body, origins, tally, reused, read_at } = draft;
     body.problems = tally.problems.len() as u64;
     body.problem_list = store_bytes(encode_problems(&tally.problems), storer)?;
     storer.flush()?;
     body.totals = totals(storer, tally);
     body.nonce = random(&*repository.entropy)?;
-    body.finished = repository.clock.now();
-    let encoded = body.encode();
+    if origins.is_empty() {
+        // What is made of others ended when they did.
+        body.finished = repository.clock.now();
+    }
+    let encoded = body.encode_with(&origins);
     if encoded.len() > SNAPSHOT_BYTES_MAX {
         return Err(Error::new(
             ErrorKind::LimitExceeded,
@@ -183,7 +188,7 @@ fn encode_problems(problems: &[Problem]) -> impl Iterator<Item = Vec<u8>> + '_ {
 /// Names the packs that are finished in the log, where the last time is long enough ago: a collector then leaves them alone,
 /// and a run that is cut short need not store them again. Whoever reads a file calls this, as nobody can tell how long that
 /// takes, and until it is done there is nothing that a snapshot could hold.
-pub(super) fn keep_packs_if_due(storer: &Storer<'_>) -> Result<()> {
+pub(crate) fn keep_packs_if_due(storer: &Storer<'_>) -> Result<()> {
     let now = storer.repository.clock.now();
     // Where it is held, another thread is telling the log just now.
     let Ok(mut kept) = storer.kept.try_lock() else { return Ok(()) };

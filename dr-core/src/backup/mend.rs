@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::commit::{Committed, Draft, Segments, commit};
+use super::commit::Draft;
+use super::derive::{commit_derived, derived_body};
+use super::edit::{Edit, Newer, TreeEdit, Unchanged};
 use super::options::BackupOptions;
 use super::parent::Parents;
 use super::scan::Tally;
@@ -10,12 +12,12 @@ use super::storer::Storer;
 use super::workers;
 use crate::error::{Error, Result};
 use crate::format::envelope::PackClass;
-use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
+use crate::format::snapshot::{Problem, ProblemKind};
 use crate::id::{ObjectHash, SnapshotId};
 use crate::observer::Context;
 use crate::repository::{ChunkReader, Inner, Repository};
 use crate::snapshot::Snapshot;
-use crate::tree::{DirectoryReader, DirectoryWriter, Entry, EntryKind, Stream};
+use crate::tree::Entry;
 
 /// The tag of a snapshot that was made by leaving out what is lost.
 const TAG: &str = "repaired";
@@ -95,22 +97,16 @@ struct Mend<'s, 'a> {
     lost: Vec<Problem>,
 }
 
-/// A directory being written again.
-struct OpenDirectory<'r> {
-    path: Vec<u8>,
-    entry: Option<Entry>,
-    entries: DirectoryReader<'r>,
-    writer: DirectoryWriter,
-}
-
-impl<'s> Mend<'s, '_> {
+impl Mend<'_, '_> {
     fn snapshot(
         &mut self,
         snapshot: &Snapshot,
         problems: Result<Vec<Problem>>,
         write: bool,
     ) -> Result<Option<SnapshotRepair>> {
-        let root = self.tree(&snapshot.root)?;
+        let (storer, parents) = (self.storer, self.parents);
+        let edit = TreeEdit { storer, parents, unchanged: Unchanged::WrittenAgain, newer: Newer::Kept };
+        let root = edit.run(&snapshot.root, self)?;
         let mut before = match problems {
             Ok(problems) => problems,
             Err(error) if error.is_damage() => {
@@ -129,85 +125,42 @@ impl<'s> Mend<'s, '_> {
         }
         before.extend(repair.lost.iter().cloned());
         let tally = Tally { totals: snapshot.totals, problems: before, ..Tally::default() };
-        let mut tags = snapshot.tags.clone();
-        if !tags.iter().any(|tag| tag == TAG) {
-            tags.push(TAG.to_owned());
+        let mut body = derived_body(snapshot, root);
+        if !body.tags.iter().any(|tag| tag == TAG) {
+            body.tags.push(TAG.to_owned());
         }
-        let body = SnapshotBody {
-            nonce: [0; 16],
-            time: snapshot.time,
-            finished: snapshot.finished,
-            host: snapshot.host.clone(),
-            paths: snapshot.paths.iter().map(|path| path.as_os_str().as_encoded_bytes().to_vec()).collect(),
-            tags,
-            program: super::PROGRAM.to_owned(),
-            parent: Some(snapshot.id),
-            partial: snapshot.partial,
-            root,
-            totals: snapshot.totals,
-            problems: 0,
-            problem_list: Stream::default(),
-        };
         self.storer.settle()?;
-        let draft = Draft { body, tally: &tally, reused: Vec::new(), read_at: 0 };
-        match commit(self.storer, &mut Segments::default(), draft)? {
-            Committed::Snapshot(id) => repair.replacement = Some(id),
-            Committed::Refused => {
-                return Err(Error::corrupt("what is left of the snapshot was collected meanwhile")
-                    .with_object(format!("snapshot {}", snapshot.id))
-                    .with_remedy("run the repair again"));
-            }
-        }
+        let draft = Draft { body, origins: Vec::new(), tally: &tally, reused: Vec::new(), read_at: 0 };
+        let committed = commit_derived(self.storer, draft)?.ok_or_else(|| {
+            Error::corrupt("what is left of the snapshot was collected meanwhile")
+                .with_object(format!("snapshot {}", snapshot.id))
+                .with_remedy("run the repair again")
+        })?;
+        repair.replacement = Some(committed);
         Ok(Some(repair))
-    }
-
-    /// Writes a tree again without what is lost. The stack is explicit: no tree is too deep.
-    fn tree(&mut self, root: &Stream) -> Result<Stream> {
-        let mut stack = vec![self.open(Vec::new(), None, root)];
-        loop {
-            self.storer.ctx.cancel.check()?;
-            let Some(open) = stack.last_mut() else { return Ok(Stream::default()) };
-            match open.entries.next() {
-                Some(Ok(entry)) => {
-                    let path = [open.path.as_slice(), b"/", &entry.name].concat();
-                    if let EntryKind::Directory(stream) = entry.kind.clone() {
-                        let below = self.open(path, Some(entry), &stream);
-                        stack.push(below);
-                    } else if self.parents.has_content(&entry, self.storer)? {
-                        open.writer.push(entry, self.storer)?;
-                    } else {
-                        let why = Error::corrupt("a part of its content is lost");
-                        self.lose(&path, &why);
-                    }
-                }
-                Some(Err(error)) if error.is_damage() => {
-                    let path = if open.path.is_empty() { b"/".to_vec() } else { open.path.clone() };
-                    self.lose(&path, &error);
-                }
-                Some(Err(error)) => return Err(error),
-                None => {
-                    let Some(done) = stack.pop() else { return Ok(Stream::default()) };
-                    let stream = done.writer.finish(self.storer)?;
-                    match (done.entry, stack.last_mut()) {
-                        (Some(mut entry), Some(above)) => {
-                            entry.kind = EntryKind::Directory(stream);
-                            above.writer.push(entry, self.storer)?;
-                        }
-                        _ => return Ok(stream),
-                    }
-                }
-            }
-        }
-    }
-
-    fn open(&self, path: Vec<u8>, entry: Option<Entry>, stream: &Stream) -> OpenDirectory<'s> {
-        let entries = self.parents.read_directory(stream);
-        OpenDirectory { path, entry, entries, writer: DirectoryWriter::default() }
     }
 
     fn lose(&mut self, path: &[u8], why: &Error) {
         let problem = Problem::new(path, ProblemKind::Damaged, why);
         self.storer.ctx.problem(&problem);
         self.lost.push(problem);
+    }
+}
+
+impl Edit for Mend<'_, '_> {
+    fn keeps(&mut self, path: &[u8], entry: &Entry) -> Result<bool> {
+        let is_there = entry.is_directory() || self.parents.has_content(entry, self.storer)?;
+        if !is_there {
+            self.lose(path, &Error::corrupt("a part of its content is lost"));
+        }
+        Ok(is_there)
+    }
+
+    fn unreadable(&mut self, path: &[u8], error: Error) -> Result<()> {
+        if !error.is_damage() {
+            return Err(error);
+        }
+        self.lose(path, &error);
+        Ok(())
     }
 }

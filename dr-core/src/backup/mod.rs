@@ -2,6 +2,8 @@
 
 mod budget;
 mod commit;
+mod derive;
+mod edit;
 mod file;
 mod mend;
 mod options;
@@ -24,10 +26,16 @@ pub use mend::SnapshotRepair;
 pub use options::{BackupOptions, Parent, StreamInput};
 pub use report::{BackupReport, BackupWarning};
 
-use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due, totals};
-use parent::Parents;
-use scan::{Scan, Tally};
-use storer::Storer;
+pub(crate) use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due};
+pub(crate) use derive::{commit_derived, derived_body};
+pub(crate) use edit::{Edit, Newer, TreeEdit, Unchanged};
+pub(crate) use parent::Parents;
+pub(crate) use scan::Tally;
+pub(crate) use storer::{Scratch, Storer};
+pub(crate) use workers::with_workers;
+
+use commit::totals;
+use scan::Scan;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind, SnapshotBody};
@@ -44,7 +52,7 @@ use crate::tree::Stream;
 /// What snapshots say made them.
 const PROGRAM: &str = concat!("dr ", env!("CARGO_PKG_VERSION"));
 /// How often a backup is made again because packs that it needs were condemned meanwhile.
-const ATTEMPTS_MAX: usize = 3;
+pub(crate) const ATTEMPTS_MAX: usize = 3;
 
 impl Repository {
     /// Backs a source up.
@@ -71,7 +79,7 @@ impl Repository {
     }
 }
 
-fn condemned() -> Error {
+pub(crate) fn condemned() -> Error {
     Error::new(ErrorKind::StoreUnavailable, "packs that the backup needs were collected while it ran")
         .with_remedy("try again; do not prune all the time")
 }
@@ -108,7 +116,7 @@ impl Inner {
         let parents = Parents::find(self, &log, reader, options, &paths, !distrusted.is_empty())?;
         let storer = Storer::new(self, index.with_distrusted(distrusted), options, ctx)?;
         let mut run = Run::new(&storer, started, paths, &parents)?;
-        let outcome = workers::with_workers(&storer, || {
+        let outcome = with_workers(&storer, || {
             let named = run.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
             let mut scan = Scan::new(&storer, &parents, named);
             for (path, error) in source.missing() {
@@ -214,7 +222,8 @@ impl<'s, 'a> Run<'s, 'a> {
             problems: 0,
             problem_list: Stream::default(),
         };
-        let draft = Draft { body, tally, reused: self.parents.clone(), read_at: self.read_at };
+        let origins = Vec::new();
+        let draft = Draft { body, origins, tally, reused: self.parents.clone(), read_at: self.read_at };
         let mut kept = lock(&self.storer.kept);
         let committed = commit(self.storer, &mut kept.segments, draft)?;
         kept.at = self.storer.repository.clock.now();

@@ -106,6 +106,11 @@ impl<'a> Parents<'a> {
         DirectoryReader::new(stream, &self.reader)
     }
 
+    /// The same for who writes by the entries: what only a newer program understands is an error.
+    pub(crate) fn read_known_directory(&self, stream: &Stream) -> DirectoryReader<'_> {
+        DirectoryReader::of_known(stream, &self.reader)
+    }
+
     /// The parents' view of `/`.
     pub(crate) fn root(&self) -> ParentDirectory<'_> {
         let streams: Vec<Option<&Stream>> =

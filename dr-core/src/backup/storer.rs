@@ -211,6 +211,17 @@ impl<'a> Storer<'a> {
         Ok(ChunkRef { id, bytes })
     }
 
+    /// Stores chunks of file contents that were claimed before, through the window, in their order.
+    pub(crate) fn store_claimed(&self, chunks: impl Iterator<Item = (ChunkId, Vec<u8>)>) {
+        let mut window = lock(&self.window);
+        let frames: Vec<FrameJob> = chunks.flat_map(|(id, chunk)| window.add(id, b"", chunk)).collect();
+        drop(window);
+        if !frames.is_empty() {
+            self.queue.push_frames(frames);
+            self.relieve();
+        }
+    }
+
     /// Compresses a frame of the window and adds it to a pack.
     pub(crate) fn store_frame_job(&self, job: FrameJob, scratch: &mut Scratch) -> Result<()> {
         let class = job.class;

@@ -45,6 +45,13 @@ impl Domain {
     }
 }
 
+/// The secret of a deduplication domain and its chunker's parameters, for another repository.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedDomain {
+    secret: Secret,
+    params: ChunkerParams,
+}
+
 /// The opened key ring.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyRing {
@@ -65,6 +72,17 @@ impl KeyRing {
             domains: vec![(0, Secret::new(random(entropy)?), params)],
             slots: Vec::new(),
         })
+    }
+
+    /// The domain that new chunks belong to, for another repository.
+    pub(crate) fn shared_domain(&self) -> Option<SharedDomain> {
+        let newest = self.domains.iter().max_by_key(|(domain, ..)| *domain);
+        newest.map(|(_, secret, params)| SharedDomain { secret: secret.clone(), params: *params })
+    }
+
+    /// Puts the domain of another repository in the place of this one's, which nothing was written in yet.
+    pub(crate) fn share_domain(&mut self, domain: &SharedDomain) {
+        self.domains = vec![(0, domain.secret.clone(), domain.params)];
     }
 
     pub(crate) fn add_slot(&mut self, slot: ObjectHash, key: Secret) {

@@ -8,6 +8,6 @@ mod slot;
 
 pub use credentials::{Credentials, KdfStrength};
 pub(crate) use envelope::{ObjectKey, hedged_salt, open_object, seal_object};
-pub(crate) use keys::{Domain, Kek, KeyRing};
+pub(crate) use keys::{Domain, Kek, KeyRing, SharedDomain};
 pub(crate) use secret::Secret;
 pub(crate) use slot::{new_slot, open_slot};

@@ -2,14 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::body::{self, Body};
+use super::body::{self, Body, Extension};
 use super::{FormatError, invalid};
 use crate::id::SnapshotId;
-use crate::limits::SNAPSHOT_BYTES_MAX;
+use crate::limits::{ORIGINS_MAX, SNAPSHOT_BYTES_MAX};
 use crate::time::Timestamp;
 use crate::tree::Stream;
 
 const WHAT: &str = "a snapshot";
+/// The tag of the extension that says which snapshots it was made of. Not critical: nothing is read or collected by it.
+const ORIGINS_TAG: u16 = 1;
 
 /// What a snapshot is, and what it lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +62,98 @@ pub struct Totals {
     pub stored_bytes: u64,
 }
 
+/// A snapshot that another one was made of, perhaps one of another repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Origin {
+    relation: u8,
+    repository: [u8; 16],
+    /// Its id.
+    pub snapshot: SnapshotId,
+    /// Its place among the snapshots of its repository: the slot of the log that committed it, or that it stands for.
+    pub slot: u64,
+}
+
+/// What a snapshot is to the one that it was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Relation {
+    /// It holds the same.
+    Copy,
+    /// It stands in its place, and holds less of it or is filed under something else.
+    Rewritten,
+    /// It holds what could be read of it.
+    Rest,
+    /// It holds it beside others.
+    Merged,
+}
+
+impl Origin {
+    pub(crate) fn new(relation: Relation, repository: [u8; 16], snapshot: SnapshotId, slot: u64) -> Origin {
+        let relation = match relation {
+            Relation::Copy => 0,
+            Relation::Rewritten => 1,
+            Relation::Rest => 2,
+            Relation::Merged => 3,
+        };
+        Origin { relation, repository, snapshot, slot }
+    }
+
+    /// What the snapshot that says this is to it; none where only a newer program knows.
+    pub fn relation(&self) -> Option<Relation> {
+        Some(match self.relation {
+            0 => Relation::Copy,
+            1 => Relation::Rewritten,
+            2 => Relation::Rest,
+            3 => Relation::Merged,
+            _ => return None,
+        })
+    }
+
+    /// The id of its repository, as 32 hexadecimal digits.
+    pub fn repository(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.repository))
+    }
+
+    /// Whether it is, or was, in the repository of this id.
+    pub(crate) fn is_of(&self, repository: &[u8; 16]) -> bool {
+        self.repository == *repository
+    }
+
+    /// Whether both speak of the same snapshot.
+    pub(crate) fn is_one_with(&self, other: &Origin) -> bool {
+        self.snapshot == other.snapshot && self.repository == other.repository
+    }
+
+    /// The same snapshot, to one that is `relation` to it.
+    pub(crate) fn related(&self, relation: Relation) -> Origin {
+        Origin::new(relation, self.repository, self.snapshot, self.slot)
+    }
+}
+
+/// What the extensions of a body say of the snapshots that it was made of. What cannot be read of that is passed over.
+pub(crate) fn origins_of(extensions: &[Extension]) -> Vec<Origin> {
+    let told = extensions.iter().find(|extension| extension.tag == ORIGINS_TAG);
+    let mut origins: Vec<Origin> =
+        told.and_then(|told| body::decode_plain(WHAT, &told.bytes).ok()).unwrap_or_default();
+    origins.truncate(ORIGINS_MAX);
+    origins
+}
+
 impl SnapshotBody {
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn encode(&self) -> Vec<u8> {
-        body::encode(self)
+        self.encode_with(&[])
+    }
+
+    /// Encodes it, made of these snapshots.
+    pub(crate) fn encode_with(&self, origins: &[Origin]) -> Vec<u8> {
+        if origins.is_empty() {
+            return body::encode(self);
+        }
+        let mut bytes = Vec::new();
+        body::encode_plain(&&origins[..origins.len().min(ORIGINS_MAX)], &mut bytes);
+        body::encode_with(self, &[Extension { tag: ORIGINS_TAG, bytes }])
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Body<SnapshotBody>, FormatError> {

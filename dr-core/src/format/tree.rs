@@ -56,7 +56,6 @@ pub(crate) fn decode_entries(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
 }
 
 /// Decodes entries for who writes or collects by them: an extension that must be understood is refused.
-#[cfg(any(test, feature = "internals"))]
 pub(crate) fn decode_known_entries(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
     match decode_entries_body(bytes)? {
         (entries, false) => Ok(entries),
@@ -237,8 +236,13 @@ pub(crate) fn decode_refs(bytes: &[u8]) -> Result<Vec<ChunkRef>, FormatError> {
 
 /// Refuses a list with an extension that must be understood by who writes or collects by it.
 pub(crate) fn check_known_refs(bytes: &[u8]) -> Result<(), FormatError> {
+    decode_known_refs(bytes).map(drop)
+}
+
+/// Decodes a run of references for who writes or collects by them: an extension that must be understood is refused.
+pub(crate) fn decode_known_refs(bytes: &[u8]) -> Result<Vec<ChunkRef>, FormatError> {
     match decode_refs_body(bytes)? {
-        (_, false) => Ok(()),
+        (refs, false) => Ok(refs),
         (_, true) => Err(FormatError::Unsupported { what: "a list of chunks", version: 1 }),
     }
 }

@@ -76,8 +76,9 @@ pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Decoded> {
         }
         Kind::Snapshot => {
             let body = SnapshotBody::decode(bytes)?;
-            text.snapshot(&body.value);
-            body.value.encode()
+            let origins = origins_of(&body.extensions);
+            text.snapshot(&body.value, &origins);
+            body.value.encode_with(&origins)
         }
         Kind::Entries | Kind::Refs | Kind::Extents => decode_part_of_tree(kind, bytes, &mut text)?,
         Kind::Checkpoint => {

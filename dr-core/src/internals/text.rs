@@ -202,7 +202,7 @@ impl Text {
         self.put(&format!("{at}.chunks"), join_refs(&stream.chunks));
     }
 
-    pub(super) fn snapshot(&mut self, body: &SnapshotBody) {
+    pub(super) fn snapshot(&mut self, body: &SnapshotBody, origins: &[Origin]) {
         self.hex("nonce", &body.nonce);
         self.time("time", body.time);
         self.time("finished", body.finished);
@@ -228,6 +228,11 @@ impl Text {
         self.put("totals", join(counts));
         self.put("problems", body.problems);
         self.stream("problem_list", &body.problem_list);
+        for (number, origin) in origins.iter().enumerate() {
+            let relation = origin.relation().map_or("newer".to_owned(), |relation| format!("{relation:?}"));
+            let from = format!("{relation} {} {} {}", origin.repository(), origin.snapshot, origin.slot);
+            self.put(&format!("origin.{number}"), from);
+        }
     }
 
     pub(super) fn entry(&mut self, number: usize, entry: &Entry) {

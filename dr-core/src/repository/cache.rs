@@ -1,28 +1,37 @@
 //! The cache directory: tables made of index segments. Only ever copies; deleting it costs time, never data.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dr_store::{Bytes, Name};
 
+use super::caches::mark_used;
 use super::state::{write_private, write_private_copy};
 use crate::error::Result;
 use crate::id::ObjectHash;
 use crate::index::Table;
 use crate::limits::LIST_BYTES_MAX;
 use crate::log::EntryCopies;
+use crate::time::Timestamp;
 
 /// The checkpoint's file.
-const CHECKPOINT: &str = "checkpoint";
+pub(super) const CHECKPOINT: &str = "checkpoint";
 
 /// This repository's part of the cache directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     directory: PathBuf,
+    /// Keeps others from cleaning it up.
+    _mark: Option<Arc<File>>,
 }
 
 impl Cache {
-    pub(crate) fn new(directory: &Path, repository: &str) -> Cache {
-        Cache { directory: directory.join(repository) }
+    /// Uses the repository's part of a cache directory from now on.
+    pub(crate) fn new(directory: &Path, repository: &str, now: Timestamp) -> Cache {
+        let directory = directory.join(repository);
+        let _mark = mark_used(&directory, now).map(Arc::new);
+        Cache { directory, _mark }
     }
 
     fn table_path(&self, segment: &ObjectHash) -> PathBuf {

@@ -10,7 +10,9 @@ use super::hold::hold_of;
 use super::probe::check_create;
 use super::{Repository, RepositoryOptions};
 use crate::chunker::DEFAULT_PARAMS;
-use crate::crypto::{Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret, new_slot, seal_object};
+use crate::crypto::{
+    Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret, SharedDomain, new_slot, seal_object,
+};
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{Config, LogMode};
@@ -34,12 +36,22 @@ pub struct CreateOptions {
     pub label: String,
     /// How long forgotten snapshots are held before a collection may take them. It can be changed later.
     pub hold: Duration,
+    /// The keys of ids and the chunker, where another repository's are taken.
+    domain: Option<SharedDomain>,
 }
 
 impl CreateOptions {
     /// The defaults.
     pub fn new() -> CreateOptions {
         CreateOptions::default()
+    }
+
+    /// Gives the new repository the chunker of another one and its keys of ids, so that a copy between them need not read what
+    /// is there. Everything else is sealed under fresh keys. Whoever has the keys of both can tell which chunks they share.
+    #[must_use]
+    pub fn sharing_ids_with(mut self, repository: &Repository) -> Self {
+        self.domain = repository.0.ring.shared_domain();
+        self
     }
 }
 
@@ -65,6 +77,9 @@ impl Repository {
         };
         let config = settle_config(&*store, mode, &*entropy)?;
         let mut ring = KeyRing::new(config.repository, DEFAULT_PARAMS, &*entropy)?;
+        if let Some(domain) = &create.domain {
+            ring.share_domain(domain);
+        }
         let (slot, slot_key) =
             new_slot(config.repository, credentials, create.kdf, &create.label, &*entropy)?;
         let slot_hash = put_hashed(&*store, names::KEYS, slot.encode())?;

@@ -5,6 +5,7 @@ mod ahead;
 mod append;
 mod bounded;
 mod cache;
+mod caches;
 mod checkpoints;
 mod chunk_writer;
 mod chunks;
@@ -30,6 +31,7 @@ use dr_store::Store;
 pub(crate) use append::NewSegment;
 pub(crate) use bounded::{check_bytes, get_bounded};
 pub(crate) use cache::Cache;
+pub use caches::{CacheCleanup, CacheInfo, CacheReport, clean_caches, list_caches};
 pub(crate) use chunk_writer::ChunkWriter;
 pub(crate) use chunks::{
     ChunkBytes, ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, missing_chunk,

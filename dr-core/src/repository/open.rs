@@ -39,7 +39,8 @@ impl Repository {
         });
         let before = seen.as_ref().map(SeenHead::read).transpose()?.flatten();
         let opened = open_rings(&*store, &config, credentials)?;
-        let cache = options.cache_dir.as_deref().map(|directory| Cache::new(directory, &config.id()));
+        let cache = options.cache_dir.as_deref();
+        let cache = cache.map(|directory| Cache::new(directory, &config.id(), options.clock.now()));
         let (ring, log) = choose_ring(&*store, &config, opened, cache.as_ref())?;
         let domain = ring.domain()?;
         if let Some(seen) = &seen {

@@ -7,7 +7,7 @@ use crate::format::body;
 use crate::format::checkpoint::SnapshotState;
 use crate::format::envelope::ObjectType;
 use crate::format::log::SnapshotPlace;
-use crate::format::snapshot::{Problem, SnapshotBody};
+use crate::format::snapshot::{Problem, Relation, SnapshotBody, origins_of};
 use crate::id::SnapshotId;
 use crate::limits::{DEPTH_MAX, SNAPSHOT_BYTES_MAX, WALK_ENTRIES_MAX};
 use crate::log::Log;
@@ -19,7 +19,8 @@ use crate::tree::{DirectoryReader, Entry, EntryKind, ReadChunk, Stream, read_str
 pub type Visit<'v> = dyn FnMut(&[u8], Result<&Entry>) -> Result<()> + 'v;
 
 impl Repository {
-    /// The snapshots that pass the filter and are not forgotten, in the order they were committed.
+    /// The snapshots that pass the filter and are not forgotten, in the order they were committed; one that was rewritten
+    /// stands where the original stood.
     ///
     /// # Errors
     /// What the store answers.
@@ -231,7 +232,8 @@ pub(crate) struct ReadSnapshots {
 }
 
 impl Inner {
-    /// All snapshots that are not forgotten, in the order they were committed.
+    /// All snapshots that are not forgotten, in the order they were committed; one that was rewritten stands where the
+    /// original stood.
     pub(crate) fn read_snapshots(&self, log: &Log) -> Result<ReadSnapshots> {
         let mut bodies = None;
         let mut read = ReadSnapshots { readable: Vec::new(), unreadable: Vec::new() };
@@ -242,6 +244,7 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
+        read.readable.sort_by_key(|snapshot| (snapshot.place, snapshot.slot));
         Ok(read)
     }
 
@@ -288,6 +291,14 @@ impl Inner {
             return Err(named(Error::corrupt("a snapshot does not hash to its id")));
         }
         let decoded = SnapshotBody::decode(&body).map_err(|error| named(error.into()))?;
+        let origins = origins_of(&decoded.extensions);
+        // Whoever claims a place can only make the snapshot look older than it is.
+        let place = origins
+            .iter()
+            .find(|origin| {
+                origin.is_of(&self.config.repository) && origin.relation() == Some(Relation::Rewritten)
+            })
+            .map_or(state.slot, |origin| origin.slot.min(state.slot));
         let standing = Standing {
             id,
             slot: state.slot,
@@ -296,6 +307,8 @@ impl Inner {
             protected: state.protected,
             newer: decoded.read_only,
             tags: state.tags.clone(),
+            origins,
+            place,
         };
         Ok(Snapshot::new(standing, decoded.value))
     }

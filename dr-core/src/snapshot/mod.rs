@@ -5,7 +5,7 @@ mod record;
 mod retention;
 mod select;
 
-pub use crate::format::snapshot::{Problem, ProblemKind, Totals};
+pub use crate::format::snapshot::{Origin, Problem, ProblemKind, Relation, Totals};
 pub use catalog::{SnapshotFolder, SnapshotItem, SnapshotPlace, SnapshotTree};
 pub use record::Snapshot;
 pub(crate) use record::Standing;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{SnapshotBody, Totals};
+use crate::format::snapshot::{Origin, SnapshotBody, Totals};
 use crate::id::SnapshotId;
 use crate::observer::as_path;
 use crate::time::Timestamp;
@@ -43,6 +43,10 @@ pub struct Snapshot {
     pub forgotten: bool,
     /// It cannot be forgotten.
     pub protected: bool,
+    /// The snapshots that it was made of, by a copy, a rewrite or a merge; the nearest one first.
+    pub origins: Vec<Origin>,
+    /// Where it stands among the others: at its slot, or where the one stood that it was rewritten from.
+    pub(crate) place: u64,
     /// A newer program wrote it: it may be read, but nothing is written or collected by it.
     pub(crate) newer: bool,
     pub(crate) root: Stream,
@@ -61,6 +65,9 @@ pub(crate) struct Standing {
     pub(crate) newer: bool,
     /// Its tags, where they were changed.
     pub(crate) tags: Option<Vec<String>>,
+    /// The snapshots that it was made of.
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) place: u64,
 }
 
 impl Snapshot {
@@ -72,6 +79,8 @@ impl Snapshot {
             forgotten: standing.forgotten,
             newer: standing.newer,
             protected: standing.protected,
+            origins: standing.origins,
+            place: standing.place,
             time: body.time,
             finished: body.finished,
             host: body.host,

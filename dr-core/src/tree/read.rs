@@ -4,7 +4,11 @@ use std::cell::RefCell;
 
 use super::entry::{ChunkRef, Entry, Extent, FileContent, SparseMap, Stream};
 use crate::error::{Error, Result};
-use crate::format::tree::{check_extents, check_known_refs, decode_entries, decode_extents, decode_refs};
+use crate::format::FormatError;
+use crate::format::tree::{
+    check_extents, check_known_refs, decode_entries, decode_extents, decode_known_entries, decode_known_refs,
+    decode_refs,
+};
 use crate::limits::STREAM_LEVELS_MAX;
 
 /// The longest list of extents that is read, in bytes: 4 million extents.
@@ -48,6 +52,24 @@ pub(crate) fn stream_chunks<'a>(
     stream: &Stream,
     reader: &'a dyn ReadChunk,
 ) -> impl Iterator<Item = Result<ChunkRef>> + use<'a> {
+    chunks_through(stream, reader, decode_refs)
+}
+
+/// The same for who writes by them: a list that only a newer program understands is an error.
+pub(crate) fn known_stream_chunks<'a>(
+    stream: &Stream,
+    reader: &'a dyn ReadChunk,
+) -> impl Iterator<Item = Result<ChunkRef>> + use<'a> {
+    chunks_through(stream, reader, decode_known_refs)
+}
+
+type Decode<T> = fn(&[u8]) -> std::result::Result<Vec<T>, FormatError>;
+
+fn chunks_through<'a>(
+    stream: &Stream,
+    reader: &'a dyn ReadChunk,
+    decode: Decode<ChunkRef>,
+) -> impl Iterator<Item = Result<ChunkRef>> + use<'a> {
     let mut levels = vec![(stream.level.min(STREAM_LEVELS_MAX), stream.chunks.clone().into_iter())];
     let mut left = stream.bytes;
     std::iter::from_fn(move || {
@@ -67,7 +89,7 @@ pub(crate) fn stream_chunks<'a>(
                 left = rest;
                 return Some(Ok(chunk));
             }
-            match reader.read_tree(&chunk).and_then(|bytes| Ok(decode_refs(&bytes)?)) {
+            match reader.read_tree(&chunk).and_then(|bytes| Ok(decode(&bytes)?)) {
                 Ok(refs) => levels.push((level - 1, refs.into_iter())),
                 Err(error) => return Some(Err(error)),
             }
@@ -109,6 +131,7 @@ pub(crate) fn read_extents(content: &FileContent, reader: &dyn ReadChunk) -> Res
 pub(crate) struct DirectoryReader<'a> {
     reader: &'a dyn ReadChunk,
     chunks: Box<dyn Iterator<Item = Result<ChunkRef>> + 'a>,
+    decode: Decode<Entry>,
     entries: std::vec::IntoIter<Entry>,
     last: Vec<u8>,
 }
@@ -118,6 +141,18 @@ impl<'a> DirectoryReader<'a> {
         DirectoryReader {
             reader,
             chunks: Box::new(stream_chunks(stream, reader)),
+            decode: decode_entries,
+            entries: Vec::new().into_iter(),
+            last: Vec::new(),
+        }
+    }
+
+    /// The same for who writes by the entries: what only a newer program understands is an error.
+    pub(crate) fn of_known(stream: &Stream, reader: &'a dyn ReadChunk) -> DirectoryReader<'a> {
+        DirectoryReader {
+            reader,
+            chunks: Box::new(known_stream_chunks(stream, reader)),
+            decode: decode_known_entries,
             entries: Vec::new().into_iter(),
             last: Vec::new(),
         }
@@ -129,7 +164,7 @@ impl<'a> DirectoryReader<'a> {
     }
 
     fn next_chunk(&mut self, chunk: Result<ChunkRef>) -> Result<()> {
-        let entries = decode_entries(&self.reader.read_tree(&chunk?)?)?;
+        let entries = (self.decode)(&self.reader.read_tree(&chunk?)?)?;
         let goes_on = entries.first().is_some_and(|first| first.name > self.last);
         if !goes_on {
             // Whoever wrote this wrote it on purpose; what follows could go on for ever.

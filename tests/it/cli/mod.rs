@@ -3,6 +3,7 @@
 
 mod disk;
 mod forget;
+mod history;
 mod inspect;
 mod interrupt;
 mod memory;

@@ -147,6 +147,10 @@ pub(super) fn write_all() {
         .uints(&[1, 2, 3, 4, 5, 6, 7, 8, 1 << 40])
         .uint(1)
         .stream(50, 0, &[(32, 50)]);
+    let origin = |body: Body, relation: u8, id: u8, slot: u64| {
+        body.raw(&[relation]).raw(&REPOSITORY).raw(&[id; 32]).uint(slot)
+    };
+    let origins = origin(origin(Body::default().uint(2), 0, 33, 7), 1, 34, 1 << 20).0;
     let names = Body::new().uint(1).uint(1000).bytes(b"ann").uint(1).uint(100).bytes(b"users");
     let entries = names
         .clone()
@@ -300,7 +304,13 @@ pub(super) fn write_all() {
         )
         .with("not as written", ""),
         value("list", "list", list, &["append 00", "truncate 60", "flip 25"]),
-        value("snapshot", "snapshot", snapshot.end(), &["append 00", "truncate 60", "flip 0"]),
+        value("snapshot", "snapshot", snapshot.clone().end(), &["append 00", "truncate 60", "flip 0"]),
+        value(
+            "snapshot made of others",
+            "snapshot",
+            snapshot.uint(1).uint(1).bytes(&origins).0,
+            &["append 00"],
+        ),
         value(
             "references",
             "references",

@@ -33,6 +33,8 @@ fn snapshot(number: u8, ms: i64) -> Timed {
         protected: false,
         newer: false,
         tags: None,
+        origins: Vec::new(),
+        place: u64::from(number),
     };
     (Snapshot::new(standing, body), ms)
 }
