@@ -8,7 +8,7 @@ use clap::Parser;
 
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
-    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+    backup, check, forget, hold, init, ls, mark, prune, put, repair, restore, snapshots, stats, version,
 };
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
@@ -45,6 +45,7 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Tag(args) => mark::tag(&args, session),
         Command::Hold(args) => hold::run(&args, session),
         Command::Prune(command) => prune::run(&command, session),
+        Command::Put(args) => put::run(&args, session),
         Command::Check(args) => check::run(&args, session),
         Command::Repair(args) => repair::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use dr_core::SnapshotFilter;
 
 use crate::commands::{
-    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+    backup, check, forget, hold, init, ls, mark, prune, put, repair, restore, snapshots, stats, version,
 };
 use crate::exit_code;
 use crate::store_args::StoreArgs;
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Init(init::InitArgs),
     /// Save files and directories, or a stream, as a new snapshot
     Backup(backup::BackupArgs),
+    /// Save standard input, or what a command writes, under a name
+    Put(put::PutArgs),
     /// List the snapshots
     Snapshots(snapshots::SnapshotsArgs),
     /// List what is in a snapshot

@@ -73,7 +73,10 @@ mod time;
 mod tree;
 
 pub use backends::backends;
-pub use backup::{BackupOptions, BackupReport, Parent, SnapshotRepair, StreamInput};
+pub use backup::{
+    BackupOptions, BackupReport, Parent, PutMode, PutOptions, PutOutcome, PutReport, SnapshotRepair, StreamInput,
+    TarInput, Unchanged,
+};
 pub use cancel::CancelToken;
 pub use check::{CheckOptions, CheckReport, Finding, Subset, scrub};
 pub use crypto::{Credentials, KdfStrength};

@@ -9,6 +9,7 @@ pub(crate) mod init;
 pub(crate) mod ls;
 pub(crate) mod mark;
 pub(crate) mod prune;
+pub(crate) mod put;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod snapshots;

@@ -74,14 +74,7 @@ impl FileJob {
         done.bytes_read = stream.bytes;
         let held_still = !reading.is_short && file.is_unchanged_since(&entry).unwrap_or(false);
         let bytes = reading.bytes;
-        let sparse = match reading.extents {
-            None => None,
-            Some(extents) if extents.len() <= INLINE_EXTENTS_MAX => Some(SparseMap::Inline(extents)),
-            Some(extents) => Some(SparseMap::Stream(store_bytes(
-                extents.chunks(EXTENTS_PER_CHUNK).map(encode_extents),
-                storer,
-            )?)),
-        };
+        let sparse = sparse_map(reading.extents, storer)?;
         // What could not be read now is looked at again next time.
         entry.metadata.racy = !held_still || unread.is_some() || is_racy(&entry, looked);
         entry.kind = EntryKind::File(FileContent::new(bytes, stream, sparse));
@@ -100,6 +93,21 @@ impl FileJob {
     fn unreadable(&self, error: &io::Error) -> Problem {
         problem_of(&self.path, error)
     }
+}
+
+/// The map of a file with holes, as its entry holds it.
+pub(super) fn sparse_map(
+    extents: Option<Vec<Extent>>,
+    storer: &Storer<'_>,
+) -> crate::error::Result<Option<SparseMap>> {
+    Ok(match extents {
+        None => None,
+        Some(extents) if extents.len() <= INLINE_EXTENTS_MAX => Some(SparseMap::Inline(extents)),
+        Some(extents) => Some(SparseMap::Stream(store_bytes(
+            extents.chunks(EXTENTS_PER_CHUNK).map(encode_extents),
+            storer,
+        )?)),
+    })
 }
 
 /// What an I/O error of the source says of a path.

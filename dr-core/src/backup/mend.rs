@@ -149,7 +149,7 @@ impl<'s> Mend<'s, '_> {
             problem_list: Stream::default(),
         };
         self.storer.settle()?;
-        let draft = Draft { body, tally: &tally, reused: Vec::new(), read_at: 0 };
+        let draft = Draft { body, tally: &tally, reused: Vec::new(), read_at: 0, guard: None };
         match commit(self.storer, &mut Segments::default(), draft)? {
             Committed::Snapshot(id) => repair.replacement = Some(id),
             Committed::Refused => {

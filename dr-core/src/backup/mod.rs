@@ -5,6 +5,7 @@ mod file;
 mod mend;
 mod options;
 mod parent;
+mod put;
 mod queue;
 mod report;
 mod rescue;
@@ -13,6 +14,8 @@ mod sealing;
 mod segment;
 mod storer;
 mod stream;
+mod tar;
+mod tar_tree;
 mod window;
 mod workers;
 
@@ -20,10 +23,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 pub use mend::SnapshotRepair;
-pub use options::{BackupOptions, Parent, StreamInput};
+pub use options::{BackupOptions, Parent, StreamInput, TarInput};
+pub use put::{PutMode, PutOptions, PutOutcome, PutReport, Unchanged};
 pub use report::BackupReport;
 
-use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due, totals};
+use commit::{Committed, Draft, Guard, commit, commit_packs, keep_packs_if_due, totals};
 use parent::Parents;
 use scan::{Scan, Tally};
 use storer::Storer;
@@ -134,6 +138,9 @@ pub(crate) struct Run<'s, 'a> {
     /// The state of the log that the parents were read on.
     read_at: u64,
     last_partial: Timestamp,
+    tags: Vec<String>,
+    /// What must still hold when it is committed.
+    guard: Option<&'s Guard<'s>>,
 }
 
 impl<'s, 'a> Run<'s, 'a> {
@@ -150,6 +157,8 @@ impl<'s, 'a> Run<'s, 'a> {
             parents: parents.snapshots.iter().map(|snapshot| snapshot.id).collect(),
             read_at: parents.read_at,
             last_partial: storer.repository.clock.now(),
+            tags: storer.options.tags.clone(),
+            guard: None,
         })
     }
 
@@ -179,7 +188,7 @@ impl<'s, 'a> Run<'s, 'a> {
             finished: self.started,
             host: options.host.clone(),
             paths: self.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
-            tags: options.tags.clone(),
+            tags: self.tags.clone(),
             program: PROGRAM.to_owned(),
             parent: self.parents.first().copied(),
             partial,
@@ -188,7 +197,8 @@ impl<'s, 'a> Run<'s, 'a> {
             problems: 0,
             problem_list: Stream::default(),
         };
-        let draft = Draft { body, tally, reused: self.parents.clone(), read_at: self.read_at };
+        let (reused, read_at, guard) = (self.parents.clone(), self.read_at, self.guard);
+        let draft = Draft { body, tally, reused, read_at, guard };
         let mut kept = lock(&self.storer.kept);
         let committed = commit(self.storer, &mut kept.segments, draft)?;
         kept.at = self.storer.repository.clock.now();

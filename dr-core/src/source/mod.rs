@@ -4,6 +4,7 @@
 //! reads only what changed. [`LocalTree`] is the local file system; an embedding program may bring its own.
 
 mod local;
+pub(crate) mod tar;
 
 use std::fmt::Debug;
 use std::io;
