@@ -29,7 +29,10 @@ Environment:
   DR_S3_ENDPOINT for '-o s3.endpoint=', and so on. Keys of stores are taken from variables
   only: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN;
   AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN;
-  GOOGLE_APPLICATION_CREDENTIALS; DR_WEBDAV_USER and DR_WEBDAV_PASSWORD.";
+  GOOGLE_APPLICATION_CREDENTIALS; DR_WEBDAV_USER and DR_WEBDAV_PASSWORD. A bucket that is
+  backed up is read with the same, or where one of its kind is set (DR_SOURCE_AWS_…) with
+  DR_SOURCE_AWS_ACCESS_KEY_ID and so on only; DR_SOURCE_S3_ENDPOINT stands in for
+  '-O s3.endpoint='.";
 
 /// Backups you can trust with your last copy: deduplicated, compressed, encrypted.
 #[derive(Debug, Parser)]

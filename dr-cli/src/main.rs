@@ -16,6 +16,7 @@ mod selector;
 mod session;
 mod shard;
 mod signals;
+mod source_args;
 mod store_args;
 mod words;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dr_core::{Context, Credentials, Entropy, Observer, Repository, RepositoryOptions, SystemEntropy};
-use dr_store::{OpenMode, RetryOptions, Store};
+use dr_store::{OpenMode, RetryOptions, Sleep, Store};
 
 use crate::args::GlobalArgs;
 use crate::credentials::{self, Purpose};
@@ -38,6 +38,14 @@ impl Session {
         let location = location.or_else(|| text_variable("DR_REPO")).ok_or_else(|| {
             CliError::usage("no repository was named").with_remedy("use --repo or DR_REPOSITORY")
         })?;
+        let (retries, sleep) = self.patience()?;
+        let options = self.global.store.to_options(&location, text_variable)?;
+        let options = options.with_retries(retries).with_sleep(sleep);
+        Ok(dr_store::open_with(&location, mode, &options)?)
+    }
+
+    /// How calls to another machine that fail for a while are made again: until somebody cancels.
+    pub(crate) fn patience(&self) -> Result<(RetryOptions, Sleep)> {
         let mut seed = [0; 8];
         SystemEntropy.fill(&mut seed)?;
         let retries = RetryOptions {
@@ -55,9 +63,7 @@ impl Session {
                 left = left.saturating_sub(step);
             }
         };
-        let options = self.global.store.to_options(&location, text_variable)?;
-        let options = options.with_retries(retries).with_sleep(Arc::new(sleep));
-        Ok(dr_store::open_with(&location, mode, &options)?)
+        Ok((retries, Arc::new(sleep)))
     }
 
     /// Opens the repository with the password or key that the user gave.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 mod backup;
+mod bucket;
 mod cancel;
 mod cli;
 mod cold;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use dr_core::{
     BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Repository,
-    SnapshotFilter, StreamInput, TarInput, Timestamp,
+    SnapshotFilter, Source, StreamInput, TarInput, Timestamp,
 };
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use crate::render::json::{self, TotalsRecord};
 use crate::render::{self, Operation, Progress, text};
 use crate::selector::Selector;
 use crate::session::Session;
+use crate::source_args::SourceArgs;
 
 /// Saves files and directories, whole and with everything that is known of them, as a new snapshot. A relative path
 /// starts at the working directory; the snapshot holds absolute paths.
@@ -29,7 +30,7 @@ use crate::session::Session;
 What cannot be read is named, the rest is saved, and the exit code is 3."
 )]
 pub(crate) struct BackupArgs {
-    /// What to save; after --stdin-from-command or --from-tar-command the command
+    /// What to save: paths, or one bucket (s3://BUCKET/PREFIX, gs://, az://, https:// of a WebDAV server); after --stdin-from-command or --from-tar-command the command
     #[arg(value_name = "PATH", required_unless_present_any = ["stdin", "from_tar"])]
     paths: Vec<OsString>,
     /// File the snapshot under this host instead of this machine's name
@@ -85,6 +86,8 @@ pub(crate) struct BackupArgs {
     /// snapshot
     #[arg(long, conflicts_with = "stdin_from_command")]
     from_tar_command: bool,
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 /// How hard to compress.
@@ -128,7 +131,7 @@ struct Summary {
 
 /// What is saved.
 enum Input {
-    Tree(LocalTree),
+    Tree(Box<dyn Source>),
     Stream(Bytes),
     Tar(Bytes),
 }
@@ -142,7 +145,7 @@ enum Bytes {
 /// Runs the command.
 pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     let mut options = options(&args)?;
-    let input = input(&args)?;
+    let input = input(&args, session)?;
     let repository = session.open_repository()?;
     options.parent = parent(&args, &repository)?;
     let progress = Progress::begin(Operation::Backup, &session.output);
@@ -150,7 +153,7 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     let graceful = session.signals.graceful();
     let name = args.stdin_filename.clone();
     let report = match input {
-        Input::Tree(tree) => repository.backup(&tree, &options, &context),
+        Input::Tree(tree) => repository.backup(&*tree, &options, &context),
         Input::Stream(Bytes::Read(file)) => {
             let input = StreamInput::new(name.unwrap_or_else(|| "stdin".to_owned()), file);
             repository.backup_stream(input, &options, &context)
@@ -179,7 +182,7 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
 }
 
 /// Opens what is saved, so that a slip is told before a password is asked for.
-fn input(args: &BackupArgs) -> Result<Input> {
+fn input(args: &BackupArgs, session: &Session) -> Result<Input> {
     if args.stdin {
         return Ok(Input::Stream(Bytes::Read(standard_input()?)));
     }
@@ -193,8 +196,20 @@ fn input(args: &BackupArgs) -> Result<Input> {
         let opened = if file.as_os_str() == "-" { standard_input()? } else { open(file)? };
         return Ok(Input::Tar(Bytes::Read(opened)));
     }
+    let is_bucket = |path: &OsString| path.to_str().is_some_and(dr_store::is_bucket);
+    if let (Some(Some(location)), true) = (args.paths.first().map(|path| path.to_str()), args.paths.iter().any(is_bucket))
+    {
+        if args.paths.len() > 1 {
+            return Err(CliError::usage("a bucket is backed up alone")
+                .with_remedy("make a snapshot of each; a file whose name begins so is written with './' in front"));
+        }
+        return Ok(Input::Tree(Box::new(args.source.open(location, session)?)));
+    }
+    if !args.source.is_empty() {
+        return Err(CliError::usage("--source-opt is for a bucket that is backed up: s3://BUCKET/PREFIX"));
+    }
     let paths: Vec<PathBuf> = args.paths.iter().map(PathBuf::from).collect();
-    Ok(Input::Tree(LocalTree::open(&paths, tree_options(args))?))
+    Ok(Input::Tree(Box::new(LocalTree::open(&paths, tree_options(args))?)))
 }
 
 fn open(file: &Path) -> Result<File> {
