@@ -74,8 +74,8 @@ mod tree;
 
 pub use backends::backends;
 pub use backup::{
-    BackupOptions, BackupReport, Parent, PutMode, PutOptions, PutOutcome, PutReport, SnapshotRepair, StreamInput,
-    TarInput, Unchanged,
+    BackupOptions, BackupReport, Parent, PutMode, PutOptions, PutOutcome, PutReport, SnapshotRepair,
+    StreamInput, TarInput, Unchanged,
 };
 pub use cancel::CancelToken;
 pub use check::{CheckOptions, CheckReport, Finding, Subset, scrub};

@@ -97,17 +97,16 @@ pub fn open_bucket(location: &str, options: &crate::StoreOptions) -> Result<Arc<
 /// # Errors
 /// `InvalidInput`, always.
 #[cfg(not(feature = "_http"))]
-pub fn open_bucket(
-    location: &str,
-    _options: &crate::StoreOptions,
-) -> Result<std::sync::Arc<dyn Bucket>> {
+pub fn open_bucket(location: &str, _options: &crate::StoreOptions) -> Result<std::sync::Arc<dyn Bucket>> {
     Err(unknown(location.split_once(':').map_or("", |(scheme, _)| scheme)))
 }
 
 fn unknown(scheme: &str) -> crate::StoreError {
-    let why = "this program cannot read from such a place (it may have been built without the feature for it)";
+    let why =
+        "this program cannot read from such a place (it may have been built without the feature for it)";
     // The rest is not named: it may hold a password.
-    crate::StoreError::new(crate::StoreErrorKind::InvalidInput, "open", format!("{scheme}:…")).with_source(why)
+    crate::StoreError::new(crate::StoreErrorKind::InvalidInput, "open", format!("{scheme}:…"))
+        .with_source(why)
 }
 
 /// A bucket of a server. Calls that fail for a while are made again.

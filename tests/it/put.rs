@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dr_core::{
-    CancelToken, Context, Error, ErrorKind, PutMode, PutOptions, PutOutcome, PutReport, Result, Snapshot, StreamInput,
-    Timestamp, Unchanged,
+    CancelToken, Context, Error, ErrorKind, PutMode, PutOptions, PutOutcome, PutReport, Result, Snapshot,
+    StreamInput, Timestamp, Unchanged,
 };
 use dr_store::sim::SimStore;
 use dr_tests::steps::{Workshop, alone, options, restore};
@@ -59,9 +59,15 @@ fn what_is_appended_goes_on_where_the_stream_ended() {
         let report = append(&repo, &part);
         assert_eq!(report.outcome, PutOutcome::Saved);
         assert_eq!(report.previous.is_some(), number > 0);
-        assert_eq!((report.backup.totals.bytes, report.backup.totals.bytes_read), (whole.len() as u64, bytes as u64));
+        assert_eq!(
+            (report.backup.totals.bytes, report.backup.totals.bytes_read),
+            (whole.len() as u64, bytes as u64)
+        );
         let snapshot = repo.latest().unwrap();
-        assert_eq!((snapshot.id, snapshot.paths.as_slice()), (report.backup.snapshot.unwrap(), &[Path::new("/db/dump.sql").to_path_buf()][..]));
+        assert_eq!(
+            (snapshot.id, snapshot.paths.as_slice()),
+            (report.backup.snapshot.unwrap(), &[Path::new("/db/dump.sql").to_path_buf()][..])
+        );
         assert!(content(&repo, &workshop, &snapshot) == whole, "part {number}");
     }
     assert_eq!(repo.snapshots().len(), 8);
@@ -78,7 +84,11 @@ fn appending_reads_no_more_than_the_last_chunk() {
     sim.clear_calls();
     let report = append(&repo, b"a little more");
     assert!(report.backup.totals.new_bytes < 6_000_000, "{:?}", report.backup.totals);
-    let reads = sim.calls().iter().filter(|call| call.object.starts_with("data/") && !call.kind.is_mutating()).count();
+    let reads = sim
+        .calls()
+        .iter()
+        .filter(|call| call.object.starts_with("data/") && !call.kind.is_mutating())
+        .count();
     assert!(reads <= 4, "{reads} reads of packs");
 }
 
@@ -103,7 +113,8 @@ fn what_has_not_changed_is_left_out() {
     elsewhere.backup.host = "other".to_owned();
     assert_eq!(put_with(&repo, b"", &elsewhere).unwrap().outcome, PutOutcome::Saved);
     let input = StreamInput::new("db/other.sql", io::empty());
-    let report = alone(&(), |ctx| repo.repository.put(input, &put_options(PutMode::Whole, Unchanged::Skip), ctx));
+    let report =
+        alone(&(), |ctx| repo.repository.put(input, &put_options(PutMode::Whole, Unchanged::Skip), ctx));
     assert_eq!(report.unwrap().outcome, PutOutcome::Saved);
     repo.assert_intact();
 }
@@ -193,7 +204,8 @@ fn a_put_that_fails_or_is_not_confirmed_leaves_what_was_there() {
     begin(&repo, b"begin");
     for mode in [PutMode::Whole, PutMode::Append] {
         for unchanged in [Unchanged::Save, Unchanged::Skip, Unchanged::Heartbeat] {
-            let call = |input| alone(&(), |ctx| repo.repository.put(input, &put_options(mode, unchanged), ctx));
+            let call =
+                |input| alone(&(), |ctx| repo.repository.put(input, &put_options(mode, unchanged), ctx));
             let error = call(StreamInput::new(NAME, io::Cursor::new(b"x").chain(Fails))).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Source);
             let refuse = || Err(Error::new(ErrorKind::Source, "the command failed"));

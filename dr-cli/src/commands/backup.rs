@@ -197,11 +197,13 @@ fn input(args: &BackupArgs, session: &Session) -> Result<Input> {
         return Ok(Input::Tar(Bytes::Read(opened)));
     }
     let is_bucket = |path: &OsString| path.to_str().is_some_and(dr_store::is_bucket);
-    if let (Some(Some(location)), true) = (args.paths.first().map(|path| path.to_str()), args.paths.iter().any(is_bucket))
+    if let (Some(Some(location)), true) =
+        (args.paths.first().map(|path| path.to_str()), args.paths.iter().any(is_bucket))
     {
         if args.paths.len() > 1 {
-            return Err(CliError::usage("a bucket is backed up alone")
-                .with_remedy("make a snapshot of each; a file whose name begins so is written with './' in front"));
+            return Err(CliError::usage("a bucket is backed up alone").with_remedy(
+                "make a snapshot of each; a file whose name begins so is written with './' in front",
+            ));
         }
         return Ok(Input::Tree(Box::new(args.source.open(location, session)?)));
     }

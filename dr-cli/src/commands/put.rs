@@ -19,7 +19,7 @@ use crate::session::Session;
 #[command(after_help = "\
 Examples:
   pg_dump db | dr put db.sql
-  dr put --if-changed db.sql -- pg_dump db
+  dr put --if-changed db.sql -- pg_dump --restrict-key=same db
   dr put --append wal < 000000010000000000000042
 
 A name may be a path (db/main.sql). What is put under one name by one host forms one series:

@@ -64,13 +64,8 @@ impl FileJob {
     }
 
     fn read(&self, storer: &Storer<'_>, scratch: &mut Scratch) -> crate::error::Result<FileDone> {
-        let mut done = FileDone {
-            place: self.place,
-            entry: None,
-            problems: Vec::new(),
-            bytes_read: 0,
-            replaced: false,
-        };
+        let mut done =
+            FileDone { place: self.place, entry: None, problems: Vec::new(), bytes_read: 0, replaced: false };
         let looked = storer.repository.clock.now();
         let opened = self.directory.open_file(&self.entry.name).and_then(|file| Ok((file.entry()?, file)));
         let (mut entry, file) = match opened {
@@ -100,7 +95,8 @@ impl FileJob {
         let bytes = reading.bytes;
         let sparse = sparse_map(reading.extents, storer)?;
         // What could not be read now is looked at again next time.
-        entry.metadata.racy = !held_still || unread.is_some() || !file.is_versioned() && is_racy(&entry, looked);
+        entry.metadata.racy =
+            !held_still || unread.is_some() || !file.is_versioned() && is_racy(&entry, looked);
         entry.kind = EntryKind::File(FileContent::new(bytes, stream, sparse));
         if !held_still {
             let detail = "it changed while it was read";

@@ -123,11 +123,12 @@ impl Repository {
         let path = PathBuf::from(format!("/{}", names.join("/")));
         let chunks = ChunkReader::new(repository, &log, index);
         let before = Before::find(repository, &log, &chunks, options, &path)?;
-        let parent = before.as_ref().map_or(Parent::Nothing, |before| {
-            Parent::Snapshot(before.snapshot.id.to_string())
-        });
+        let parent = before
+            .as_ref()
+            .map_or(Parent::Nothing, |before| Parent::Snapshot(before.snapshot.id.to_string()));
         let own = BackupOptions { parent, partial_every: None, ..options.backup.clone() };
-        let put = Put { repository, log: &log, chunks: &chunks, before, mode: options.mode, path, options: &own };
+        let put =
+            Put { repository, log: &log, chunks: &chunks, before, mode: options.mode, path, options: &own };
         // A stream cannot be read a second time.
         let (report, stale) = put.run(input, options.unchanged, *ctx)?.ok_or_else(condemned)?;
         if let Some(stale) = stale {
@@ -159,8 +160,10 @@ impl Before {
             return Ok(None);
         }
         if must && !chunks.index.is_whole() {
-            return Err(Error::corrupt("a part of the index is missing, so the stream cannot be gone on from")
-                .with_remedy("run 'dr repair index', or put the whole stream"));
+            return Err(Error::corrupt(
+                "a part of the index is missing, so the stream cannot be gone on from",
+            )
+            .with_remedy("run 'dr repair index', or put the whole stream"));
         }
         let unreadable = if must { Unreadable::Refused } else { Unreadable::PassedOver };
         let Some(snapshot) = newest(repository, log, &options.backup.host, path, 0, unreadable)? else {
@@ -178,9 +181,11 @@ impl Before {
         });
         match (entry, stream) {
             (Some(entry), Some(stream)) => Ok(Some(Before { snapshot, entry, stream })),
-            _ if must => Err(Error::new(ErrorKind::InvalidInput, "what is there under that name is no stream")
-                .with_path(path)
-                .with_remedy("choose another name, or put the whole stream")),
+            _ if must => {
+                Err(Error::new(ErrorKind::InvalidInput, "what is there under that name is no stream")
+                    .with_path(path)
+                    .with_remedy("choose another name, or put the whole stream"))
+            }
             _ => Ok(None),
         }
     }
@@ -304,7 +309,9 @@ impl Put<'_> {
 
     /// Refuses to go on from a stream of which a part is known to be lost.
     fn refuse_lost(&self, parents: &Parents<'_>, storer: &Storer<'_>) -> Result<()> {
-        let Some(before) = self.before.as_ref().filter(|_| self.mode == PutMode::Append) else { return Ok(()) };
+        let Some(before) = self.before.as_ref().filter(|_| self.mode == PutMode::Append) else {
+            return Ok(());
+        };
         if parents.has_content(&before.entry, storer)? {
             return Ok(());
         }

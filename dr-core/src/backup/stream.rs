@@ -106,7 +106,12 @@ fn read_stream(storer: &Storer<'_>, reader: Box<dyn Read + Send>, scratch: &mut 
 }
 
 /// The file and the directories above it, which exist only in the snapshot.
-pub(super) fn write_path(storer: &Storer<'_>, components: &[&str], stream: Stream, now: Timestamp) -> Result<Stream> {
+pub(super) fn write_path(
+    storer: &Storer<'_>,
+    components: &[&str],
+    stream: Stream,
+    now: Timestamp,
+) -> Result<Stream> {
     let metadata = |mode| {
         let mut metadata = Metadata::default();
         (metadata.mode, metadata.links) = (mode, 1);
@@ -134,6 +139,7 @@ pub(super) fn write_path(storer: &Storer<'_>, components: &[&str], stream: Strea
 pub(super) struct ReadAhead {
     parts: Receiver<io::Result<Vec<u8>>>,
     ready: VecDeque<u8>,
+    ended: bool,
     cancel: CancelToken,
 }
 
@@ -146,15 +152,16 @@ impl ReadAhead {
             .map_err(|error| {
                 Error::new(ErrorKind::Internal, "no thread could be started").with_source(error)
             })?;
-        Ok(ReadAhead { parts, ready: VecDeque::new(), cancel })
+        Ok(ReadAhead { parts, ready: VecDeque::new(), ended: false, cancel })
     }
 
     /// Reads what is there; 0 at the end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        if self.ready.is_empty() {
+        if self.ready.is_empty() && !self.ended {
             match self.next_part()? {
                 Some(part) => self.ready = part.into(),
-                None => return Ok(0),
+                // The end is told once.
+                None => self.ended = true,
             }
         }
         let count = self.ready.read(buffer).unwrap_or(0);

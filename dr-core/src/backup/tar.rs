@@ -50,7 +50,10 @@ impl Inner {
         let TarInput { name, reader, confirm } = input;
         let place: Vec<&str> = name.split('/').filter(|component| !component.is_empty()).collect();
         if !place.iter().all(|component| is_name(component.as_bytes())) {
-            return Err(Error::new(ErrorKind::InvalidInput, format!("'{name}' cannot be a directory's name")));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("'{name}' cannot be a directory's name"),
+            ));
         }
         let started = options.time.unwrap_or_else(|| self.clock.now());
         let (log, index) = self.current()?;

@@ -85,7 +85,9 @@ impl ArchiveTree {
             Some(found) if let Node::Directory(directory) = &mut self.nodes[found] => {
                 directory.metadata = metadata;
             }
-            _ => _ = self.name(above, name, Node::Directory(Directory { metadata, entries: BTreeMap::new() })),
+            _ => {
+                _ = self.name(above, name, Node::Directory(Directory { metadata, entries: BTreeMap::new() }))
+            }
         }
         problems
     }
@@ -119,7 +121,8 @@ impl ArchiveTree {
             Some(leaf) => self.put_name(names, leaf, self.leaves[leaf].metadata.modified, &mut problems),
             None => {
                 let target = String::from_utf8_lossy(&self.path_of(target)).into_owned();
-                let why = format!("it is another name of {target}, which is no file of the archive before it");
+                let why =
+                    format!("it is another name of {target}, which is no file of the archive before it");
                 problems.push(Problem::new(self.path_of(names), ProblemKind::Unreadable, why));
             }
         }

@@ -46,7 +46,8 @@ impl BucketTree {
         let names: Vec<Vec<u8>> = parts.map(|part| part.as_bytes().to_vec()).collect();
         if !names.iter().all(|name| is_name(name)) {
             let why = format!("'{place}' cannot be a path of a snapshot");
-            return Err(Error::new(ErrorKind::InvalidInput, why).with_remedy("name a bucket or a prefix without '..'"));
+            return Err(Error::new(ErrorKind::InvalidInput, why)
+                .with_remedy("name a bucket or a prefix without '..'"));
         }
         let listed = bucket.list_folder("").map_err(|error| {
             let remedy = error.remedy();

@@ -51,8 +51,7 @@ impl ObjectStoreDriver {
     pub(crate) fn stat_object(&self, key: &str) -> Result<BucketObject> {
         let path = path_of("stat", key)?;
         let name = path.filename().unwrap_or_default().to_owned();
-        let object =
-            self.call("stat", key, DEADLINE_BASE, |store| async move { store.head(&path).await })?;
+        let object = self.call("stat", key, DEADLINE_BASE, |store| async move { store.head(&path).await })?;
         Ok(meta(name, object))
     }
 
@@ -66,9 +65,8 @@ impl ObjectStoreDriver {
         options.range = Some(GetRange::Bounded(range));
         // A weak one never matches: it does not vouch for bytes.
         options.if_match = etag.filter(|etag| !etag.starts_with("W/")).map(str::to_owned);
-        let answer = self.call("read", key, DEADLINE_BASE, |store| async move {
-            store.get_opts(&path, options).await
-        });
+        let answer = self
+            .call("read", key, DEADLINE_BASE, |store| async move { store.get_opts(&path, options).await });
         let answer = answer.map_err(|error| match error.kind() {
             // The condition is that the object is still the one that was asked for.
             StoreErrorKind::AlreadyExists => StoreError::new(StoreErrorKind::Changed, "read", key),
@@ -90,7 +88,13 @@ fn path_of(operation: &'static str, key: &str) -> Result<Path> {
     Ok(path)
 }
 
+/// An entity tag as it stands in a request: some servers leave the quotes out of their listings.
+fn quoted(etag: String) -> String {
+    if etag.starts_with('"') || etag.starts_with("W/") { etag } else { format!("\"{etag}\"") }
+}
+
 fn meta(name: String, object: object_store::ObjectMeta) -> BucketObject {
     let modified_s = object.last_modified.timestamp();
-    BucketObject { name, bytes: object.size, modified_s, etag: object.e_tag.filter(|etag| !etag.is_empty()) }
+    let etag = object.e_tag.filter(|etag| !etag.is_empty()).map(quoted);
+    BucketObject { name, bytes: object.size, modified_s, etag }
 }

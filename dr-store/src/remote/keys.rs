@@ -37,7 +37,8 @@ impl KeyFilter {
             let (_, key_element) = item;
             let key = element(&rest[whole.clone()], key_element).map(unescape).unwrap_or_default();
             let is_folder = matches!(item.0, "CommonPrefixes" | "BlobPrefix");
-            let flaw = if is_folder { flaw_of_folder(&key) } else { flaw_of_object(&key, &rest[whole.clone()]) };
+            let flaw =
+                if is_folder { flaw_of_folder(&key) } else { flaw_of_object(&key, &rest[whole.clone()]) };
             match flaw {
                 Flaw::None => kept.push_str(&rest[..whole.end]),
                 Flaw::Marker => kept.push_str(&rest[..whole.start]),
@@ -141,9 +142,8 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_taken_out_and_told() {
-        let object = |key: &str, bytes: u64| {
-            format!("<Contents><Key>{key}</Key><Size>{bytes}</Size></Contents>")
-        };
+        let object =
+            |key: &str, bytes: u64| format!("<Contents><Key>{key}</Key><Size>{bytes}</Size></Contents>");
         let folder = |key: &str| format!("<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>");
         let kept = [object("a/b", 1), object("a &amp; b", 1), folder("a/c/"), object("..a/.b", 2)];
         let taken = [

@@ -7,4 +7,5 @@ mod interrupt;
 mod password;
 mod pipe;
 mod prune;
+mod streams;
 mod user;

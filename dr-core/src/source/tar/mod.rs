@@ -38,7 +38,10 @@ pub(crate) struct Member {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MemberKind {
     /// A file of so many bytes; `extents` say where its data lies, where it has holes.
-    File { bytes: u64, extents: Option<Vec<Extent>> },
+    File {
+        bytes: u64,
+        extents: Option<Vec<Extent>>,
+    },
     Directory,
     Symlink(Vec<u8>),
     /// Another name of an earlier member.

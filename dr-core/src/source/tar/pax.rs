@@ -151,7 +151,9 @@ impl Records {
         for (name, text) in
             [(acl::ACCESS, self.acl_access.as_deref()), (acl::DEFAULT, self.acl_default.as_deref())]
         {
-            let Some(text) = text.filter(|_| !xattrs.iter().any(|known| known.name == name)) else { continue };
+            let Some(text) = text.filter(|_| !xattrs.iter().any(|known| known.name == name)) else {
+                continue;
+            };
             match acl::to_xattr(text) {
                 Some(value) => xattrs.push(Xattr { name: name.to_vec(), value }),
                 None => notes.push("its access control list names somebody whom this system does not know"),
@@ -177,7 +179,8 @@ impl Records {
 
 fn integer(text: &[u8]) -> Result<i64> {
     let (digits, sign) = text.strip_prefix(b"-").map_or((text, 1), |digits| (digits, -1));
-    let value = i64::try_from(decimal(digits)?).map_err(|_| "an extended header holds a number that is too large")?;
+    let value =
+        i64::try_from(decimal(digits)?).map_err(|_| "an extended header holds a number that is too large")?;
     Ok(sign * value)
 }
 

@@ -70,9 +70,10 @@ pub(super) fn decimal(digits: &[u8]) -> Result<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(NO_NUMBER);
     }
-    digits.iter().try_fold(0u64, |value, digit| {
-        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    }).ok_or(NO_NUMBER)
+    digits
+        .iter()
+        .try_fold(0u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+        .ok_or(NO_NUMBER)
 }
 
 fn push(map: &mut Vec<Extent>, offset: u64, bytes: u64) -> Result<()> {
