@@ -61,10 +61,10 @@ impl ObjectStoreDriver {
         }
         let path = path_of("read", key)?;
         let wanted = range.end - range.start;
-        let mut options = GetOptions::default();
-        options.range = Some(GetRange::Bounded(range));
         // A weak one never matches: it does not vouch for bytes.
-        options.if_match = etag.filter(|etag| !etag.starts_with("W/")).map(str::to_owned);
+        let if_match = etag.filter(|etag| !etag.starts_with("W/")).map(str::to_owned);
+        let range = Some(GetRange::Bounded(range));
+        let options = GetOptions { range, if_match, ..GetOptions::default() };
         let answer = self
             .call("read", key, DEADLINE_BASE, |store| async move { store.get_opts(&path, options).await });
         let answer = answer.map_err(|error| match error.kind() {
