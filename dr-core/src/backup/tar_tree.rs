@@ -25,7 +25,8 @@ pub(super) struct ArchiveTree {
 
 #[derive(Debug)]
 enum Node {
-    Directory(Directory),
+    /// Boxed: there are many more names than directories.
+    Directory(Box<Directory>),
     /// A name of the leaf of this number.
     Name(usize),
 }
@@ -54,7 +55,7 @@ impl ArchiveTree {
     pub(super) fn new(place: &[&str], time: Timestamp) -> ArchiveTree {
         let root = Directory { metadata: made(time), entries: BTreeMap::new() };
         let place = place.iter().flat_map(|name| ["/", name]).collect::<String>().into_bytes();
-        ArchiveTree { nodes: vec![Node::Directory(root)], leaves: Vec::new(), place }
+        ArchiveTree { nodes: vec![Node::Directory(Box::new(root))], leaves: Vec::new(), place }
     }
 
     /// The path in the snapshot of what stands in the archive under a name.
@@ -86,7 +87,11 @@ impl ArchiveTree {
                 directory.metadata = metadata;
             }
             _ => {
-                _ = self.name(above, name, Node::Directory(Directory { metadata, entries: BTreeMap::new() }))
+                _ = self.name(
+                    above,
+                    name,
+                    Node::Directory(Box::new(Directory { metadata, entries: BTreeMap::new() })),
+                )
             }
         }
         problems
@@ -161,7 +166,7 @@ impl ArchiveTree {
                 problems.push(Problem::new(self.path_of(&names[..=depth]), ProblemKind::Unreadable, why));
             }
             let directory = Directory { metadata: made(time), entries: BTreeMap::new() };
-            at = self.name(at, name, Node::Directory(directory));
+            at = self.name(at, name, Node::Directory(Box::new(directory)));
         }
         at
     }
@@ -272,7 +277,7 @@ impl ArchiveTree {
     fn take(&mut self, node: usize) -> (Metadata, BTreeMap<Vec<u8>, usize>) {
         match &mut self.nodes[node] {
             Node::Directory(directory) => {
-                let taken = std::mem::take(directory);
+                let taken = std::mem::take(&mut **directory);
                 (taken.metadata, taken.entries)
             }
             Node::Name(_) => Default::default(),
