@@ -12,8 +12,8 @@ use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    backup, cache, cat, check, copy, diff, dump, find, forget, hold, init, ls, mark, merge, prune, repair,
-    restore, rewrite, snapshots, stats, version, versions,
+    backup, cache, cat, check, copy, diff, dump, find, forget, hold, init, ls, mark, merge, prune, put,
+    repair, restore, rewrite, snapshots, stats, version, versions,
 };
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
@@ -65,6 +65,7 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Copy(args) => copy::run(&args, session),
         Command::Hold(args) => hold::run(&args, session),
         Command::Prune(command) => prune::run(&command, session),
+        Command::Put(args) => put::run(&args, session),
         Command::Check(args) => check::run(&args, session),
         Command::Repair(args) => repair::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),

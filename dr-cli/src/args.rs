@@ -10,8 +10,8 @@ use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    backup, cache, cat, check, copy, diff, dump, find, forget, hold, init, ls, mark, merge, prune, repair,
-    restore, rewrite, snapshots, stats, version, versions,
+    backup, cache, cat, check, copy, diff, dump, find, forget, hold, init, ls, mark, merge, prune, put,
+    repair, restore, rewrite, snapshots, stats, version, versions,
 };
 use crate::exit_code;
 use crate::quantity;
@@ -37,7 +37,10 @@ Environment:
   DR_S3_ENDPOINT for '-o s3.endpoint=', and so on. Keys of stores are taken from variables
   only: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN;
   AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN;
-  GOOGLE_APPLICATION_CREDENTIALS; DR_WEBDAV_USER and DR_WEBDAV_PASSWORD.";
+  GOOGLE_APPLICATION_CREDENTIALS; DR_WEBDAV_USER and DR_WEBDAV_PASSWORD. A bucket that is
+  backed up is read with the same, or where one of its kind is set (DR_SOURCE_AWS_…) with
+  DR_SOURCE_AWS_ACCESS_KEY_ID and so on only; DR_SOURCE_S3_ENDPOINT stands in for
+  '-O s3.endpoint='.";
 
 /// Backups you can trust with your last copy: deduplicated, compressed, encrypted.
 #[derive(Debug, Parser)]
@@ -61,6 +64,8 @@ pub(crate) enum Command {
     Init(init::InitArgs),
     /// Save files and directories, or a stream, as a new snapshot
     Backup(backup::BackupArgs),
+    /// Save standard input, or what a command writes, under a name
+    Put(put::PutArgs),
     /// List the snapshots
     Snapshots(snapshots::SnapshotsArgs),
     /// List what is in a snapshot

@@ -9,9 +9,13 @@ use dr_core::{CancelToken, Error, ErrorKind};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{CliError, Result};
+use crate::signals::Signals;
 
 /// How long a program that was asked to end is given before it is killed.
 const GRACE: Duration = Duration::from_millis(300);
+
+/// Says whether a program succeeded.
+pub(crate) type Confirm = Box<dyn FnOnce() -> dr_core::Result<()> + Send>;
 
 /// A running program whose output is saved. It does not outlive this.
 #[derive(Debug)]
@@ -24,7 +28,7 @@ impl SourceCommand {
     /// Starts a program; the second part is its output.
     pub(crate) fn spawn(words: &[OsString]) -> Result<(Arc<SourceCommand>, ChildStdout)> {
         let Some((program, arguments)) = words.split_first() else {
-            return Err(CliError::usage("there is no command after --stdin-from-command --"));
+            return Err(CliError::usage("there is no command after '--'"));
         };
         let name = program.to_string_lossy().into_owned();
         let failed = || CliError::source(format!("the command '{name}' cannot be run"));
@@ -33,6 +37,21 @@ impl SourceCommand {
         let mut child = spawned.map_err(|error| failed().with_cause(&error))?;
         let output = child.stdout.take().ok_or_else(failed)?;
         Ok((Arc::new(SourceCommand { name, child: Mutex::new(child) }), output))
+    }
+
+    /// Runs a program beside `call`, which takes its output, and what says at the end whether it succeeded. It ends with `call`,
+    /// and where a signal ends this program.
+    pub(crate) fn with<T>(
+        words: &[OsString],
+        signals: &Signals,
+        call: impl FnOnce(ChildStdout, Confirm) -> dr_core::Result<T>,
+    ) -> Result<dr_core::Result<T>> {
+        let (command, output) = SourceCommand::spawn(words)?;
+        signals.watch(&command);
+        let (confirming, cancel) = (Arc::clone(&command), signals.cancel().clone());
+        let answer = call(output, Box::new(move || confirming.confirm(&cancel)));
+        command.finish();
+        Ok(answer)
     }
 
     /// Waits until the program has ended, and fails unless it succeeded.

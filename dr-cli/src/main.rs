@@ -25,6 +25,7 @@ mod shard;
 #[cfg(any(feature = "mount", feature = "serve"))]
 mod shelf;
 mod signals;
+mod source_args;
 mod store_args;
 mod words;
 

@@ -10,7 +10,7 @@ use dr_core::{
     CacheCleanup, Context, Credentials, Entropy, Observer, Repository, RepositoryOptions, SystemClock,
     SystemEntropy,
 };
-use dr_store::{OpenMode, RetryOptions, Store};
+use dr_store::{OpenMode, RetryOptions, Sleep, Store};
 
 use crate::args::GlobalArgs;
 use crate::credentials::{self, Purpose};
@@ -53,6 +53,14 @@ impl Session {
         mode: OpenMode,
         args: &StoreArgs,
     ) -> Result<Arc<dyn Store>> {
+        let (retries, sleep) = self.patience()?;
+        let options = args.to_options(location, text_variable)?;
+        let options = options.with_retries(retries).with_sleep(sleep);
+        Ok(dr_store::open_with(location, mode, &options)?)
+    }
+
+    /// How calls to another machine that fail for a while are made again: until somebody cancels.
+    pub(crate) fn patience(&self) -> Result<(RetryOptions, Sleep)> {
         let mut seed = [0; 8];
         SystemEntropy.fill(&mut seed)?;
         let retries = RetryOptions {
@@ -70,9 +78,7 @@ impl Session {
                 left = left.saturating_sub(step);
             }
         };
-        let options = args.to_options(location, text_variable)?;
-        let options = options.with_retries(retries).with_sleep(Arc::new(sleep));
-        Ok(dr_store::open_with(location, mode, &options)?)
+        Ok((retries, Arc::new(sleep)))
     }
 
     /// Opens the repository with the password or key that the user gave.

@@ -34,6 +34,11 @@ impl StoreArgs {
         }
     }
 
+    /// Nothing but settings.
+    pub(crate) fn of_options(options: Vec<String>) -> StoreArgs {
+        StoreArgs { options, ..StoreArgs::default() }
+    }
+
     /// The store's options. An argument comes before the variable of its name, which may be of another kind of store
     /// than `location` is of.
     pub(crate) fn to_options(

@@ -1,6 +1,7 @@
 //! The codecs of stored bytes, opened to fuzz targets, format vectors and tests of hostile repositories. Compiled only
 //! with the feature `internals`; no part of the supported interface.
 
+mod archive;
 mod decode;
 mod forge;
 pub mod protocol;
@@ -41,6 +42,7 @@ use crate::repository::Repository;
 use crate::time::Timestamp;
 use crate::tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, SparseMap, Stream};
 
+pub use archive::{ArchiveMember, read_archive};
 pub use decode::{Decoded, Kind, decode};
 pub use forge::Forger;
 use text::{Text, join, join_extents, join_refs};

@@ -80,7 +80,10 @@ mod view;
 
 pub use archive::{ArchiveFormat, DumpOptions, DumpReport};
 pub use backends::backends;
-pub use backup::{BackupOptions, BackupReport, BackupWarning, Parent, SnapshotRepair, StreamInput};
+pub use backup::{
+    BackupOptions, BackupReport, BackupWarning, Parent, PutContent, PutOptions, PutOutcome, PutReport,
+    SnapshotRepair, StreamInput, TarInput, WhenUnchanged,
+};
 pub use cancel::CancelToken;
 pub use check::{CheckOptions, CheckReport, Finding, Subset, scrub};
 pub use crypto::{Credentials, KdfStrength};
@@ -111,8 +114,8 @@ pub use snapshot::{
     Snapshot, SnapshotFilter, SnapshotFolder, SnapshotItem, SnapshotPlace, SnapshotTree, Totals, Unit,
 };
 pub use source::{
-    LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source, SourceDirectory, SourceFile,
-    SourceItem, TagFile,
+    BucketTree, LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source, SourceDirectory,
+    SourceFile, SourceItem, TagFile,
 };
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};

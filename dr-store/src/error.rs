@@ -22,6 +22,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// The call itself is wrong: bad URL, bad name, range outside the object.
     InvalidInput,
+    /// The object is no longer the one that was asked for.
+    Changed,
     /// The store cannot do what was asked (for example conditional creation).
     Unsupported,
     /// Anything else, an I/O error of the disk included.
@@ -121,6 +123,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::StorageFull => "the store is full",
             StoreErrorKind::Unavailable => "the store did not answer",
             StoreErrorKind::InvalidInput => "the request is not valid",
+            StoreErrorKind::Changed => "the object is another one by now",
             StoreErrorKind::Unsupported => "the store cannot do this",
             StoreErrorKind::Other => "the store failed",
         };

@@ -18,6 +18,7 @@
 //! - No name may be a folder of another name: a file system cannot hold both `a` and `a/b`.
 //! - A folder that holds no object is not listed.
 
+mod bucket;
 mod error;
 mod file_url;
 mod limit;
@@ -44,6 +45,7 @@ pub mod sim;
 use std::fmt::Debug;
 use std::ops::Range;
 
+pub use bucket::{Bucket, BucketFolder, BucketObject, is_bucket, open_bucket};
 pub use bytes::Bytes;
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use limit::{Elapsed, LimitOptions, LimitStore};

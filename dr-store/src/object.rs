@@ -1,5 +1,8 @@
 //! The adapter from the asynchronous drivers of the `object_store` crate to the blocking [`Store`](crate::Store).
 
+#[cfg(feature = "_http")]
+mod bucket;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -35,6 +38,9 @@ const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
 pub(crate) struct Remote {
     /// Prefixes of names and the storage class of what is put there; the longest prefix that fits counts.
     pub(crate) storage_classes: Vec<(String, String)>,
+    /// What stands before all names.
+    #[cfg_attr(not(feature = "_http"), expect(dead_code, reason = "only buckets of servers are asked"))]
+    pub(crate) prefix: String,
 }
 
 impl Remote {

@@ -37,6 +37,8 @@ pub struct StoreOptions {
     variables: Variables,
     /// The kinds of store that settings were made for by name.
     kinds: Vec<&'static str>,
+    #[cfg(feature = "_http")]
+    key_filter: Option<Arc<crate::remote::KeyFilter>>,
 }
 
 /// The kinds of store, as they stand before the dot of a setting, and the schemes of their locations.
@@ -82,6 +84,8 @@ impl StoreOptions {
             sleep: Arc::new(thread::sleep),
             variables: Arc::new(|name| env::var(name).ok()),
             kinds: Vec::new(),
+            #[cfg(feature = "_http")]
+            key_filter: None,
         }
     }
 
@@ -241,6 +245,18 @@ impl StoreOptions {
                 .with_source(format!("there are settings for another kind of store ({kind}.…)"))
                 .with_remedy("leave out the options that are for another kind of store")),
         }
+    }
+
+    /// Has what the drivers stumble over taken out of listings.
+    #[cfg(feature = "_http")]
+    pub(crate) fn with_key_filter(mut self, keys: Arc<crate::remote::KeyFilter>) -> Self {
+        self.key_filter = Some(keys);
+        self
+    }
+
+    #[cfg(feature = "_http")]
+    pub(crate) fn key_filter(&self) -> Option<Arc<crate::remote::KeyFilter>> {
+        self.key_filter.clone()
     }
 
     #[cfg(feature = "_http")]

@@ -59,7 +59,7 @@ impl RetryStore {
 
     /// Makes `call` with the number of the attempt, from 1, until it succeeds, fails for good or was made often
     /// enough.
-    fn attempts<T>(&self, mut call: impl FnMut(u32) -> Result<T>) -> Result<T> {
+    pub(crate) fn attempts<T>(&self, mut call: impl FnMut(u32) -> Result<T>) -> Result<T> {
         let mut attempt = 1;
         loop {
             match call(attempt) {

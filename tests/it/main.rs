@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 mod backup;
+mod bucket;
 mod cache;
 mod cancel;
 mod cli;
@@ -27,6 +28,7 @@ mod model;
 mod mount;
 mod processes;
 mod prune;
+mod put;
 mod repair;
 mod repair_log;
 mod restore_policies;
@@ -37,6 +39,7 @@ mod servers;
 mod siblings;
 mod simulation;
 mod stream;
+mod tar;
 mod tidy;
 mod vectors;
 mod view;

@@ -4,13 +4,12 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use dr_core::{
     BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Repository, SelectedTree,
-    SnapshotFilter, Source, StreamInput, Timestamp,
+    SnapshotFilter, Source, StreamInput, TarInput, Timestamp,
 };
 use serde::Serialize;
 
@@ -24,6 +23,7 @@ use crate::render::{self, Operation, Progress, text};
 use crate::selection_args::{PATTERNS, SelectionArgs};
 use crate::selector::Selector;
 use crate::session::Session;
+use crate::source_args::SourceArgs;
 
 /// How paths are recorded, and what becomes of those that cannot be read.
 const PATHS: &str = "\
@@ -39,10 +39,10 @@ Paths: a snapshot holds absolute paths. A relative one starts at the working dir
 #[derive(Debug, Args)]
 #[command(after_help = format!("{PATHS}\n\n{PATTERNS}"))]
 pub(crate) struct BackupArgs {
-    /// What to save; after --stdin-from-command the command
+    /// What to save: paths, or one bucket (s3://BUCKET/PREFIX, gs://, az://, https:// of a WebDAV server); after --stdin-from-command or --from-tar-command the command
     #[arg(
         value_name = "PATH",
-        required_unless_present_any = ["stdin", "files_from", "files_from_verbatim", "files_from_raw"]
+        required_unless_present_any = ["stdin", "from_tar", "files_from", "files_from_verbatim", "files_from_raw"]
     )]
     paths: Vec<OsString>,
     #[command(flatten)]
@@ -90,28 +90,51 @@ pub(crate) struct BackupArgs {
     #[arg(long)]
     no_verify_frames: bool,
     /// Save what standard input gives, as one file
-    #[arg(
-        long,
-        conflicts_with_all = ["paths", "stdin_from_command", "files_from", "files_from_verbatim", "files_from_raw"]
-    )]
+    #[arg(long, conflicts_with_all = [
+        "paths", "stdin_from_command", "from_tar", "from_tar_command",
+        "files_from", "files_from_verbatim", "files_from_raw",
+    ])]
     stdin: bool,
-    /// The name of the file that --stdin or --stdin-from-command makes
-    #[arg(long, value_name = "NAME", default_value = "stdin")]
-    stdin_filename: String,
+    /// The name of the file that --stdin or --stdin-from-command makes, or of the directory that --from-tar or
+    /// --from-tar-command makes ('/': the topmost) [default: stdin, or the archive's name]
+    #[arg(long, value_name = "NAME")]
+    stdin_filename: Option<String>,
     /// Run the command after '--' and save its output as one file; if it fails, there is no snapshot
     #[arg(long, conflicts_with_all = ["files_from", "files_from_verbatim", "files_from_raw"])]
     stdin_from_command: bool,
     #[command(flatten)]
     selection: SelectionArgs,
+    /// Save the files that the tar archive FILE holds ('-': standard input), as if they were unpacked
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["paths", "stdin_from_command", "from_tar_command"])]
+    from_tar: Option<PathBuf>,
+    /// Run the command after '--' and save the files that the tar archive which it writes holds; if it fails, there is no
+    /// snapshot
+    #[arg(long, conflicts_with = "stdin_from_command")]
+    from_tar_command: bool,
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
+/// How hard to compress.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Level {
+pub(crate) enum Level {
     Off,
     Fast,
     Auto,
     Better,
     Max,
+}
+
+impl From<Level> for Compression {
+    fn from(level: Level) -> Compression {
+        match level {
+            Level::Off => Compression::Off,
+            Level::Fast => Compression::Fast,
+            Level::Auto => Compression::Auto,
+            Level::Better => Compression::Better,
+            Level::Max => Compression::Max,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -135,33 +158,50 @@ struct Summary {
     seconds: f64,
 }
 
+/// What is saved.
+enum Input {
+    Tree(Box<dyn Source>),
+    Stream(Bytes),
+    Tar(Bytes),
+}
+
+/// Where a stream comes from.
+enum Bytes {
+    Read(File),
+    Command,
+}
+
 /// Runs the command.
 pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     let mut options = options(&args)?;
-    let tree = match args.stdin || args.stdin_from_command {
-        true => None,
-        false => Some(source(&args)?),
-    };
+    let input = input(&args, session)?;
     let repository = session.open_repository()?;
     options.parent = parent(&args, &repository)?;
     let progress = Progress::begin(Operation::Backup, &session.output);
     let context = session.context(&progress);
     let graceful = session.signals.graceful();
-    let report = match &tree {
-        Some(tree) => repository.backup(&**tree, &options, &context),
-        None if args.stdin => {
-            let input = StreamInput::new(args.stdin_filename.as_str(), standard_input()?);
+    let name = args.stdin_filename.clone();
+    let report = match input {
+        Input::Tree(tree) => repository.backup(&*tree, &options, &context),
+        Input::Stream(Bytes::Read(file)) => {
+            let input = StreamInput::new(name.unwrap_or_else(|| "stdin".to_owned()), file);
             repository.backup_stream(input, &options, &context)
         }
-        None => {
-            let (command, output) = SourceCommand::spawn(&args.paths)?;
-            session.signals.watch(&command);
-            let (confirming, cancel) = (Arc::clone(&command), session.signals.cancel().clone());
-            let input = StreamInput::new(args.stdin_filename.as_str(), output)
-                .confirmed_by(move || confirming.confirm(&cancel));
-            let report = repository.backup_stream(input, &options, &context);
-            command.finish();
-            report
+        Input::Stream(Bytes::Command) => {
+            SourceCommand::with(&args.paths, &session.signals, |output, confirm| {
+                let input = StreamInput::new(name.unwrap_or_else(|| "stdin".to_owned()), output);
+                repository.backup_stream(input.confirmed_by(confirm), &options, &context)
+            })?
+        }
+        Input::Tar(Bytes::Read(file)) => {
+            let input = TarInput::new(name.unwrap_or_else(|| archive_name(&args)), file);
+            repository.backup_tar(input, &options, &context)
+        }
+        Input::Tar(Bytes::Command) => {
+            SourceCommand::with(&args.paths, &session.signals, |output, confirm| {
+                let input = TarInput::new(name.unwrap_or_else(|| archive_name(&args)), output);
+                repository.backup_tar(input.confirmed_by(confirm), &options, &context)
+            })?
         }
     };
     drop(graceful);
@@ -170,14 +210,58 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     finish(&report, args.dry_run, &progress, session)
 }
 
-/// What is to be saved.
-fn source(args: &BackupArgs) -> Result<Box<dyn Source>> {
+/// Opens what is saved, so that a slip is told before a password is asked for.
+fn input(args: &BackupArgs, session: &Session) -> Result<Input> {
+    if args.stdin {
+        return Ok(Input::Stream(Bytes::Read(standard_input()?)));
+    }
+    if args.stdin_from_command {
+        return Ok(Input::Stream(Bytes::Command));
+    }
+    if args.from_tar_command {
+        return Ok(Input::Tar(Bytes::Command));
+    }
+    if let Some(file) = &args.from_tar {
+        let opened = if file.as_os_str() == "-" { standard_input()? } else { open(file)? };
+        return Ok(Input::Tar(Bytes::Read(opened)));
+    }
+    let is_bucket = |path: &OsString| path.to_str().is_some_and(dr_store::is_bucket);
+    if let (Some(Some(location)), true) =
+        (args.paths.first().map(|path| path.to_str()), args.paths.iter().any(is_bucket))
+    {
+        if args.paths.len() > 1 {
+            return Err(CliError::usage("a bucket is backed up alone").with_remedy(
+                "make a snapshot of each; a file whose name begins so is written with './' in front",
+            ));
+        }
+        return Ok(Input::Tree(Box::new(args.source.open(location, session)?)));
+    }
+    if !args.source.is_empty() {
+        return Err(CliError::usage("--source-opt is for a bucket that is backed up: s3://BUCKET/PREFIX"));
+    }
+    local_tree(args)
+}
+
+fn local_tree(args: &BackupArgs) -> Result<Input> {
     let mut paths: Vec<PathBuf> = args.paths.iter().map(PathBuf::from).collect();
     paths.extend(args.lists.read()?);
     let selection = args.selection.to_selection()?;
     let tree = Box::new(LocalTree::open(&paths, tree_options(args))?);
     // Where nothing is left out, nothing is asked of each entry.
-    Ok(if selection.is_empty() { tree } else { Box::new(SelectedTree::new(tree, selection)) })
+    Ok(Input::Tree(if selection.is_empty() { tree } else { Box::new(SelectedTree::new(tree, selection)) }))
+}
+
+fn open(file: &Path) -> Result<File> {
+    File::open(file).map_err(|error| {
+        CliError::source(format!("the archive {} cannot be read", file.display())).with_cause(&error)
+    })
+}
+
+/// The directory that an archive is unpacked into: the file's name without its ending, where it has one.
+fn archive_name(args: &BackupArgs) -> String {
+    let file = args.from_tar.as_deref().filter(|file| file.as_os_str() != "-");
+    let stem = file.and_then(Path::file_stem).and_then(|stem| stem.to_str());
+    stem.filter(|stem| !matches!(*stem, "." | "..")).unwrap_or("tar").to_owned()
 }
 
 fn options(args: &BackupArgs) -> Result<BackupOptions> {
@@ -191,13 +275,7 @@ fn options(args: &BackupArgs) -> Result<BackupOptions> {
     options.skip_if_unchanged = args.skip_if_unchanged;
     options.verify_frames = !args.no_verify_frames;
     options.memory_bytes_max = args.max_memory;
-    options.compression = match args.compression {
-        Level::Off => Compression::Off,
-        Level::Fast => Compression::Fast,
-        Level::Auto => Compression::Auto,
-        Level::Better => Compression::Better,
-        Level::Max => Compression::Max,
-    };
+    options.compression = args.compression.into();
     Ok(options)
 }
 
@@ -208,12 +286,12 @@ fn tree_options(args: &BackupArgs) -> LocalTreeOptions {
     options
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The time that was given; `None` for `now`.
-fn time(text: &str) -> Result<Option<Timestamp>> {
+pub(crate) fn time(text: &str) -> Result<Option<Timestamp>> {
     if text == "now" {
         return Ok(None);
     }
@@ -236,7 +314,7 @@ fn parent(args: &BackupArgs, repository: &Repository) -> Result<Parent> {
 }
 
 /// Standard input without this program's own buffer.
-fn standard_input() -> Result<File> {
+pub(crate) fn standard_input() -> Result<File> {
     let input = io::stdin().as_fd().try_clone_to_owned();
     input
         .map(File::from)

@@ -18,6 +18,7 @@ pub(crate) mod merge;
 #[cfg(feature = "mount")]
 pub(crate) mod mount;
 pub(crate) mod prune;
+pub(crate) mod put;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod rewrite;

@@ -15,6 +15,7 @@ use crate::format::snapshot::{Origin, SnapshotBody};
 use crate::id::{ObjectHash, SnapshotId};
 use crate::index::segment_of_packs;
 use crate::limits::SNAPSHOT_BYTES_MAX;
+use crate::log::Log;
 use crate::repository::NewSegment;
 use crate::snapshot::Problem;
 use crate::time::Timestamp;
@@ -116,12 +117,29 @@ pub(crate) struct Draft<'d> {
     pub(crate) reused: Vec<SnapshotId>,
     /// The next slot of the log when they were read.
     pub(crate) read_at: u64,
+    /// Looks at the newest log once more; its error ends the commit.
+    pub(crate) guard: Option<&'d Guard<'d>>,
+}
+
+/// Refuses a commit by what others have committed meanwhile.
+pub(crate) type Guard<'g> = dyn Fn(&Log) -> Result<()> + 'g;
+
+/// What an entry rests on beside packs.
+#[derive(Clone, Copy)]
+struct Rests<'r> {
+    reused: &'r [SnapshotId],
+    read_at: u64,
+    guard: Option<&'r Guard<'r>>,
+}
+
+impl Rests<'_> {
+    const ON_NOTHING: Rests<'static> = Rests { reused: &[], read_at: 0, guard: None };
 }
 
 /// Stores what is left, and commits a snapshot. No worker may be running.
 pub(crate) fn commit(storer: &Storer<'_>, segments: &mut Segments, draft: Draft<'_>) -> Result<Committed> {
     let repository = storer.repository;
-    let Draft { mut body, origins, tally, reused, read_at } = draft;
+    let Draft { mut body, origins, tally, reused, read_at, guard } = draft;
     body.problems = tally.problems.len() as u64;
     body.problem_list = store_bytes(encode_problems(&tally.problems), storer)?;
     storer.flush()?;
@@ -155,14 +173,15 @@ pub(crate) fn commit(storer: &Storer<'_>, segments: &mut Segments, draft: Draft<
         streams.push((PackClass::Tree, stream.clone()));
     }
     let record = SnapshotRecord { id, partial: body.partial, body: place };
-    if append_commit(storer, segments, Some(record.clone()), reused, read_at)? {
+    let rests = Rests { reused: &reused, read_at, guard };
+    if append_commit(storer, segments, Some(record.clone()), rests)? {
         return Ok(Committed::Snapshot(id));
     }
     for _ in 0..RESCUES_MAX {
         if !rescue(storer, segments, &body.root, &streams)? {
             break;
         }
-        if append_commit(storer, segments, Some(record.clone()), Vec::new(), 0)? {
+        if append_commit(storer, segments, Some(record.clone()), Rests { guard, ..Rests::ON_NOTHING })? {
             return Ok(Committed::Snapshot(id));
         }
     }
@@ -211,7 +230,7 @@ pub(crate) fn keep_packs_if_due(storer: &Storer<'_>) -> Result<()> {
 
 /// Names the packs that were finished in the log, without a snapshot, so that the next run finds their chunks.
 pub(crate) fn commit_packs(storer: &Storer<'_>, segments: &mut Segments) -> Result<()> {
-    append_commit(storer, segments, None, Vec::new(), 0).map(drop)
+    append_commit(storer, segments, None, Rests::ON_NOTHING).map(drop)
 }
 
 /// The counts of a snapshot.
@@ -229,8 +248,7 @@ fn append_commit(
     storer: &Storer<'_>,
     segments: &mut Segments,
     snapshot: Option<SnapshotRecord>,
-    reused: Vec<SnapshotId>,
-    read_at: u64,
+    rests: Rests<'_>,
 ) -> Result<bool> {
     let repository = storer.repository;
     segments.write(storer)?;
@@ -248,13 +266,16 @@ fn append_commit(
         inline_segments: inline,
         own_packs: repository.put_list(&own)?,
         dedup_packs: repository.put_list(&dedup)?,
-        reused,
+        reused: rests.reused.to_vec(),
     };
     let mut own_objects = own;
     own_objects.extend(&event.segments);
     let appended = repository.append_if(&mut |log| {
+        if let Some(guard) = rests.guard {
+            guard(log)?;
+        }
         // What was taken over may have been lost since with packs that were beyond repair.
-        let is_lossy = !event.reused.is_empty() && log.fold.lossy.is_some_and(|slot| slot >= read_at);
+        let is_lossy = !event.reused.is_empty() && log.fold.lossy.is_some_and(|slot| slot >= rests.read_at);
         let is_valid = !is_lossy && log.fold.check_commit(&own_objects, &dedup, &event.reused).is_ok();
         Ok(is_valid.then(|| Event::Commit(event.clone())))
     })?;

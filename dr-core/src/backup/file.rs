@@ -18,6 +18,9 @@ const INLINE_EXTENTS_MAX: usize = 32;
 /// Extents in a tree chunk.
 const EXTENTS_PER_CHUNK: usize = 4096;
 
+/// How often a file is read that is replaced meanwhile.
+const ATTEMPTS_MAX: usize = 3;
+
 /// A file to be read.
 #[derive(Debug)]
 pub(crate) struct FileJob {
@@ -42,12 +45,27 @@ pub(crate) struct FileDone {
     pub(crate) entry: Option<Entry>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) bytes_read: u64,
+    /// Another file took its place while it was read.
+    replaced: bool,
 }
 
 impl FileJob {
     /// Reads and stores the file. What is wrong with the file is part of the result; an error is the store's or ours.
     pub(crate) fn run(self, storer: &Storer<'_>, scratch: &mut Scratch) -> crate::error::Result<FileDone> {
-        let mut done = FileDone { place: self.place, entry: None, problems: Vec::new(), bytes_read: 0 };
+        let mut attempt = 1;
+        loop {
+            let done = self.read(storer, scratch)?;
+            match done.replaced {
+                // What took its place is read from its beginning.
+                true if attempt < ATTEMPTS_MAX => attempt += 1,
+                _ => return Ok(done),
+            }
+        }
+    }
+
+    fn read(&self, storer: &Storer<'_>, scratch: &mut Scratch) -> crate::error::Result<FileDone> {
+        let mut done =
+            FileDone { place: self.place, entry: None, problems: Vec::new(), bytes_read: 0, replaced: false };
         let looked = storer.repository.clock.now();
         let opened = self.directory.open_file(&self.entry.name).and_then(|file| Ok((file.entry()?, file)));
         let (mut entry, file) = match opened {
@@ -67,6 +85,7 @@ impl FileJob {
             Ok((Ok(stream), reading)) => (stream, reading),
             Ok((Err(Failed::Engine(error)), _)) => return Err(error),
             Ok((Err(Failed::Source(error)), _)) | Err(error) => {
+                done.replaced = error.kind() == io::ErrorKind::StaleNetworkFileHandle;
                 done.problems.push(self.unreadable(&error));
                 return Ok(done);
             }
@@ -74,16 +93,10 @@ impl FileJob {
         done.bytes_read = stream.bytes;
         let held_still = !reading.is_short && file.is_unchanged_since(&entry).unwrap_or(false);
         let bytes = reading.bytes;
-        let sparse = match reading.extents {
-            None => None,
-            Some(extents) if extents.len() <= INLINE_EXTENTS_MAX => Some(SparseMap::Inline(extents)),
-            Some(extents) => Some(SparseMap::Stream(store_bytes(
-                extents.chunks(EXTENTS_PER_CHUNK).map(encode_extents),
-                storer,
-            )?)),
-        };
+        let sparse = sparse_map(reading.extents, storer)?;
         // What could not be read now is looked at again next time.
-        entry.metadata.racy = !held_still || unread.is_some() || is_racy(&entry, looked);
+        entry.metadata.racy =
+            !held_still || unread.is_some() || !file.is_versioned() && is_racy(&entry, looked);
         entry.kind = EntryKind::File(FileContent::new(bytes, stream, sparse));
         if !held_still {
             let detail = "it changed while it was read";
@@ -92,7 +105,8 @@ impl FileJob {
         if let Some(error) = unread {
             done.problems.push(Problem::new(self.path.as_slice(), ProblemKind::Attributes, error));
         }
-        storer.ctx.observer.event(&Event::EntryDone { path: self.path, change: self.change, bytes });
+        let path = self.path.clone();
+        storer.ctx.observer.event(&Event::EntryDone { path, change: self.change, bytes });
         done.entry = Some(entry);
         Ok(done)
     }
@@ -100,6 +114,21 @@ impl FileJob {
     fn unreadable(&self, error: &io::Error) -> Problem {
         problem_of(&self.path, error)
     }
+}
+
+/// The map of a file with holes, as its entry holds it.
+pub(super) fn sparse_map(
+    extents: Option<Vec<Extent>>,
+    storer: &Storer<'_>,
+) -> crate::error::Result<Option<SparseMap>> {
+    Ok(match extents {
+        None => None,
+        Some(extents) if extents.len() <= INLINE_EXTENTS_MAX => Some(SparseMap::Inline(extents)),
+        Some(extents) => Some(SparseMap::Stream(store_bytes(
+            extents.chunks(EXTENTS_PER_CHUNK).map(encode_extents),
+            storer,
+        )?)),
+    })
 }
 
 /// What an I/O error of the source says of a path.

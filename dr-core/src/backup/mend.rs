@@ -130,7 +130,8 @@ impl Mend<'_, '_> {
             body.tags.push(TAG.to_owned());
         }
         self.storer.settle()?;
-        let draft = Draft { body, origins: Vec::new(), tally: &tally, reused: Vec::new(), read_at: 0 };
+        let draft =
+            Draft { body, origins: Vec::new(), tally: &tally, reused: Vec::new(), read_at: 0, guard: None };
         let committed = commit_derived(self.storer, draft)?.ok_or_else(|| {
             Error::corrupt("what is left of the snapshot was collected meanwhile")
                 .with_object(format!("snapshot {}", snapshot.id))

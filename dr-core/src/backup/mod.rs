@@ -8,6 +8,7 @@ mod file;
 mod mend;
 mod options;
 mod parent;
+mod put;
 mod queue;
 mod report;
 mod rescue;
@@ -16,6 +17,8 @@ mod sealing;
 mod segment;
 mod storer;
 mod stream;
+mod tar;
+mod tar_tree;
 mod window;
 mod workers;
 
@@ -23,7 +26,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 pub use mend::SnapshotRepair;
-pub use options::{BackupOptions, Parent, StreamInput};
+pub use options::{BackupOptions, Parent, StreamInput, TarInput};
+pub use put::{PutContent, PutOptions, PutOutcome, PutReport, WhenUnchanged};
 pub use report::{BackupReport, BackupWarning};
 
 pub(crate) use commit::{Committed, Draft, commit, commit_packs, keep_packs_if_due};
@@ -34,7 +38,7 @@ pub(crate) use scan::Tally;
 pub(crate) use storer::{Scratch, Storer};
 pub(crate) use workers::with_workers;
 
-use commit::totals;
+use commit::{Guard, totals};
 use scan::Scan;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -160,6 +164,9 @@ pub(crate) struct Run<'s, 'a> {
     /// The state of the log that the parents were read on.
     read_at: u64,
     last_partial: Timestamp,
+    tags: Vec<String>,
+    /// What must still hold when it is committed.
+    guard: Option<&'s Guard<'s>>,
 }
 
 impl<'s, 'a> Run<'s, 'a> {
@@ -181,6 +188,8 @@ impl<'s, 'a> Run<'s, 'a> {
             parents: parents.snapshots.iter().map(|snapshot| snapshot.id).collect(),
             read_at: parents.read_at,
             last_partial: storer.repository.clock.now(),
+            tags: storer.options.tags.clone(),
+            guard: None,
         })
     }
 
@@ -213,7 +222,7 @@ impl<'s, 'a> Run<'s, 'a> {
             finished: self.started,
             host: options.host.clone(),
             paths: self.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
-            tags: options.tags.clone(),
+            tags: self.tags.clone(),
             program: PROGRAM.to_owned(),
             parent: self.parents.first().copied(),
             partial,
@@ -222,8 +231,8 @@ impl<'s, 'a> Run<'s, 'a> {
             problems: 0,
             problem_list: Stream::default(),
         };
-        let origins = Vec::new();
-        let draft = Draft { body, origins, tally, reused: self.parents.clone(), read_at: self.read_at };
+        let (origins, reused) = (Vec::new(), self.parents.clone());
+        let draft = Draft { body, origins, tally, reused, read_at: self.read_at, guard: self.guard };
         let mut kept = lock(&self.storer.kept);
         let committed = commit(self.storer, &mut kept.segments, draft)?;
         kept.at = self.storer.repository.clock.now();

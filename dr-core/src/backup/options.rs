@@ -122,3 +122,34 @@ impl std::fmt::Debug for StreamInput {
         f.debug_struct("StreamInput").field("name", &self.name).finish_non_exhaustive()
     }
 }
+
+/// A tar archive that becomes the files that it holds.
+#[non_exhaustive]
+pub struct TarInput {
+    /// The directory of the snapshot that the archive is unpacked into; `/` for the topmost.
+    pub name: String,
+    /// The archive's bytes, which are read once, on a thread of their own: see [`StreamInput::reader`].
+    pub reader: Box<dyn Read + Send>,
+    /// Called at the end of the bytes: see [`StreamInput::confirm`].
+    pub confirm: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+impl TarInput {
+    /// An archive that is whole when it ends.
+    pub fn new(name: impl Into<String>, reader: impl Read + Send + 'static) -> TarInput {
+        TarInput { name: name.into(), reader: Box::new(reader), confirm: Box::new(|| Ok(())) }
+    }
+
+    /// Asks `confirm` at the end of the bytes whether they are whole.
+    #[must_use]
+    pub fn confirmed_by(mut self, confirm: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
+        self.confirm = Box::new(confirm);
+        self
+    }
+}
+
+impl std::fmt::Debug for TarInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TarInput").field("name", &self.name).finish_non_exhaustive()
+    }
+}

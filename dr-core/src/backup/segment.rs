@@ -123,6 +123,11 @@ impl<'s, 'a> StreamCutter<'s, 'a> {
         }
     }
 
+    /// Takes the next chunk as one that is stored already. Must come before all bytes.
+    pub(crate) fn go_on_behind(&mut self, chunk: ChunkRef) -> Result<()> {
+        self.stream.push(chunk, self.storer)
+    }
+
     /// Takes the next bytes, as many as `read` gives for the space it is given; 0 ends the stream.
     pub(crate) fn fill(
         &mut self,

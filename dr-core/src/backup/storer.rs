@@ -282,7 +282,7 @@ impl<'a> Storer<'a> {
     }
 
     /// Does some of what is waiting, where that is much: whoever only brings trees would have memory grow while the store is slow.
-    fn relieve(&self) {
+    pub(super) fn relieve(&self) {
         while self.queue.is_behind() && self.help_once() {}
     }
 

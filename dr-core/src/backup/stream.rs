@@ -90,7 +90,7 @@ impl Inner {
     }
 }
 
-fn split_name(name: &str) -> Result<Vec<&str>> {
+pub(super) fn split_name(name: &str) -> Result<Vec<&str>> {
     let components: Vec<&str> = name.split('/').filter(|component| !component.is_empty()).collect();
     if components.is_empty() || !components.iter().all(|component| is_name(component.as_bytes())) {
         return Err(Error::new(ErrorKind::InvalidInput, format!("'{name}' cannot be the name of a file")));
@@ -106,7 +106,12 @@ fn read_stream(storer: &Storer<'_>, reader: Box<dyn Read + Send>, scratch: &mut 
 }
 
 /// The file and the directories above it, which exist only in the snapshot.
-fn write_path(storer: &Storer<'_>, components: &[&str], stream: Stream, now: Timestamp) -> Result<Stream> {
+pub(super) fn write_path(
+    storer: &Storer<'_>,
+    components: &[&str],
+    stream: Stream,
+    now: Timestamp,
+) -> Result<Stream> {
     let metadata = |mode| {
         let mut metadata = Metadata::default();
         (metadata.mode, metadata.links) = (mode, 1);
@@ -131,14 +136,15 @@ fn write_path(storer: &Storer<'_>, components: &[&str], stream: Stream, now: Tim
 
 /// Reads on a thread of its own, so that a stream that says nothing does not keep a cancelled call from ending: the
 /// thread is then left alone until its read returns.
-struct ReadAhead {
+pub(super) struct ReadAhead {
     parts: Receiver<io::Result<Vec<u8>>>,
     ready: VecDeque<u8>,
+    ended: bool,
     cancel: CancelToken,
 }
 
 impl ReadAhead {
-    fn start(reader: Box<dyn Read + Send>, cancel: CancelToken) -> Result<ReadAhead> {
+    pub(super) fn start(reader: Box<dyn Read + Send>, cancel: CancelToken) -> Result<ReadAhead> {
         let (sender, parts) = sync_channel(READS_AHEAD);
         std::thread::Builder::new()
             .name("dr-stream".to_owned())
@@ -146,14 +152,16 @@ impl ReadAhead {
             .map_err(|error| {
                 Error::new(ErrorKind::Internal, "no thread could be started").with_source(error)
             })?;
-        Ok(ReadAhead { parts, ready: VecDeque::new(), cancel })
+        Ok(ReadAhead { parts, ready: VecDeque::new(), ended: false, cancel })
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        if self.ready.is_empty() {
+    /// Reads what is there; 0 at the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        if self.ready.is_empty() && !self.ended {
             match self.next_part()? {
                 Some(part) => self.ready = part.into(),
-                None => return Ok(0),
+                // The end is told once.
+                None => self.ended = true,
             }
         }
         let count = self.ready.read(buffer).unwrap_or(0);

@@ -98,7 +98,7 @@ impl Repository {
                 true => Vec::new(),
                 false => snapshots.iter().map(|snapshot| snapshot.id).collect(),
             };
-            let draft = Draft { body, origins, tally: &tally, reused, read_at: parents.read_at };
+            let draft = Draft { body, origins, tally: &tally, reused, read_at: parents.read_at, guard: None };
             storer.settle()?;
             report.snapshot = commit_derived(storer, draft)?;
             Ok(report.snapshot.is_some().then_some(report))

@@ -155,7 +155,7 @@ impl Repository {
             let tally = Tally { totals: left_out.totals, problems, ..Tally::default() };
             // What was looked up rests on its packs, the rest on the snapshot that it is taken from.
             let reused = if parents.must_look { Vec::new() } else { vec![snapshot.id] };
-            let draft = Draft { body, origins, tally: &tally, reused, read_at: parents.read_at };
+            let draft = Draft { body, origins, tally: &tally, reused, read_at: parents.read_at, guard: None };
             storer.settle()?;
             done.replacement = commit_derived(storer, draft)?;
             Ok(done.replacement.is_some().then_some(done))

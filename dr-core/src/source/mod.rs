@@ -1,17 +1,20 @@
 //! Where the bytes come from: the interface between the engine and whatever is being backed up.
 //!
 //! A source is a tree of directories. The engine lists a directory, compares each entry with the parent snapshot, and
-//! reads only what changed. [`LocalTree`] is the local file system; an embedding program may bring its own.
+//! reads only what changed. [`LocalTree`] is the local file system, [`BucketTree`] a bucket of objects; an embedding program may bring its own.
 
+mod bucket;
 mod local;
 mod selected;
 mod selection;
+pub(crate) mod tar;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use bucket::BucketTree;
 pub use local::{LocalTree, LocalTreeOptions};
 pub use selected::SelectedTree;
 pub use selection::{Selection, TagFile};
@@ -136,6 +139,12 @@ pub trait SourceFile: Debug + Send + Sync {
     /// Any I/O error.
     fn is_unchanged_since(&self, entry: &Entry) -> io::Result<bool> {
         self.entry().map(|now| same_content(&now, entry))
+    }
+
+    /// Whether every read was of one and the same version, and the inode's number stands for it: no change can hide behind
+    /// equal times then.
+    fn is_versioned(&self) -> bool {
+        false
     }
 
     /// The data extents of a file with holes within its first `bytes` bytes; `None` for a file without holes.

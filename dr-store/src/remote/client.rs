@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::failure::Refusal;
+use super::keys::KeyFilter;
 use super::refused;
 use crate::{Result, StoreErrorKind, StoreOptions};
 
@@ -32,6 +33,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     tls: ClientConfig,
+    /// Takes out of listings what the drivers stumble over, where somebody wants to be told of it.
+    keys: Option<Arc<KeyFilter>>,
 }
 
 impl Connector {
@@ -55,7 +58,7 @@ impl Connector {
             .map_err(|error| refused(StoreErrorKind::Other, place, error, "this build has no TLS"))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Connector { tls })
+        Ok(Connector { tls, keys: options.key_filter() })
     }
 }
 
@@ -96,7 +99,7 @@ impl HttpConnector for Connector {
         let failed = |error| object_store::Error::Generic { store: "HTTP", source: Box::new(error) };
         let reading = client().read_timeout(READ_TIMEOUT).build().map_err(failed)?;
         let writing = client().build().map_err(failed)?;
-        Ok(HttpClient::new(Client { reading, writing }))
+        Ok(HttpClient::new(Client { reading, writing, keys: self.keys.clone() }))
     }
 }
 
@@ -106,6 +109,7 @@ impl HttpConnector for Connector {
 struct Client {
     reading: reqwest::Client,
     writing: reqwest::Client,
+    keys: Option<Arc<KeyFilter>>,
 }
 
 #[async_trait]
@@ -113,6 +117,8 @@ impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> std::result::Result<HttpResponse, HttpError> {
         let makes_folder = request.method().as_str() == "MKCOL";
         let is_reading = matches!(request.method().as_str(), "GET" | "HEAD");
+        let keys = self.keys.as_ref();
+        let keys = keys.filter(|_| KeyFilter::concerns(request.method().as_str(), request.uri().query()));
         let client = if is_reading { &self.reading } else { &self.writing };
         let response = client.call(request).await?;
         if makes_folder && response.status() == StatusCode::METHOD_NOT_ALLOWED {
@@ -120,6 +126,16 @@ impl HttpService for Client {
             let mut made = HttpResponse::new(Vec::new().into());
             *made.status_mut() = StatusCode::CREATED;
             return Ok(made);
+        }
+        if let Some(keys) = keys.filter(|_| response.status().is_success()) {
+            let (parts, body) = response.into_parts();
+            let listing = body.bytes().await?;
+            // What is no text is for the driver to refuse.
+            let filtered = match std::str::from_utf8(&listing) {
+                Ok(listing) => keys.filter(listing).into_bytes().into(),
+                Err(_) => listing,
+            };
+            return Ok(HttpResponse::from_parts(parts, filtered.into()));
         }
         if !Refusal::is_final(response.status()) {
             return Ok(response);

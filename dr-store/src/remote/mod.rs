@@ -8,6 +8,7 @@ mod dal;
 mod failure;
 #[cfg(feature = "gcs")]
 mod gcs;
+mod keys;
 #[allow(dead_code, reason = "a build may have no store with buckets, or none without")]
 mod location;
 #[cfg(feature = "s3")]
@@ -28,6 +29,7 @@ pub(crate) use self::dal::open as open_dal;
 pub(crate) use self::failure::error_of_server;
 #[cfg(feature = "gcs")]
 pub(crate) use self::gcs::open as open_gcs;
+pub(crate) use self::keys::KeyFilter;
 #[cfg(feature = "s3")]
 pub(crate) use self::s3::open as open_s3;
 #[cfg(feature = "webdav")]
@@ -53,7 +55,8 @@ fn driver(
     } else {
         Arc::new(PrefixStore::new(store, prefix.clone()))
     };
-    let remote = Remote { storage_classes: options.storage_classes().to_vec() };
+    let storage_classes = options.storage_classes().to_vec();
+    let remote = Remote { storage_classes, prefix: prefix.as_ref().to_owned() };
     ObjectStoreDriver::new(store, endpoint).with_remote(remote)
 }
 

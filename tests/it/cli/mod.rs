@@ -14,4 +14,5 @@ mod prune;
 mod restore;
 mod select;
 mod serve;
+mod streams;
 mod user;

@@ -334,7 +334,7 @@ impl Copy<'_> {
         let listed = [listed, problems.clone()].concat();
         let tally = Tally { totals: snapshot.totals, problems: listed, ..Tally::default() };
         let reused = pair.iter().map(|pair| pair.copy.id).collect();
-        let draft = Draft { body, origins, tally: &tally, reused, read_at: through.read_at };
+        let draft = Draft { body, origins, tally: &tally, reused, read_at: through.read_at, guard: None };
         Ok(match commit(storer, &mut lock(&storer.kept).segments, draft)? {
             Committed::Snapshot(id) => Attempt::Copied(id, problems),
             Committed::Refused => Attempt::Condemned,
