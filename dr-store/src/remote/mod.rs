@@ -10,6 +10,7 @@ mod failure;
 mod gcs;
 #[allow(dead_code, reason = "a build may have no store with buckets, or none without")]
 mod location;
+mod notify;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "webdav")]
@@ -28,6 +29,7 @@ pub(crate) use self::dal::open as open_dal;
 pub(crate) use self::failure::error_of_server;
 #[cfg(feature = "gcs")]
 pub(crate) use self::gcs::open as open_gcs;
+pub(crate) use self::notify::post_json;
 #[cfg(feature = "s3")]
 pub(crate) use self::s3::open as open_s3;
 #[cfg(feature = "webdav")]
