@@ -82,7 +82,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use forget::{ForgetGroup, ForgetOptions, TagChange};
 pub use frame::Compression;
 pub use id::{ChunkId, ObjectHash, SnapshotId};
-pub use observer::{Change, Context, Event, Observer, RecordingObserver};
+pub use observer::{Change, Context, Event, Observer, RecordingObserver, Stage};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{CreateOptions, HoldState, Repository, RepositoryOptions, Stats, Visit};
