@@ -1,14 +1,17 @@
 //! The arguments that all commands share, and the list of commands.
 
 use std::path::{Component, PathBuf};
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use dr_core::SnapshotFilter;
 
 use crate::commands::{
-    backup, check, forget, hold, init, ls, mark, prune, repair, restore, snapshots, stats, version,
+    backup, check, completions, config, forget, hold, init, ls, man, mark, prune, repair, restore, snapshots,
+    stats, version,
 };
 use crate::exit_code;
+use crate::quantity;
 use crate::store_args::StoreArgs;
 
 const SELECTORS: &str = "\
@@ -21,12 +24,13 @@ Snapshots:
   SNAP:sub/path     only that path in it
 
 Environment:
-  DR_REPOSITORY, DR_PASSWORD, DR_PASSWORD_FILE, DR_PASSWORD_COMMAND, DR_KEY_FILE,
-  DR_CACHE_DIR and DR_STATE_DIR stand in for the options of these names (DR_PASSWORD is
-  the password itself). Where several of them hold a secret, the key file comes first,
-  then the password's file, its command, and DR_PASSWORD.
-  DR_LIMIT_UPLOAD, DR_LIMIT_DOWNLOAD and DR_CONNECTIONS stand in for these options, and
-  DR_S3_ENDPOINT for '-o s3.endpoint=', and so on. Keys of stores are taken from variables
+  Every option has a variable: DR_THREADS for --threads, DR_BACKUP_TAG for --tag of 'dr
+  backup' ('dr config variables' lists them). Flags take 1, 0, true or false; what may be
+  repeated takes one value a line. DR_REPOSITORY is --repo, DR_PASSWORD the password
+  itself. Where several of DR_KEY_FILE, DR_PASSWORD_FILE, DR_PASSWORD_COMMAND and
+  DR_PASSWORD are set, the first of them counts. DR_S3_ENDPOINT stands for '-o
+  s3.endpoint=', and so on; DR_STATE_DIR is where it is kept what the repositories' logs
+  were like; DR_PROGRESS_FPS says how often progress is shown. Keys of stores are taken from variables
   only: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN;
   AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN;
   GOOGLE_APPLICATION_CREDENTIALS; DR_WEBDAV_USER and DR_WEBDAV_PASSWORD.";
@@ -77,6 +81,12 @@ pub(crate) enum Command {
     Repair(repair::RepairArgs),
     /// Say how large the repository is
     Stats(stats::StatsArgs),
+    /// Say which settings are in force, and check files of settings
+    Config(config::ConfigArgs),
+    /// Write the completions for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual's pages
+    Man(man::ManArgs),
     /// Say which program this is
     Version(version::VersionArgs),
 }
@@ -85,6 +95,12 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub(crate) struct GlobalArgs {
+    /// Take what is not given here from the profile NAME [default: 'default', where there is one]
+    #[arg(short = 'P', long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Read profiles from FILE only [default: ~/.config/dr/dr.toml, then /etc/dr/dr.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Where the repository is: a path or a URL [env: DR_REPOSITORY]
     #[arg(short = 'r', long, global = true, value_name = "LOCATION")]
     pub(crate) repo: Option<String>,
@@ -112,14 +128,35 @@ pub(crate) struct GlobalArgs {
     /// Write only what was asked for, and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Write more: each file that is new or changed, or was restored
+    /// Write more: each file that is new or changed, or was restored, and stages; twice: unchanged files, and where
+    /// settings come from
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Use N threads [default: one per processor]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Show how far things are every TIME, as in 5s or 500ms; also where standard error is no terminal
+    #[arg(long, global = true, value_name = "TIME", value_parser = quantity::interval)]
+    pub(crate) progress_interval: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) reporting: ReportingArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// Who else is told of a run. None of it makes a run fail.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Who else is told")]
+pub(crate) struct ReportingArgs {
+    /// Append start, end, warnings, errors and problems to FILE, with the time in UTC
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+    /// Write the outcome to FILE for node_exporter's textfile collector; a dry run writes nothing
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
+    /// Post to URL/start, and to URL at success or URL/fail; a dry run does not
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) ping: Option<String>,
 }
 
 /// Which snapshots are looked at.

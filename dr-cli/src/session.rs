@@ -1,5 +1,6 @@
 //! What a command needs before it can call the engine: the store, the repository, the context.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,12 +9,17 @@ use std::time::Duration;
 
 use dr_core::{Context, Credentials, Entropy, Observer, Repository, RepositoryOptions, SystemEntropy};
 use dr_store::{OpenMode, RetryOptions, Store};
+use zeroize::Zeroizing;
 
 use crate::args::GlobalArgs;
 use crate::credentials::{self, Purpose};
 use crate::error::{CliError, Result};
 use crate::render::{Operation, Output, Progress};
+use crate::settings::profile::Variable;
 use crate::signals::Signals;
+
+/// Looks a variable of the store up.
+type StoreVariables = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// One run of the program.
 #[derive(Debug)]
@@ -21,23 +27,29 @@ pub(crate) struct Session {
     pub(crate) global: GlobalArgs,
     pub(crate) output: Output,
     pub(crate) signals: Signals,
+    /// The store's variables that a profile sets.
+    variables: BTreeMap<String, Variable>,
 }
 
 impl Session {
     /// Begins a run: from here on signals are taken.
-    pub(crate) fn begin(global: GlobalArgs, output: Output) -> Result<Session> {
+    pub(crate) fn begin(
+        global: GlobalArgs,
+        variables: BTreeMap<String, Variable>,
+        output: Output,
+    ) -> Result<Session> {
         let signals = Signals::install(output.clone()).map_err(|error| {
             CliError::source("the system does not let this program take signals").with_cause(&error)
         })?;
-        Ok(Session { global, output, signals })
+        Ok(Session { global, output, signals, variables })
     }
 
     /// Opens the store. Calls to another machine that fail for a while are made again, until somebody cancels.
     pub(crate) fn open_store(&self, mode: OpenMode) -> Result<Arc<dyn Store>> {
-        let location = self.global.repo.clone().or_else(|| text_variable("DR_REPOSITORY"));
-        let location = location.or_else(|| text_variable("DR_REPO")).ok_or_else(|| {
-            CliError::usage("no repository was named").with_remedy("use --repo or DR_REPOSITORY")
+        let location = self.location().ok_or_else(|| {
+            CliError::usage("no repository was named").with_remedy("use --repo, DR_REPOSITORY or a profile")
         })?;
+        let variable = self.store_variables()?;
         let mut seed = [0; 8];
         SystemEntropy.fill(&mut seed)?;
         let retries = RetryOptions {
@@ -55,9 +67,24 @@ impl Session {
                 left = left.saturating_sub(step);
             }
         };
-        let options = self.global.store.to_options(&location, text_variable)?;
+        let options = self.global.store.to_options(&location, &*variable)?;
         let options = options.with_retries(retries).with_sleep(Arc::new(sleep));
+        let options = options.with_variables(move |name| variable(name));
         Ok(dr_store::open_with(&location, mode, &options)?)
+    }
+
+    /// Where the repository is, as the user wrote it.
+    pub(crate) fn location(&self) -> Option<String> {
+        self.global.repo.clone()
+    }
+
+    /// The store's variables: those of the environment, else those of the profile, whose programs are run now.
+    fn store_variables(&self) -> Result<Arc<StoreVariables>> {
+        let mut own: BTreeMap<String, Zeroizing<String>> = BTreeMap::new();
+        for (name, variable) in self.variables.iter().filter(|(name, _)| text_variable(name).is_none()) {
+            own.insert(name.clone(), variable.read()?);
+        }
+        Ok(Arc::new(move |name| text_variable(name).or_else(|| own.get(name).map(|value| value.to_string()))))
     }
 
     /// Opens the repository with the password or key that the user gave.

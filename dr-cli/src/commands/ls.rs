@@ -7,12 +7,11 @@ use std::os::unix::ffi::OsStringExt;
 use clap::Args;
 use dr_core::{Entry, Error, ErrorKind, Snapshot};
 use jiff::tz::TimeZone;
-use serde::Serialize;
 
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
 use crate::render::entry::{self, Node, Paths};
-use crate::render::json::{self, ItemError, SnapshotRecord};
+use crate::render::json::{self, ItemError, SnapshotLine};
 use crate::render::{Output, text};
 use crate::selector::Selector;
 use crate::session::Session;
@@ -34,14 +33,6 @@ pub(crate) struct LsArgs {
     long: bool,
     #[command(flatten)]
     filter: FilterArgs,
-}
-
-#[derive(Debug, Serialize)]
-struct SnapshotLine {
-    message_type: &'static str,
-    schema: u32,
-    #[serde(flatten)]
-    snapshot: SnapshotRecord,
 }
 
 /// How entries are written.
@@ -107,10 +98,7 @@ fn style(args: &LsArgs, output: &Output) -> Style {
 
 fn begin(data: &mut dyn Write, style: &Style, snapshot: &Snapshot) -> io::Result<()> {
     match style {
-        Style::Json => {
-            let snapshot = SnapshotRecord::new(snapshot);
-            json::write_line(data, &SnapshotLine { message_type: "snapshot", schema: json::SCHEMA, snapshot })
-        }
+        Style::Json => json::write_line(data, &SnapshotLine::new(snapshot)),
         Style::Short(_) | Style::Long(_) => Ok(()),
     }
 }
@@ -125,6 +113,7 @@ fn write_entry(data: &mut dyn Write, style: &Style, path: &[u8], entry: &Entry) 
 
 fn tell_unread(output: &Output, path: &[u8], error: &Error) {
     let path = if path.is_empty() { b"/" } else { path };
+    output.log("problem", &format!("{}: {error}", text::printable_path(path)));
     let mut stderr = io::stderr().lock();
     let _ = if output.is_json() {
         json::write_line(&mut stderr, &ItemError::of_path("ls", path, "unreadable", &error.to_string()))

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
 use crate::instant;
-use crate::render::json::{self, SnapshotRecord};
+use crate::render::json::{self, SnapshotLine};
 use crate::render::text;
 use crate::session::Session;
 
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
             .warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
     }
     if session.output.is_json() {
-        return session.output.document(&snapshots.iter().map(SnapshotRecord::new).collect::<Vec<_>>());
+        return session.output.document(&snapshots.iter().map(SnapshotLine::new).collect::<Vec<_>>());
     }
     let mut data = session.output.data();
     write_table(&mut data, &snapshots).and_then(|()| data.flush()).map_err(CliError::output)

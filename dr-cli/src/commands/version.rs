@@ -27,7 +27,7 @@ struct VersionDocument {
 
 /// Runs the command.
 pub(crate) fn run(_args: &VersionArgs, session: &Session) -> Result<()> {
-    let is_verbose = session.output.verbosity() == Verbosity::Verbose;
+    let is_verbose = session.output.verbosity() >= Verbosity::Verbose;
     let document = VersionDocument {
         message_type: "version",
         schema: json::SCHEMA,
