@@ -1,43 +1,63 @@
-//! One run: parse, prepare, call the command, say how it ended.
+//! One run: settle what is asked for, prepare, call the command, say how it ended.
 
+use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::process;
+use std::time::Duration;
 
-use clap::Parser;
-
-use crate::args::{Cli, Command, GlobalArgs};
+use crate::args::{Command, GlobalArgs};
 #[cfg(feature = "mount")]
 use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    backup, cache, cat, check, copy, diff, dump, find, forget, hold, init, ls, mark, merge, prune, put,
-    repair, restore, rewrite, snapshots, stats, version, versions,
+    backup, cache, cat, check, completions, config, copy, diff, dump, find, forget, hold, init, ls, man,
+    mark, merge, prune, put, repair, restore, rewrite, snapshots, stats, version, versions,
 };
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
 use crate::hardening;
 use crate::render::{Format, Output, Verbosity};
+use crate::run_log::RunLog;
 use crate::session::Session;
+use crate::settings::{self, Refusal, Settings};
+use crate::surroundings::Surroundings;
 
 /// Runs the program with the process's arguments.
 pub(crate) fn run() -> process::ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    let code = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => {
-            hardening::apply();
-            let output = output(&cli.global);
-            let ended = Session::begin(cli.global, output.clone()).and_then(|session| {
-                let ended = call(cli.command, &session);
-                session.limit_caches();
-                ended
-            });
-            ended.map_or_else(|error| report(&output, &error), |()| ExitCode::Success)
-        }
-        Err(refusal) => refused(&refusal, &arguments),
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let code = match settings::read(&arguments, &|name| env::var_os(name)) {
+        Ok(settings) => run_settled(settings),
+        Err(Refusal::Parser(refusal)) => refused(&refusal, &arguments),
+        Err(Refusal::Error(error)) => report(&Output::new(format_of(&arguments), Verbosity::Normal), &error),
     };
     process::ExitCode::from(code.number())
+}
+
+fn run_settled(settings: Settings) -> ExitCode {
+    hardening::apply();
+    let Settings { cli, profile, command, is_dry_run, origins } = settings;
+    let output = output(&cli.global);
+    let profile = profile.unwrap_or_default();
+    profile.warnings.iter().for_each(|warning| output.warn(warning));
+    if output.verbosity() == Verbosity::Everything {
+        origins.iter().for_each(|origin| output.note(&format!("setting {origin}")));
+    }
+    let surroundings = Surroundings { command, profile: profile.name, hooks: profile.hooks, is_dry_run };
+    let begun = Session::begin(cli.global, profile.variables, output.clone());
+    let ended = begun.and_then(|session| match cli.command {
+        // These have nothing to do with a repository, and nobody waits for their end.
+        Command::Completions(_) | Command::Config(_) | Command::Man(_) | Command::Version(_) => {
+            call(cli.command, &session)
+        }
+        command => surroundings.run(&session, || {
+            let ended = call(command, &session);
+            session.limit_caches();
+            ended
+        }),
+    });
+    ended.map_or_else(|error| report(&output, &error), |()| ExitCode::Success)
 }
 
 fn call(command: Command, session: &Session) -> Result<()> {
@@ -70,6 +90,9 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Repair(args) => repair::run(&args, session),
         Command::Stats(args) => stats::run(&args, session),
         Command::Cache(args) => cache::run(&args, session),
+        Command::Config(args) => config::run(&args, session),
+        Command::Completions(args) => completions::run(&args, session),
+        Command::Man(args) => man::run(&args, session),
         Command::Version(args) => version::run(&args, session),
     }
 }
@@ -81,7 +104,24 @@ fn output(global: &GlobalArgs) -> Output {
         (false, 1) => Verbosity::Verbose,
         (false, _) => Verbosity::Everything,
     };
-    Output::new(if global.json { Format::Json } else { Format::Text }, verbosity)
+    let format = if global.json { Format::Json } else { Format::Text };
+    let interval = global.progress_interval.or_else(interval_of_frames);
+    let log = global.reporting.log_file.as_ref().map(|path| (path, RunLog::open(path)));
+    match log {
+        None => Output::new(format, verbosity).with(None, interval),
+        Some((_, Ok(log))) => Output::new(format, verbosity).with(Some(log), interval),
+        Some((path, Err(error))) => {
+            let output = Output::new(format, verbosity).with(None, interval);
+            output.warn(&format!("the log {} cannot be written: {error}", path.display()));
+            output
+        }
+    }
+}
+
+/// What `DR_PROGRESS_FPS` says: how often a second progress is shown.
+fn interval_of_frames() -> Option<Duration> {
+    let frames: f64 = env::var("DR_PROGRESS_FPS").ok()?.trim().parse().ok()?;
+    (frames > 0.0).then(|| Duration::from_secs_f64((1.0 / frames).clamp(0.01, 86_400.0)))
 }
 
 fn report(output: &Output, error: &CliError) -> ExitCode {
@@ -90,14 +130,21 @@ fn report(output: &Output, error: &CliError) -> ExitCode {
     error.details().code
 }
 
+/// For whom what goes wrong before the arguments are understood is written.
+fn format_of(arguments: &[OsString]) -> Format {
+    let mut options = arguments.iter().take_while(|argument| *argument != "--");
+    let is_set = |value: OsString| matches!(value.to_str(), Some("1" | "true" | "yes" | "on"));
+    let is_json = options.any(|argument| argument == "--json") || env::var_os("DR_JSON").is_some_and(is_set);
+    if is_json { Format::Json } else { Format::Text }
+}
+
 /// Renders what the parser says: help and version on standard output, the rest as an error.
 fn refused(refusal: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !refusal.use_stderr() {
         let _ = refusal.print();
         return ExitCode::Success;
     }
-    let mut options = arguments.iter().take_while(|argument| *argument != "--");
-    if options.any(|argument| argument == "--json") {
+    if format_of(arguments) == Format::Json {
         let text = refusal.render().to_string();
         let text = text.trim();
         return report(

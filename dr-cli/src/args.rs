@@ -1,6 +1,7 @@
 //! The arguments that all commands share, and the list of commands.
 
 use std::path::{Component, PathBuf};
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use dr_core::SnapshotFilter;
@@ -10,8 +11,8 @@ use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    backup, cache, cat, check, copy, diff, dump, find, forget, hold, init, ls, mark, merge, prune, put,
-    repair, restore, rewrite, snapshots, stats, version, versions,
+    backup, cache, cat, check, completions, config, copy, diff, dump, find, forget, hold, init, ls, man,
+    mark, merge, prune, put, repair, restore, rewrite, snapshots, stats, version, versions,
 };
 use crate::exit_code;
 use crate::quantity;
@@ -27,14 +28,14 @@ Snapshots:
   SNAP:sub/path     only that path in it
 
 Environment:
-  DR_REPOSITORY, DR_PASSWORD, DR_PASSWORD_FILE, DR_PASSWORD_COMMAND, DR_KEY_FILE,
-  DR_CACHE_DIR and DR_STATE_DIR stand in for the options of these names (DR_PASSWORD is
-  the password itself). Where several of them hold a secret, the key file comes first,
-  then the password's file, its command, and DR_PASSWORD.
-  DR_FROM_REPOSITORY, DR_FROM_PASSWORD, DR_FROM_PASSWORD_FILE, DR_FROM_PASSWORD_COMMAND
-  and DR_FROM_KEY_FILE do the same for the repository that 'dr copy' copies from.
-  DR_CACHE_LIMIT, DR_LIMIT_UPLOAD, DR_LIMIT_DOWNLOAD and DR_CONNECTIONS stand in for these options, and
-  DR_S3_ENDPOINT for '-o s3.endpoint=', and so on. Keys of stores are taken from variables
+  Every option has a variable: DR_THREADS for --threads, DR_BACKUP_TAG for --tag of 'dr
+  backup' ('dr config variables' lists them). Flags take 1, 0, true or false; what may be
+  repeated takes one value a line. DR_REPOSITORY is --repo, DR_PASSWORD the password
+  itself; DR_FROM_REPOSITORY and so on are about the repository that 'dr copy' copies from.
+  Where several of DR_KEY_FILE, DR_PASSWORD_FILE, DR_PASSWORD_COMMAND and
+  DR_PASSWORD are set, the first of them counts. DR_S3_ENDPOINT stands for '-o
+  s3.endpoint=', and so on; DR_STATE_DIR is where it is kept what the repositories' logs
+  were like; DR_PROGRESS_FPS says how often progress is shown. Keys of stores are taken from variables
   only: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN;
   AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN;
   GOOGLE_APPLICATION_CREDENTIALS; DR_WEBDAV_USER and DR_WEBDAV_PASSWORD. A bucket that is
@@ -114,6 +115,12 @@ pub(crate) enum Command {
     Stats(stats::StatsArgs),
     /// List and clean up what is kept of repositories on this machine
     Cache(cache::CacheArgs),
+    /// Say which settings are in force, and check files of settings
+    Config(config::ConfigArgs),
+    /// Write the completions for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual's pages
+    Man(man::ManArgs),
     /// Say which program this is
     Version(version::VersionArgs),
 }
@@ -122,6 +129,12 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub(crate) struct GlobalArgs {
+    /// Take what is not given here from the profile NAME [default: 'default', where there is one]
+    #[arg(short = 'P', long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Read profiles from FILE only [default: ~/.config/dr/dr.toml, then /etc/dr/dr.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Where the repository is: a path or a URL [env: DR_REPOSITORY]
     #[arg(short = 'r', long, global = true, value_name = "LOCATION")]
     pub(crate) repo: Option<String>,
@@ -152,14 +165,35 @@ pub(crate) struct GlobalArgs {
     /// Write only what was asked for, and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Write more: each file that is new or changed, or was restored; twice: also what is unchanged or left out
+    /// Write more: each file that is new or changed, or was restored, and stages; twice: also what is unchanged or left
+    /// out, and where settings come from
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Use N threads [default: one per processor]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Show how far things are every TIME, as in 5s or 500ms; also where standard error is no terminal
+    #[arg(long, global = true, value_name = "TIME", value_parser = quantity::interval)]
+    pub(crate) progress_interval: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) reporting: ReportingArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// Who else is told of a run. None of it makes a run fail.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Who else is told")]
+pub(crate) struct ReportingArgs {
+    /// Append start, end, warnings, errors and problems to FILE, with the time in UTC
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+    /// Write the outcome to FILE for node_exporter's textfile collector; a dry run writes nothing
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
+    /// Post to URL/start, and to URL at success or URL/fail; a dry run does not
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) ping: Option<String>,
 }
 
 /// Which snapshots are looked at.

@@ -147,10 +147,15 @@ pub(crate) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
 fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>> {
     let words = words::split(command)
         .map_err(|error| CliError::usage(format!("the password command is wrong: {}", error.message())))?;
+    from_program("the password command", &words)
+}
+
+/// Runs a program and takes its output, without the last line's end, as a secret. `what` it is, is for people.
+pub(crate) fn from_program(what: &str, words: &[String]) -> Result<Zeroizing<Vec<u8>>> {
     let Some((program, arguments)) = words.split_first() else {
-        return Err(CliError::usage("the password command is empty"));
+        return Err(CliError::usage(format!("{what} is empty")));
     };
-    let failed = |why: &str| CliError::credentials(format!("the password command '{program}' {why}"));
+    let failed = |why: &str| CliError::credentials(format!("{what} '{program}' {why}"));
     let spawned = Command::new(program)
         .args(arguments)
         .env_remove("DR_PASSWORD")

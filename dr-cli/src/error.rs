@@ -56,6 +56,16 @@ impl CliError {
         CliError::new(ExitCode::Usage, "usage", message)
     }
 
+    /// Wrong settings in a file or a variable.
+    pub(crate) fn config(message: impl Into<String>) -> CliError {
+        CliError::new(ExitCode::Usage, "config", message)
+    }
+
+    /// A hook that must succeed before a run did not.
+    pub(crate) fn hook_failed(message: impl Into<String>) -> CliError {
+        CliError::new(ExitCode::HookFailed, "hook_failed", message)
+    }
+
     /// A password or key that cannot be had.
     pub(crate) fn credentials(message: impl Into<String>) -> CliError {
         CliError::new(ExitCode::Failure, "credentials", message)

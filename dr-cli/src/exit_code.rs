@@ -25,6 +25,8 @@ pub(crate) enum ExitCode {
     RolledBack = 23,
     /// The repository was written by a newer program.
     UnsupportedFormat = 24,
+    /// A hook that must succeed first failed: nothing was done.
+    HookFailed = 25,
     /// A signal ended it.
     Interrupted = 130,
 }
@@ -66,6 +68,11 @@ const TABLE: &[Meaning] = &[
         code: ExitCode::UnsupportedFormat,
         text: "the repository needs a newer dr",
         is_retry_safe: "no: update dr",
+    },
+    Meaning {
+        code: ExitCode::HookFailed,
+        text: "a hook before the run failed: nothing was done",
+        is_retry_safe: "yes, when the hook is mended",
     },
     Meaning { code: ExitCode::Interrupted, text: "interrupted by a signal", is_retry_safe: "yes" },
 ];
@@ -114,6 +121,20 @@ pub(crate) fn error_code(kind: ErrorKind) -> &'static str {
     }
 }
 
+/// What `error_code` can be beside the kinds of the engine's failures.
+#[cfg(test)]
+pub(crate) const OWN_ERROR_CODES: &[&str] = &[
+    "usage",
+    "config",
+    "credentials",
+    "partial",
+    "incomplete",
+    "damage_found",
+    "hook_failed",
+    "no_repository",
+    "output",
+];
+
 /// The table for the help text.
 pub(crate) fn help() -> String {
     let mut help = format!("Exit codes:\n  {:<5} {:<58} {}\n", "code", "meaning", "safe to retry?");
@@ -159,9 +180,35 @@ mod tests {
     }
 
     #[test]
+    fn every_error_code_is_documented() {
+        let document = include_str!("../docs/JSON.md");
+        let kinds = [
+            ErrorKind::NotFound,
+            ErrorKind::AlreadyExists,
+            ErrorKind::WrongCredentials,
+            ErrorKind::Corrupt,
+            ErrorKind::RolledBack,
+            ErrorKind::UnsupportedFormat,
+            ErrorKind::StoreUnavailable,
+            ErrorKind::StorageFull,
+            ErrorKind::StoreFailed,
+            ErrorKind::PermissionDenied,
+            ErrorKind::Source,
+            ErrorKind::Destination,
+            ErrorKind::InvalidInput,
+            ErrorKind::LimitExceeded,
+            ErrorKind::Cancelled,
+            ErrorKind::Internal,
+        ];
+        for code in kinds.map(error_code).iter().chain(OWN_ERROR_CODES) {
+            assert!(document.contains(&format!("| `{code}` |")), "{code} is not in JSON.md");
+        }
+    }
+
+    #[test]
     fn every_code_stands_in_the_help() {
         let help = help();
-        for number in [0, 1, 2, 3, 10, 12, 21, 22, 23, 24, 130] {
+        for number in [0, 1, 2, 3, 10, 12, 21, 22, 23, 24, 25, 130] {
             assert!(help.lines().any(|line| line.starts_with(&format!("  {number:<5} "))), "{number}");
         }
     }

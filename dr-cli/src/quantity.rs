@@ -48,6 +48,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if is_whole && !text.is_empty() { Ok(Duration::from_secs(total)) } else { Err(wrong()) }
 }
 
+/// Reads a short length of time: as `duration` does, and also `500ms`. It is not 0.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no interval; write it as in 500ms, 5s or 1m");
+    let time = match text.strip_suffix("ms") {
+        Some(number) => Duration::from_millis(number.parse().map_err(|_| wrong())?),
+        None => duration(text).map_err(|_| wrong())?,
+    };
+    if time.is_zero() { Err(wrong()) } else { Ok(time) }
+}
+
 /// Writes a length of time in the largest units that give whole numbers, as `duration` reads it.
 pub(crate) fn render_duration(time: Duration) -> String {
     let mut left = time.as_secs();
@@ -74,6 +84,15 @@ mod tests {
         }
         for text in ["", "x", "-1", "1X", "1e30", "NaN"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn intervals_may_be_short() {
+        assert_eq!(interval("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(interval("1m"), Ok(Duration::from_secs(60)));
+        for text in ["0s", "0ms", "ms", "5", "-1ms"] {
+            assert!(interval(text).is_err(), "{text}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a command needs before it can call the engine: the store, the repository, the context.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,14 +12,19 @@ use dr_core::{
     SystemEntropy,
 };
 use dr_store::{OpenMode, RetryOptions, Sleep, Store};
+use zeroize::Zeroizing;
 
 use crate::args::GlobalArgs;
 use crate::credentials::{self, Purpose};
 use crate::error::{CliError, Result};
 use crate::quantity;
 use crate::render::{Operation, Output, Progress};
+use crate::settings::profile::Variable;
 use crate::signals::Signals;
 use crate::store_args::StoreArgs;
+
+/// Looks a variable of the store up.
+type StoreVariables = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// One run of the program.
 #[derive(Debug)]
@@ -26,22 +32,27 @@ pub(crate) struct Session {
     pub(crate) global: GlobalArgs,
     pub(crate) output: Output,
     pub(crate) signals: Signals,
+    /// The store's variables that a profile sets.
+    variables: BTreeMap<String, Variable>,
 }
 
 impl Session {
     /// Begins a run: from here on signals are taken.
-    pub(crate) fn begin(global: GlobalArgs, output: Output) -> Result<Session> {
+    pub(crate) fn begin(
+        global: GlobalArgs,
+        variables: BTreeMap<String, Variable>,
+        output: Output,
+    ) -> Result<Session> {
         let signals = Signals::install(output.clone()).map_err(|error| {
             CliError::source("the system does not let this program take signals").with_cause(&error)
         })?;
-        Ok(Session { global, output, signals })
+        Ok(Session { global, output, signals, variables })
     }
 
     /// Opens the store. Calls to another machine that fail for a while are made again, until somebody cancels.
     pub(crate) fn open_store(&self, mode: OpenMode) -> Result<Arc<dyn Store>> {
-        let location = self.global.repo.clone().or_else(|| text_variable("DR_REPOSITORY"));
-        let location = location.or_else(|| text_variable("DR_REPO")).ok_or_else(|| {
-            CliError::usage("no repository was named").with_remedy("use --repo or DR_REPOSITORY")
+        let location = self.location().ok_or_else(|| {
+            CliError::usage("no repository was named").with_remedy("use --repo, DR_REPOSITORY or a profile")
         })?;
         self.open_store_at(&location, mode, &self.global.store)
     }
@@ -53,9 +64,11 @@ impl Session {
         mode: OpenMode,
         args: &StoreArgs,
     ) -> Result<Arc<dyn Store>> {
+        let variable = self.store_variables()?;
         let (retries, sleep) = self.patience()?;
-        let options = args.to_options(location, text_variable)?;
+        let options = args.to_options(location, &*variable)?;
         let options = options.with_retries(retries).with_sleep(sleep);
+        let options = options.with_variables(move |name| variable(name));
         Ok(dr_store::open_with(location, mode, &options)?)
     }
 
@@ -79,6 +92,20 @@ impl Session {
             }
         };
         Ok((retries, Arc::new(sleep)))
+    }
+
+    /// Where the repository is, as the user wrote it.
+    pub(crate) fn location(&self) -> Option<String> {
+        self.global.repo.clone()
+    }
+
+    /// The store's variables: those of the environment, else those of the profile, whose programs are run now.
+    fn store_variables(&self) -> Result<Arc<StoreVariables>> {
+        let mut own: BTreeMap<String, Zeroizing<String>> = BTreeMap::new();
+        for (name, variable) in self.variables.iter().filter(|(name, _)| text_variable(name).is_none()) {
+            own.insert(name.clone(), variable.read()?);
+        }
+        Ok(Arc::new(move |name| text_variable(name).or_else(|| own.get(name).map(|value| value.to_string()))))
     }
 
     /// Opens the repository with the password or key that the user gave.

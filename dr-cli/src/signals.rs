@@ -1,4 +1,4 @@
-//! Signals: the first ends a long call cleanly, the next ends the process.
+//! Signals: the first ends a long call cleanly, the next ends the process; SIGUSR1 asks how far things are.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dr_core::CancelToken;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals as Incoming;
 
 use crate::child::SourceCommand;
@@ -45,11 +45,15 @@ impl Signals {
             prompt: Mutex::new(None),
         });
         let hangup = (!is_hangup_ignored()).then_some(SIGHUP);
-        let mut received = Incoming::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+        let mut received = Incoming::new([SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup))?;
         let listener = shared.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut first: Option<Instant> = None;
-            for _ in received.forever() {
+            for signal in received.forever() {
+                if signal == SIGUSR1 {
+                    listener.output.tell_state();
+                    continue;
+                }
                 if first.is_some_and(|first| first.elapsed() < ECHO) {
                     continue;
                 }
@@ -108,7 +112,8 @@ impl Shared {
         let error = CliError::interrupted();
         let mut message = Vec::new();
         if !self.output.is_json() && io::stderr().is_terminal() {
-            message.push(b'\n');
+            // What stands on the line is a bar that nobody moves any more, or a prompt.
+            message.extend_from_slice(if self.output.is_drawing() { b"\r\x1b[2K" } else { b"\n" });
         }
         let _ = self.output.write_error(&mut message, &error);
         // Straight to the descriptor: the thread that holds the lock may be the one that is stuck.

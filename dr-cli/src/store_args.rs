@@ -9,13 +9,13 @@ use crate::error::{CliError, Result};
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Stores on other machines")]
 pub(crate) struct StoreArgs {
-    /// Send at most RATE a second: KiB, or with K, M or G behind it [env: DR_LIMIT_UPLOAD]
+    /// Send at most RATE a second: KiB, or with K, M or G behind it
     #[arg(long, global = true, value_name = "RATE")]
     limit_upload: Option<String>,
-    /// Fetch at most RATE a second [env: DR_LIMIT_DOWNLOAD]
+    /// Fetch at most RATE a second
     #[arg(long, global = true, value_name = "RATE")]
     limit_download: Option<String>,
-    /// Make at most N calls at once [env: DR_CONNECTIONS; default: 32]
+    /// Make at most N calls at once [default: 32]
     #[arg(long, global = true, value_name = "N")]
     connections: Option<String>,
     /// Make a setting of the store, for example s3.endpoint=URL (may be repeated; each has a variable: DR_S3_ENDPOINT)
@@ -46,15 +46,14 @@ impl StoreArgs {
         location: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<StoreOptions> {
-        let chosen = |given: &Option<String>, name: &str| given.clone().or_else(|| variable(name));
         let mut options = StoreOptions::new();
-        if let Some(rate) = chosen(&self.limit_upload, "DR_LIMIT_UPLOAD") {
-            options = options.with_upload_limit(bytes_of("--limit-upload", &rate)?);
+        if let Some(rate) = &self.limit_upload {
+            options = options.with_upload_limit(bytes_of("--limit-upload", rate)?);
         }
-        if let Some(rate) = chosen(&self.limit_download, "DR_LIMIT_DOWNLOAD") {
-            options = options.with_download_limit(bytes_of("--limit-download", &rate)?);
+        if let Some(rate) = &self.limit_download {
+            options = options.with_download_limit(bytes_of("--limit-download", rate)?);
         }
-        if let Some(count) = chosen(&self.connections, "DR_CONNECTIONS") {
+        if let Some(count) = &self.connections {
             let count = count.parse().ok().filter(|count| (1..=1024).contains(count));
             let count =
                 count.ok_or_else(|| CliError::usage("--connections takes a number from 1 to 1024"))?;
@@ -76,7 +75,7 @@ impl StoreArgs {
 }
 
 /// The variable that stands in for a setting.
-fn variable_of(setting: &str) -> String {
+pub(crate) fn variable_of(setting: &str) -> String {
     format!("DR_{}", setting.to_ascii_uppercase().replace(['.', '-'], "_"))
 }
 
@@ -128,10 +127,9 @@ mod tests {
         let variable = |name: &str| match name {
             "DR_S3_ENDPOINT" => Some("https://variable.example".to_owned()),
             "DR_AZURE_CA_FILE" => Some("/nowhere".to_owned()),
-            "DR_LIMIT_UPLOAD" => Some("1M".to_owned()),
             _ => None,
         };
-        let args = StoreArgs::default();
+        let args = StoreArgs { limit_upload: Some("1M".into()), ..StoreArgs::default() };
         let shown = format!("{:?}", args.to_options("s3://bucket", variable).unwrap());
         assert!(shown.contains("variable.example") && !shown.contains("nowhere"), "{shown}");
         assert!(shown.contains("upload_bytes_per_second: Some(1048576)"), "{shown}");

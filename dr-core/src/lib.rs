@@ -100,7 +100,7 @@ pub use inspect::{
     LocalDiffOptions, PathVersion, SnapshotUsage, StoredObject, UsageReport, VersionsReport, VisitDifference,
     VisitFound,
 };
-pub use observer::{Change, Context, Event, Observer, RecordingObserver};
+pub use observer::{Change, Context, Event, Observer, RecordingObserver, Stage};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{

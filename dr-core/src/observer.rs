@@ -22,6 +22,11 @@ pub enum Event {
         /// Its length in bytes; 0 for what is no regular file.
         bytes: u64,
     },
+    /// A long file begins to be read. Of a short one only its end is told.
+    Reading {
+        /// Its path, in bytes.
+        path: Vec<u8>,
+    },
     /// Bytes of file contents were read from the source, written to the target, or verified.
     Progress {
         /// How many.
@@ -48,6 +53,15 @@ pub enum Event {
         /// Bytes.
         bytes: u64,
     },
+    /// The amount of work is probably this: what the parent snapshot held. It may turn out to be more or less.
+    Expected {
+        /// Entries.
+        entries: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// Another part of the work begins, whose bytes are counted by themselves.
+    Stage(Stage),
     /// A pack is in the store.
     PackStored {
         /// Its name.
@@ -64,6 +78,24 @@ pub enum Event {
         /// It is not the whole of what was asked for.
         partial: bool,
     },
+}
+
+/// A part of a long call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// The index is read.
+    Index,
+    /// Packs are listed.
+    Packs,
+    /// Snapshots' trees are followed.
+    Trees,
+    /// Packs are read.
+    Contents,
+    /// Packs are rewritten.
+    Repack,
+    /// Objects are deleted.
+    Delete,
 }
 
 /// How an entry compares with the parent snapshot, or what was done with it.

@@ -52,11 +52,23 @@ impl Shell {
             command.env_remove(secret);
         }
         command
+            // What somebody has set up for their own backups is no part of a test.
+            .env("XDG_CONFIG_HOME", at("config"))
             .env("DR_KEY_FILE", at("key"))
             .env("DR_REPOSITORY", self.repository())
             .env("DR_CACHE_DIR", at("cache"))
             .env("DR_STATE_DIR", at("state"))
             .stdin(Stdio::null());
+    }
+
+    /// Writes the user's file of settings, which nobody else may read.
+    pub fn configure(&self, text: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.workshop.path().join("config/dr/dr.toml");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
     }
 
     /// Where the repository is.

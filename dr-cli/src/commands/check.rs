@@ -130,6 +130,9 @@ fn finish(
         bytes_read: report.bytes_read,
         seconds: elapsed.as_secs_f64(),
     };
+    for finding in &report.errors {
+        session.output.log("problem", &format!("{}: {}", finding.object, finding.detail));
+    }
     if !session.output.is_json() {
         // Nobody is left to be told where standard error is closed; the exit code says it too.
         let _ = write_findings(&mut io::stderr().lock(), "error", &report.errors);

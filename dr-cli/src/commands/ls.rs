@@ -7,12 +7,11 @@ use std::os::unix::ffi::OsStringExt;
 use clap::{Args, ValueEnum};
 use dr_core::{Entry, EntryKind, Error, ErrorKind, Repository, Snapshot};
 use jiff::tz::TimeZone;
-use serde::Serialize;
 
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
 use crate::render::entry::{self, Node, Paths};
-use crate::render::json::{self, ItemError, SnapshotRecord};
+use crate::render::json::{self, ItemError, SnapshotLine};
 use crate::render::ncdu::Export;
 use crate::render::{Output, text};
 use crate::selector::Selector;
@@ -51,14 +50,6 @@ enum SortArg {
     Name,
     Size,
     Time,
-}
-
-#[derive(Debug, Serialize)]
-struct SnapshotLine {
-    message_type: &'static str,
-    schema: u32,
-    #[serde(flatten)]
-    snapshot: SnapshotRecord,
 }
 
 /// How entries are written.
@@ -195,10 +186,7 @@ fn style(args: &LsArgs, output: &Output) -> Style {
 
 fn begin(data: &mut dyn Write, style: &mut Style, snapshot: &Snapshot, path: &[u8]) -> io::Result<()> {
     match style {
-        Style::Json => {
-            let snapshot = SnapshotRecord::new(snapshot);
-            json::write_line(data, &SnapshotLine { message_type: "snapshot", schema: json::SCHEMA, snapshot })
-        }
+        Style::Json => json::write_line(data, &SnapshotLine::new(snapshot)),
         Style::Ncdu(export) => {
             let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
             let whole: Vec<u8> = names.flat_map(|name| [b"/", name].concat()).collect();
@@ -220,6 +208,7 @@ fn write_entry(data: &mut dyn Write, style: &mut Style, path: &[u8], entry: &Ent
 /// Says that something in a snapshot cannot be read.
 pub(crate) fn tell_unread(output: &Output, during: &str, path: &[u8], error: &Error) {
     let path = if path.is_empty() { b"/" } else { path };
+    output.log("problem", &format!("{}: {error}", text::printable_path(path)));
     let mut stderr = io::stderr().lock();
     let _ = if output.is_json() {
         json::write_line(&mut stderr, &ItemError::of_path(during, path, "unreadable", &error.to_string()))

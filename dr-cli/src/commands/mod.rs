@@ -5,6 +5,8 @@ pub(crate) mod cache;
 pub(crate) mod cat;
 pub(crate) mod check;
 mod check_reduce;
+pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod diff;
 pub(crate) mod dump;
@@ -13,6 +15,7 @@ pub(crate) mod forget;
 pub(crate) mod hold;
 pub(crate) mod init;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod mark;
 pub(crate) mod merge;
 #[cfg(feature = "mount")]

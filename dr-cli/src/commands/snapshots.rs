@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
 use crate::instant;
-use crate::render::json::{self, SnapshotRecord};
+use crate::render::json::{self, SnapshotLine};
 use crate::render::text;
 use crate::session::Session;
 
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
     let groups = groups(snapshots, args);
     if session.output.is_json() {
         // Grouped or not, they are one list: each says itself what it would be grouped by.
-        let records: Vec<SnapshotRecord> = groups.values().flatten().map(SnapshotRecord::new).collect();
+        let records: Vec<SnapshotLine> = groups.values().flatten().map(SnapshotLine::new).collect();
         return session.output.document(&records);
     }
     let mut data = session.output.data();

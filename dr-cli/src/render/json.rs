@@ -60,6 +60,8 @@ pub(crate) struct ExitError<'a> {
     message: &'a str,
     object: Option<&'a str>,
     path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_b64: Option<String>,
     remedy: Option<&'a str>,
     causes: &'a [String],
 }
@@ -75,6 +77,7 @@ impl<'a> ExitError<'a> {
             message: &details.message,
             object: details.object.as_deref(),
             path: details.path.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            path_b64: details.path.as_ref().and_then(|path| unless_text(path.as_os_str().as_bytes())),
             remedy: details.remedy.as_deref(),
             causes: &details.causes,
         }
@@ -103,6 +106,21 @@ impl<'a> Warning<'a> {
     pub(crate) fn of_path(path: &[u8], message: &'a str) -> Warning<'a> {
         let item = Some(String::from_utf8_lossy(path).into_owned());
         Warning { item, item_b64: unless_text(path), ..Warning::new(message) }
+    }
+}
+
+/// Something that was not asked for, and is no warning.
+#[derive(Debug, Serialize)]
+pub(crate) struct Note<'a> {
+    message_type: &'static str,
+    schema: u32,
+    message: &'a str,
+}
+
+impl<'a> Note<'a> {
+    /// Notes something.
+    pub(crate) fn new(message: &'a str) -> Note<'a> {
+        Note { message_type: "note", schema: SCHEMA, message }
     }
 }
 
@@ -175,6 +193,22 @@ impl LostRecord {
             item_b64: unless_text(&problem.path),
             message: problem.detail.clone(),
         }
+    }
+}
+
+/// A snapshot on a line of its own, or in a list of nothing else.
+#[derive(Debug, Serialize)]
+pub(crate) struct SnapshotLine {
+    message_type: &'static str,
+    schema: u32,
+    #[serde(flatten)]
+    snapshot: SnapshotRecord,
+}
+
+impl SnapshotLine {
+    /// Describes a snapshot.
+    pub(crate) fn new(snapshot: &Snapshot) -> SnapshotLine {
+        SnapshotLine { message_type: "snapshot", schema: SCHEMA, snapshot: SnapshotRecord::new(snapshot) }
     }
 }
 

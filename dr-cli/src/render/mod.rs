@@ -2,11 +2,15 @@
 
 pub(crate) mod entry;
 pub(crate) mod json;
+mod meter;
 pub(crate) mod ncdu;
 mod progress;
 pub(crate) mod text;
 
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 pub(crate) use progress::{Operation, Progress, Skipping};
 
@@ -14,6 +18,7 @@ use serde::Serialize;
 
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
+use crate::run_log::RunLog;
 
 /// For whom is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +36,9 @@ pub(crate) enum Verbosity {
     Quiet,
     /// Summaries and progress as well.
     Normal,
-    /// Every file that is new, changed or restored as well.
+    /// Every file that changes, and stages as well.
     Verbose,
-    /// What is unchanged or left out as well.
+    /// What is unchanged or left out, and where settings come from, as well.
     Everything,
 }
 
@@ -42,12 +47,95 @@ pub(crate) enum Verbosity {
 pub(crate) struct Output {
     format: Format,
     verbosity: Verbosity,
+    shared: Arc<Shared>,
+}
+
+/// What all clones of an output have in common.
+#[derive(Debug, Default)]
+struct Shared {
+    log: Option<RunLog>,
+    /// How often progress is shown, where somebody said.
+    interval: Option<Duration>,
+    keeps_summary: AtomicBool,
+    /// What the command says at its end.
+    summary: Mutex<Option<serde_json::Value>>,
+    /// The long call that is going on.
+    live: Mutex<Weak<progress::State>>,
 }
 
 impl Output {
     /// Writes in a format, so much.
     pub(crate) fn new(format: Format, verbosity: Verbosity) -> Output {
-        Output { format, verbosity }
+        Output { format, verbosity, shared: Arc::default() }
+    }
+
+    /// Logs what happens, and shows progress so often. To be called before there are clones.
+    pub(crate) fn with(mut self, log: Option<RunLog>, interval: Option<Duration>) -> Output {
+        self.shared = Arc::new(Shared { log, interval, ..Shared::default() });
+        self
+    }
+
+    /// How often progress is shown, where somebody said.
+    pub(crate) fn interval(&self) -> Option<Duration> {
+        self.shared.interval
+    }
+
+    /// Appends a line to the log, where there is one.
+    pub(crate) fn log(&self, level: &str, message: &str) {
+        if let Some(log) = &self.shared.log {
+            log.write(level, message);
+        }
+    }
+
+    /// Keeps what the command says at its end from now on.
+    pub(crate) fn keep_summary(&self) {
+        self.shared.keeps_summary.store(true, Ordering::Relaxed);
+    }
+
+    /// What the command said at its end.
+    pub(crate) fn kept_summary(&self) -> Option<serde_json::Value> {
+        lock(&self.shared.summary).clone()
+    }
+
+    fn keep(&self, value: &impl Serialize) {
+        if !self.shared.keeps_summary.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(value @ serde_json::Value::Object(_)) = serde_json::to_value(value) {
+            *lock(&self.shared.summary) = Some(value);
+        }
+    }
+
+    /// Says on standard error how far the long call is that is going on.
+    pub(crate) fn tell_state(&self) {
+        let state = lock(&self.shared.live).upgrade();
+        match state {
+            Some(state) => state.tell(),
+            None => self.note("no long call is going on"),
+        }
+    }
+
+    /// Whether a line of progress is on the terminal.
+    pub(crate) fn is_drawing(&self) -> bool {
+        lock(&self.shared.live).upgrade().is_some_and(|state| state.is_drawing())
+    }
+
+    fn set_live(&self, state: &Arc<progress::State>) {
+        *lock(&self.shared.live) = Arc::downgrade(state);
+    }
+
+    fn end_live(&self) {
+        *lock(&self.shared.live) = Weak::new();
+    }
+
+    /// Says something that was not asked for, on standard error.
+    pub(crate) fn note(&self, message: &str) {
+        let mut stderr = io::stderr().lock();
+        // Nobody is left to be told where standard error is closed.
+        let _ = match self.format {
+            Format::Json => json::write_line(&mut stderr, &json::Note::new(message)),
+            Format::Text => writeln!(stderr, "{}", text::printable(message)),
+        };
     }
 
     /// Whether programs read this.
@@ -67,6 +155,7 @@ impl Output {
 
     /// Writes one JSON value as the whole of a command's data.
     pub(crate) fn document(&self, value: &impl Serialize) -> Result<()> {
+        self.keep(value);
         let mut data = self.data();
         json::write_line(&mut data, value).and_then(|()| data.flush()).map_err(CliError::output)
     }
@@ -80,6 +169,7 @@ impl Output {
         if self.is_json() {
             return self.document(value);
         }
+        self.keep(value);
         if self.verbosity == Verbosity::Quiet {
             return Ok(());
         }
@@ -89,6 +179,7 @@ impl Output {
 
     /// Warns of something that is no failure.
     pub(crate) fn warn(&self, message: &str) {
+        self.log("warning", message);
         let mut stderr = io::stderr().lock();
         // Nobody is left to be told where standard error is closed.
         let _ = match self.format {
@@ -116,6 +207,10 @@ impl Output {
             None => Ok(()),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The outcome of a call decides how a run ends, not whether somebody still read its summary. A summary that could not

@@ -49,6 +49,9 @@ pub(crate) struct FileDone {
     replaced: bool,
 }
 
+/// Of a file that is as long as this its reader is told when it begins: it takes a while.
+const TOLD_BYTES_MIN: u64 = 8 << 20;
+
 impl FileJob {
     /// Reads and stores the file. What is wrong with the file is part of the result; an error is the store's or ours.
     pub(crate) fn run(self, storer: &Storer<'_>, scratch: &mut Scratch) -> crate::error::Result<FileDone> {
@@ -78,6 +81,9 @@ impl FileJob {
         let unread = file.complete(&mut entry).err();
         entry.name.clone_from(&self.entry.name);
         let read = Reading::new(&*file, &entry).map(|mut reading| {
+            if reading.bytes >= TOLD_BYTES_MIN {
+                storer.ctx.observer.event(&Event::Reading { path: self.path.clone() });
+            }
             let stream = reading.store(storer, scratch, &self.entry.name);
             (stream, reading)
         });

@@ -118,6 +118,7 @@ impl Inner {
         let distrusted = self.distrusted();
         let reader = ChunkReader::new(self, &log, index.clone());
         let parents = Parents::find(self, &log, reader, options, &paths, !distrusted.is_empty())?;
+        parents.expect_as_much(ctx);
         let storer = Storer::new(self, index.with_distrusted(distrusted), options, ctx)?;
         let mut run = Run::new(&storer, started, paths, &parents)?;
         let outcome = with_workers(&storer, || {

@@ -6,6 +6,7 @@ use super::options::{BackupOptions, Parent};
 use super::storer::Storer;
 use crate::error::Result;
 use crate::log::Log;
+use crate::observer::{Context, Event};
 use crate::repository::{ChunkReader, Inner};
 use crate::snapshot::{Selector, Snapshot};
 use crate::tree::{DirectoryReader, Entry, EntryKind, NotingReader, SparseMap, Stream, stream_chunks};
@@ -64,6 +65,15 @@ impl<'a> Parents<'a> {
         let is_lossy = |snapshot: &Snapshot| log.fold.lossy.is_some_and(|slot| slot > snapshot.slot);
         let must_look = must_look || snapshots.iter().any(is_lossy);
         Ok(Parents { reader, snapshots, read_at: log.fold.next, must_look })
+    }
+
+    /// Tells that there will probably be as much as in the whole snapshot among the parents.
+    pub(crate) fn expect_as_much(&self, ctx: Context<'_>) {
+        if let Some(whole) = self.snapshots.iter().find(|snapshot| !snapshot.partial) {
+            let totals = &whole.totals;
+            let entries = totals.files + totals.directories + totals.others;
+            ctx.observer.event(&Event::Expected { entries, bytes: totals.bytes });
+        }
     }
 
     /// Whether everything that a file of a parent consists of is there, where that is in doubt.

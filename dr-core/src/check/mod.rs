@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::format::config::LogMode;
 use crate::format::envelope::PackClass;
 use crate::id::ObjectHash;
-use crate::observer::Context;
+use crate::observer::{Context, Event, Stage};
 use crate::repository::Repository;
 
 /// The packs that are in the store: class and length by name.
@@ -62,12 +62,17 @@ impl Repository {
         let repository = &self.0;
         let findings = Findings::default();
         let log = structure::check_log(repository, &findings)?;
+        let begin = |stage| ctx.observer.event(&Event::Stage(stage));
+        begin(Stage::Index);
         let index = structure::check_index(repository, &log, &findings, *ctx)?;
+        begin(Stage::Packs);
         let stored = structure::check_packs(repository, &index, &log, &findings)?;
         structure::check_objects(repository, &log, &findings)?;
+        begin(Stage::Trees);
         let snapshots = structure::check_snapshots(repository, &log, &index, &stored, &findings, *ctx)?;
         let mut bytes_read = 0;
         if options.read_data {
+            begin(Stage::Contents);
             let chosen = subset::choose(&stored, options.subset, &*repository.entropy)?;
             bytes_read = data::check_data(repository, &index, &chosen, &findings, *ctx)?;
         }

@@ -24,7 +24,7 @@ use survey::survey;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::LogMode;
-use crate::observer::Context;
+use crate::observer::{Context, Event, Stage};
 use crate::repository::{Inner, Repository};
 
 impl Repository {
@@ -44,6 +44,8 @@ impl Repository {
             snapshots::sweep_probes(repository, now_ms, options);
             snapshots::collect(repository, now_ms, options, &mut report, ctx)?;
         }
+        let begin = |stage| ctx.observer.event(&Event::Stage(stage));
+        begin(Stage::Trees);
         let mut found = survey(repository, now_ms, options, ctx, &chosen)?;
         let planned = found.uses.plan(options);
         if options.dry_run {
@@ -61,14 +63,18 @@ impl Repository {
         // keeps them from being condemned.
         let source = repack::Source::of(&mut found, &planned.repack);
         if options.shard.is_none() {
+            begin(Stage::Delete);
             // First what makes room: what follows needs some.
             found = collect::condemn(repository, found, now_ms, options, &HashSet::new(), &mut report, ctx)?;
             collect::delete(repository, &found.log, now_ms, &found.stored, options, &mut report, ctx)?;
         }
         if !planned.repack.is_empty() {
+            begin(Stage::Repack);
             let verified = repack::repack(repository, source, &mut report, ctx)?;
             if options.shard.is_none() {
+                begin(Stage::Trees);
                 found = survey(repository, now_ms, options, ctx, &|_| HashSet::new())?;
+                begin(Stage::Delete);
                 let dead = (report.packs_dead, report.bytes_dead);
                 found = collect::condemn(repository, found, now_ms, options, &verified, &mut report, ctx)?;
                 // Those were counted as rewritten already.
@@ -77,6 +83,7 @@ impl Repository {
             }
         }
         if options.shard.is_none() {
+            begin(Stage::Index);
             let log = compact::compact(repository, &mut report, ctx)?;
             // Packs were dealt with above.
             let waiting = report.objects_waiting;

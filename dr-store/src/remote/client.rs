@@ -69,7 +69,8 @@ impl Connector {
         self.builder().https_only(true).build()
     }
 
-    fn builder(&self) -> reqwest::ClientBuilder {
+    /// What every client here has in common.
+    pub(super) fn builder(&self) -> reqwest::ClientBuilder {
         reqwest::Client::builder()
             .user_agent(concat!("dr/", env!("CARGO_PKG_VERSION")))
             .tls_backend_preconfigured(self.tls.clone())

@@ -11,6 +11,7 @@ mod gcs;
 mod keys;
 #[allow(dead_code, reason = "a build may have no store with buckets, or none without")]
 mod location;
+mod notify;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "webdav")]
@@ -30,6 +31,7 @@ pub(crate) use self::failure::error_of_server;
 #[cfg(feature = "gcs")]
 pub(crate) use self::gcs::open as open_gcs;
 pub(crate) use self::keys::KeyFilter;
+pub(crate) use self::notify::post_json;
 #[cfg(feature = "s3")]
 pub(crate) use self::s3::open as open_s3;
 #[cfg(feature = "webdav")]

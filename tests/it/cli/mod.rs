@@ -1,15 +1,22 @@
-//! The real program: forgetting and collecting; and where something is in its way: a full disk, a lack of rights, a wrong
+//! The real program: forgetting and collecting; profiles, hooks and who else is told of a run; and where something is in its way: a full disk, a lack of rights, a wrong
 //! password, a signal.
 
+mod completions;
 mod disk;
+mod env;
 mod forget;
 mod history;
+mod hooks;
 mod inspect;
 mod interrupt;
+mod json;
 mod memory;
+mod metrics;
 mod mount;
 mod password;
 mod pipe;
+mod profile;
+mod progress;
 mod prune;
 mod restore;
 mod select;

@@ -126,7 +126,7 @@ fn select_names_what_is_new_changed_unchanged_and_left_out() {
     let twice = said(&shell, &[&arguments[..], &["-vv"]].concat());
     let unchanged = format!("unchanged {}/source/other\n", shell.workshop.path().display());
     let excluded =
-        format!("excluded {}/source/left.tmp (pattern '*.tmp')\n", shell.workshop.path().display());
+        format!("excluded  {}/source/left.tmp (pattern '*.tmp')\n", shell.workshop.path().display());
     assert!(twice.contains(&unchanged) && twice.contains(&excluded), "{twice}");
     let output = shell.run(&mut backup(&shell, &[&arguments[..], &["-vv", "--json"]].concat()));
     let all = lines(&output.stdout);
