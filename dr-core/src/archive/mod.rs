@@ -135,6 +135,7 @@ impl Repository {
         ctx: &Context<'_>,
     ) -> Result<DumpReport> {
         let view = self.view(snapshot)?;
+        view.use_threads(ctx);
         let found = view.find(&options.path)?;
         ctx.observer.event(&Event::Total {
             entries: snapshot.totals.files + snapshot.totals.directories + snapshot.totals.others,

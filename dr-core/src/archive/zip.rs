@@ -304,11 +304,18 @@ impl<'e> Member<'e> {
 /// Time and date of MS-DOS in UTC, for programs that do not know the field of Unix: from 1980 to 2107, every other second.
 fn dos_time(time: Timestamp) -> u32 {
     const EARLIEST: u32 = 1 << 21 | 1 << 16;
-    let Ok(time) = jiff::Timestamp::from_second(time.seconds) else { return EARLIEST };
-    let time = time.to_zoned(jiff::tz::TimeZone::UTC);
-    let Ok(year) = u32::try_from(i32::from(time.year()) - 1980) else { return EARLIEST };
-    let date = year.min(127) << 9 | (time.month() as u32) << 5 | time.day() as u32;
-    let clock = (time.hour() as u32) << 11 | (time.minute() as u32) << 5 | ((time.second() as u32) / 2);
+    const LATEST: u32 = 127 << 25 | 12 << 21 | 31 << 16 | 23 << 11 | 59 << 5 | 29;
+    let Ok(known) = jiff::Timestamp::from_second(time.seconds) else {
+        return if time.seconds < 0 { EARLIEST } else { LATEST };
+    };
+    let known = known.to_zoned(jiff::tz::TimeZone::UTC);
+    let year = match i32::from(known.year()) - 1980 {
+        ..0 => return EARLIEST,
+        128.. => return LATEST,
+        year => year as u32,
+    };
+    let date = year << 9 | (known.month() as u32) << 5 | known.day() as u32;
+    let clock = (known.hour() as u32) << 11 | (known.minute() as u32) << 5 | ((known.second() as u32) / 2);
     date << 16 | clock
 }
 
@@ -377,9 +384,12 @@ mod tests {
     fn dos_times_are_clamped() {
         let at = |seconds| dos_time(Timestamp { seconds, nanoseconds: 0 });
         assert_eq!(at(0), 1 << 21 | 1 << 16);
-        assert_eq!(at(i64::MAX), 1 << 21 | 1 << 16);
+        assert_eq!(at(i64::MIN), 1 << 21 | 1 << 16);
         // 2026-11-21 19:46:22
         assert_eq!(at(1_795_290_382), 46 << 25 | 11 << 21 | 21 << 16 | 19 << 11 | 46 << 5 | 11);
-        assert_eq!(at(253_402_300_799) >> 25, 127);
+        for late in [4_354_819_200, 253_402_300_799, i64::MAX] {
+            assert_eq!(at(late), 0xff9f_bf7d, "{late}");
+        }
+        assert_eq!(at(4_354_819_199) >> 16, 127 << 9 | 12 << 5 | 31);
     }
 }

@@ -124,6 +124,7 @@ impl SnapshotView {
     /// `Destination` where `to` cannot be written (the cause is its error), `Cancelled`, and as `read_at`. What was written
     /// before is the beginning of the file.
     pub fn copy_file(&self, file: &FileContent, to: &mut dyn Write, ctx: &Context<'_>) -> Result<u64> {
+        self.use_threads(ctx);
         let mut piece = vec![0; COPY_BYTES.min(usize::try_from(file.bytes).unwrap_or(usize::MAX))];
         let mut offset = 0;
         while offset < file.bytes {
@@ -134,6 +135,11 @@ impl SnapshotView {
             ctx.observer.event(&Event::Progress { bytes: count as u64 });
         }
         Ok(offset)
+    }
+
+    /// Fetches on as many threads as a call may have, unless another one was first.
+    pub(crate) fn use_threads(&self, ctx: &Context<'_>) {
+        self.0.pool(ctx.parallelism);
     }
 
     /// Fetches what small files hold that will be read next, as much of it as is kept.
@@ -172,8 +178,12 @@ impl View {
 
     /// Fetches the frames of chunks that will be read next.
     fn fetch(&self, chunks: &[ChunkRef]) {
-        let count = || std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-        let threads = self.threads.get_or_init(|| Threads::new(count(), "dr-view").unwrap_or_default());
+        let threads = self.pool(std::thread::available_parallelism().map_or(1, usize::from));
         self.reader.fetch_ahead(PackClass::Data, chunks, threads);
+    }
+
+    /// The view's threads; so many, where they are not made yet.
+    fn pool(&self, count: usize) -> &Threads {
+        self.threads.get_or_init(|| Threads::new(count.min(THREADS_MAX), "dr-view").unwrap_or_default())
     }
 }
