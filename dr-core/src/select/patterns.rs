@@ -203,9 +203,8 @@ impl Patterns {
     pub(crate) fn may_exclude_below(&self, directory: &[u8]) -> bool {
         let inner = directory.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
         let ends = inner.map(|(end, _)| end).chain([directory.len()]);
-        let verdict = ends.fold(Verdict::Kept, |verdict, end| {
-            self.judge(verdict, &directory[..end], PathKind::Directory)
-        });
+        let verdict = ends
+            .fold(Verdict::Kept, |verdict, end| self.judge(verdict, &directory[..end], PathKind::Directory));
         if verdict != Verdict::Kept {
             return true;
         }
