@@ -526,6 +526,7 @@ fn surplus_is_deleted_below_what_was_backed_up_and_nowhere_else() {
 fn a_mounted_file_system_is_not_emptied() {
     let place = Place::at(Workshop::on_disk());
     TreeSpec::files(&[("d/kept", 5)]).write(&place.workshop.source());
+    fs::create_dir(place.source("empty")).unwrap();
     place.backup();
     must_complete(place.restore(&RestoreOptions::new()));
     fs::create_dir(place.there("surplus")).unwrap();
@@ -535,6 +536,10 @@ fn a_mounted_file_system_is_not_emptied() {
         return;
     };
     fs::write(disk.path().join("precious"), "precious").unwrap();
+    // In the snapshot an empty directory, as of a backup that stayed on one file system.
+    fs::remove_dir(place.there("empty")).unwrap();
+    let second = SmallDisk::mount(&place.there("empty"), "size=1m").unwrap();
+    fs::write(second.path().join("precious"), "precious").unwrap();
     let bound = place.there("bound");
     fs::create_dir(&bound).unwrap();
     let other = place.workshop.room();
@@ -545,6 +550,7 @@ fn a_mounted_file_system_is_not_emptied() {
     let unmounted = std::process::Command::new("umount").arg(&bound).status().unwrap();
     assert!(unmounted.success());
     assert_eq!((report.problem_count, report.deleted), (2, 1), "{:?}", report.problems);
+    assert!(second.path().join("precious").exists());
     assert!(disk.path().join("precious").exists() && other.join("precious").exists());
     assert!(!place.there("surplus/f").exists());
 }

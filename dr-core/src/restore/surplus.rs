@@ -2,7 +2,8 @@
 //! always.
 //!
 //! A snapshot says nothing of what lies beside the paths that were backed up, nor of what could not be read then, so that
-//! is never surplus. Nor is what the caller's selection leaves out, nor what lies on another file system mounted below.
+//! is never surplus. Nor is what the caller's selection leaves out, nor what lies on another file system mounted below,
+//! unless the snapshot holds something of that too.
 
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
@@ -172,6 +173,8 @@ impl Surplus {
             // Nobody knows what belongs here; that it cannot be read was said before.
             Err(_) => return Ok(()),
         };
+        // A backup that stays on one file system holds the places where others are mounted as empty directories.
+        let deletes = deletes && !(known.is_empty() && is_mounted(job, &place)?);
         for name in present.iter().filter(|name| !known.contains(*name)) {
             job.ctx.cancel.check()?;
             if is_temporary(name) {
@@ -335,6 +338,19 @@ impl Surplus {
             }
             outcome => outcome,
         }
+    }
+}
+
+/// Whether another file system begins at a place.
+fn is_mounted(job: &Job<'_>, place: &[u8]) -> Result<bool> {
+    let (parent, name) = split(place);
+    if name.is_empty() {
+        return Ok(false);
+    }
+    let parent = job.target()?.open_dir(&parent)?;
+    match parent.look(name)? {
+        Some(present) => parent.is_mount_point(name, &present),
+        None => Ok(false),
     }
 }
 
