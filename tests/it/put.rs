@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 const NAME: &str = "db/dump.sql";
 
-fn put_options(mode: PutContent, unchanged: Unchanged) -> PutOptions {
+fn put_options(mode: PutContent, unchanged: WhenUnchanged) -> PutOptions {
     PutOptions::new(options()).mode(mode).unchanged(unchanged)
 }
 
@@ -25,7 +25,7 @@ fn put_with(repo: &TestRepo, bytes: &[u8], options: &PutOptions) -> Result<PutRe
     alone(&(), |ctx| repo.repository.put(input, options, ctx))
 }
 
-fn put(repo: &TestRepo, bytes: &[u8], mode: PutContent, unchanged: Unchanged) -> Result<PutReport> {
+fn put(repo: &TestRepo, bytes: &[u8], mode: PutContent, unchanged: WhenUnchanged) -> Result<PutReport> {
     put_with(repo, bytes, &put_options(mode, unchanged))
 }
 
