@@ -33,6 +33,8 @@ fn snapshot(slot: u64, seconds: i64, host: &str, tags: &[&str]) -> Snapshot {
         protected: false,
         newer: false,
         tags: None,
+        origins: Vec::new(),
+        place: 0,
     };
     Snapshot::new(standing, body)
 }
