@@ -4,7 +4,9 @@ pub(crate) mod entry;
 pub(crate) mod json;
 mod meter;
 pub(crate) mod ncdu;
+mod operation;
 mod progress;
+mod status;
 pub(crate) mod text;
 
 use std::io::{self, BufWriter, StdoutLock, Write};
@@ -12,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-pub(crate) use progress::{Operation, Progress, Skipping};
+pub(crate) use operation::{Operation, Skipping};
+pub(crate) use progress::Progress;
 
 use serde::Serialize;
 

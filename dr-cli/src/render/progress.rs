@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dr_core::{Change, Event, Exclusion, Observer, Problem, ProblemKind, Stage};
+use dr_core::{Change, Event, Exclusion, Observer, Problem, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
 
 use super::meter::{Meter, coarse};
+use super::operation::{Operation, is_minor, stage_name};
+use super::status::{StatusLine, VerboseLine, reason_in_words};
 use super::{Output, Verbosity, json, lock, text};
 
 /// How many minor problems are named before the rest is counted.
@@ -19,84 +20,6 @@ const BAR_EVERY_MS: u64 = 80;
 const LINE_EVERY_MS: u64 = 1000;
 const SPINNER: &str = "{spinner} [{elapsed_precise}] {wide_msg}";
 const BAR: &str = "{spinner} [{elapsed_precise}] {bar:16} {wide_msg}";
-/// How many characters of the current path are shown.
-const PATH_CHARACTERS: usize = 40;
-
-/// What is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    /// A backup.
-    Backup,
-    /// A restore.
-    Restore(Skipping),
-    /// A restore that only says what it would do.
-    DryRestore,
-    /// A check; its report names what it found.
-    Check,
-    /// An archive that is written.
-    Dump,
-    /// A collection of garbage.
-    Prune,
-    /// A repair.
-    Repair,
-    /// A copy from another repository.
-    Copy,
-    /// A rewrite, or a merge.
-    Rewrite,
-}
-
-/// Whether a restore leaves something out because it was told to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Skipping {
-    /// It was: what is left out is no problem.
-    Wanted,
-    /// It was not.
-    Unwanted,
-}
-
-impl Operation {
-    fn name(self) -> &'static str {
-        match self {
-            Operation::Backup => "backup",
-            Operation::Restore(_) | Operation::DryRestore => "restore",
-            Operation::Check => "check",
-            Operation::Dump => "dump",
-            Operation::Prune => "prune",
-            Operation::Repair => "repair",
-            Operation::Copy => "copy",
-            Operation::Rewrite => "rewrite",
-        }
-    }
-
-    /// What a problem means here, in words.
-    fn meaning(self, kind: ProblemKind) -> &'static str {
-        match (self, kind) {
-            (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Attributes) => {
-                "not all attributes restored"
-            }
-            (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Damaged) => "damaged, not restored",
-            (Operation::Restore(_) | Operation::DryRestore, ProblemKind::Skipped) => "left out",
-            (Operation::Restore(_) | Operation::DryRestore, _) => "not restored",
-            (Operation::Dump, _) => "left out",
-            (Operation::Copy, ProblemKind::Damaged) => "damaged, not copied",
-            (_, ProblemKind::Missing) => "not there",
-            (_, ProblemKind::Unreadable) => "not saved",
-            (_, ProblemKind::Vanished) => "not saved: vanished while it was read",
-            (_, ProblemKind::Changed) => "changed while it was read",
-            (_, ProblemKind::Attributes) => "not all attributes saved",
-            _ => "problem",
-        }
-    }
-
-    fn expects(self, kind: ProblemKind) -> bool {
-        self == Operation::Restore(Skipping::Wanted) && kind == ProblemKind::Skipped
-    }
-}
-
-/// Whether all contents are there in spite of a problem.
-fn is_minor(kind: ProblemKind) -> bool {
-    matches!(kind, ProblemKind::Attributes | ProblemKind::Skipped)
-}
 
 /// Counts what happens and shows it.
 #[derive(Debug)]
@@ -330,7 +253,8 @@ impl State {
             Change::LeftOut => "left out",
             _ => "done",
         };
-        self.write_entry(&VerboseLine::new(action, path), || {
+        let name = if change == Change::LeftOut { "left_out" } else { action };
+        self.write_entry(&VerboseLine::new(name, path), || {
             format!("{action:<9} {}", text::printable_path(path))
         });
     }
@@ -503,132 +427,6 @@ impl Observer for Progress {
             Event::Warning { path, detail } => state.warn(path, detail),
             _ => {}
         }
-    }
-}
-
-fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Index => "reading the index",
-        Stage::Packs => "listing packs",
-        Stage::Trees => "following trees",
-        Stage::Contents => "reading contents",
-        Stage::Repack => "rewriting packs",
-        Stage::Delete => "deleting",
-        _ => "working",
-    }
-}
-
-/// How far things are, once a second.
-#[derive(Debug, Serialize)]
-struct StatusLine {
-    message_type: &'static str,
-    schema: u32,
-    operation: &'static str,
-    stage: Option<&'static str>,
-    seconds_elapsed: u64,
-    seconds_remaining: Option<u64>,
-    entries_done: u64,
-    entries_total: Option<u64>,
-    bytes_done: u64,
-    bytes_total: Option<u64>,
-    /// The totals are those of the parent snapshot.
-    total_is_estimate: bool,
-    /// Between 0 and 1.
-    part_done: Option<f64>,
-    bytes_per_second: u64,
-    bytes_stored: u64,
-    problem_count: u64,
-    current_item: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    current_item_b64: Option<String>,
-    #[serde(skip)]
-    current: Vec<u8>,
-}
-
-impl StatusLine {
-    /// The same for people, in one line.
-    fn text(&self) -> String {
-        let mut parts: Vec<String> = Vec::new();
-        let about = if self.total_is_estimate { "~" } else { "" };
-        match (self.bytes_total, self.part_done) {
-            (Some(total), Some(part)) => {
-                // A call that goes on is not done, and an estimate less so.
-                let percent = ((part * 100.0) as u64).min(if self.total_is_estimate { 99 } else { 100 });
-                parts.push(format!("{about}{percent}%"));
-                parts.push(format!("{}/{about}{}", text::bytes(self.bytes_done), text::bytes(total)));
-            }
-            _ => parts.push(text::bytes(self.bytes_done)),
-        }
-        parts.push(format!("{}/s", text::bytes(self.bytes_per_second)));
-        if let Some(left) = self.seconds_remaining {
-            parts.push(format!("eta {}", coarse(Duration::from_secs(left))));
-        }
-        if self.entries_done > 0 {
-            parts.push(text::count(self.entries_done, "entry", "entries"));
-        }
-        if self.problem_count > 0 {
-            parts.push(text::count(self.problem_count, "problem", "problems"));
-        }
-        parts.extend(self.stage.map(str::to_owned));
-        let path = text::printable_path(&self.current);
-        let hidden = path.chars().count().saturating_sub(PATH_CHARACTERS);
-        let end: String = path.chars().skip(hidden).collect();
-        parts.push(format!("{}{end}", if hidden > 0 { "…" } else { "" }));
-        parts.join("  ").trim_end().to_owned()
-    }
-}
-
-/// What was done with one entry.
-#[derive(Debug, Serialize)]
-struct VerboseLine {
-    message_type: &'static str,
-    schema: u32,
-    action: &'static str,
-    item: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    item_b64: Option<String>,
-    /// Why it was left out, as a name for programs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    /// The pattern, file or number that says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<String>,
-}
-
-impl VerboseLine {
-    fn new(action: &'static str, path: &[u8]) -> VerboseLine {
-        VerboseLine {
-            message_type: "verbose_status",
-            schema: json::SCHEMA,
-            action,
-            item: String::from_utf8_lossy(path).into_owned(),
-            item_b64: json::unless_text(path),
-            reason: None,
-            rule: None,
-        }
-    }
-}
-
-/// Why something was left out: as a name, as the rule that says so, and in words.
-fn reason_in_words(reason: &Exclusion) -> (&'static str, String, String) {
-    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match reason {
-        Exclusion::Pattern(pattern) => {
-            ("pattern", shown(pattern), format!("pattern '{}'", text::printable_path(pattern)))
-        }
-        Exclusion::IgnoreFile { file, pattern } => (
-            "ignore_file",
-            format!("{}: {}", shown(file), shown(pattern)),
-            format!("'{}' in {}", text::printable_path(pattern), text::printable_path(file)),
-        ),
-        Exclusion::TagFile(name) => {
-            ("tag_file", shown(name), format!("beside {}", text::printable_path(name)))
-        }
-        Exclusion::Larger(bytes) => {
-            ("larger_than", bytes.to_string(), format!("more than {}", text::bytes(*bytes)))
-        }
-        Exclusion::NoDump => ("nodump", "nodump".to_owned(), "marked nodump".to_owned()),
-        _ => ("other", String::new(), "left out".to_owned()),
     }
 }
 
