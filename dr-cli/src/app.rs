@@ -6,6 +6,8 @@ use std::io;
 use std::process;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue};
+
 use crate::args::{Command, GlobalArgs};
 #[cfg(feature = "mount")]
 use crate::commands::mount;
@@ -18,6 +20,7 @@ use crate::commands::{
 use crate::error::{CliError, Result};
 use crate::exit_code::ExitCode;
 use crate::hardening;
+use crate::help;
 use crate::render::{Format, Output, Verbosity};
 use crate::run_log::RunLog;
 use crate::session::Session;
@@ -144,7 +147,14 @@ fn refused(refusal: &clap::Error, arguments: &[OsString]) -> ExitCode {
         let _ = refusal.print();
         return ExitCode::Success;
     }
-    if format_of(arguments) == Format::Json {
+    let format = format_of(arguments);
+    if let Some(ContextValue::String(name)) = refusal.get(ContextKind::InvalidSubcommand)
+        && let Some(instead) = help::instead_of(name)
+    {
+        let error = CliError::usage(format!("there is no command '{name}'")).with_remedy(instead);
+        return report(&Output::new(format, Verbosity::Normal), &error);
+    }
+    if format == Format::Json {
         let text = refusal.render().to_string();
         let text = text.trim();
         return report(

@@ -20,7 +20,7 @@ use crate::store_args::StoreArgs;
 
 const SELECTORS: &str = "\
 Snapshots:
-  latest            the newest whole one
+  latest            the newest whole one of those that --host, --tag and --path let pass
   latest~N          the one N before it
   1a2b3c4d          the one whose id begins so, also a partial one
   @2026-11-20T10:00 the newest whole one not made after that time (local time, or with
@@ -35,13 +35,20 @@ Environment:
   Where several of DR_KEY_FILE, DR_PASSWORD_FILE, DR_PASSWORD_COMMAND and
   DR_PASSWORD are set, the first of them counts. DR_S3_ENDPOINT stands for '-o
   s3.endpoint=', and so on; DR_STATE_DIR is where it is kept what the repositories' logs
-  were like; DR_PROGRESS_FPS says how often progress is shown. Keys of stores are taken from variables
-  only: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN;
+  were like; DR_PROGRESS_FPS says how often progress is shown. Keys of stores are taken
+  from variables only: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN;
   AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN;
   GOOGLE_APPLICATION_CREDENTIALS; DR_WEBDAV_USER and DR_WEBDAV_PASSWORD. A bucket that is
   backed up is read with the same, or where one of its kind is set (DR_SOURCE_AWS_…) with
   DR_SOURCE_AWS_ACCESS_KEY_ID and so on only; DR_SOURCE_S3_ENDPOINT stands in for
-  '-O s3.endpoint='.";
+  '-O s3.endpoint='.
+
+Locks:
+  There are none, and nothing to unlock: backups and 'dr prune' go on beside one another,
+  and a run that died leaves nothing that stops the next. (Only where a repository was
+  made with 'dr init --siblings', nobody may write during 'dr prune --exclusive'.) After
+  damage see 'dr check', then 'dr repair --help'; what was forgotten comes back with 'dr
+  unforget' until 'dr prune' ran.";
 
 /// Backups you can trust with your last copy: deduplicated, compressed, encrypted.
 #[derive(Debug, Parser)]
@@ -81,15 +88,15 @@ pub(crate) enum Command {
     Dump(dump::DumpArgs),
     /// Write a file to standard output, or show a stored object
     Cat(cat::CatArgs),
-    /// Write what is in a snapshot to a directory
+    /// Restore a snapshot, or a path in it (SNAP:path), to a directory
     Restore(restore::RestoreArgs),
-    /// Show the snapshots as a file system
+    /// Show the snapshots as a file system (FUSE)
     #[cfg(feature = "mount")]
     Mount(mount::MountArgs),
-    /// Show the snapshots to other programs, over the network
+    /// Show the snapshots to other programs, over the network (WebDAV)
     #[cfg(feature = "serve")]
     Serve(serve::ServeCommand),
-    /// Forget snapshots, by name or by a policy
+    /// Forget snapshots, by name or by a policy (--keep-daily and so on)
     Forget(forget::ForgetArgs),
     /// Bring forgotten snapshots back
     Unforget(mark::UnforgetArgs),
@@ -101,15 +108,15 @@ pub(crate) enum Command {
     Rewrite(rewrite::RewriteArgs),
     /// Make one snapshot of all that several hold
     Merge(merge::MergeArgs),
-    /// Copy snapshots from another repository
+    /// Copy snapshots from another repository (--from-repo)
     Copy(copy::CopyArgs),
     /// Say or change how long forgotten snapshots are held
     Hold(hold::HoldArgs),
-    /// Collect forgotten snapshots, and delete what nothing needs
+    /// Free the space of forgotten snapshots: delete what nothing needs
     Prune(prune::PruneCommand),
-    /// Look for damage in the repository
+    /// Look for damage in the repository; with --read-data, in every byte
     Check(check::CheckArgs),
-    /// Repair what is damaged, or save what is left
+    /// Repair a damaged log, index, packs or snapshots, or save what is left
     Repair(repair::RepairArgs),
     /// Say how large the repository is, and what snapshots take of it
     Stats(stats::StatsArgs),

@@ -8,10 +8,26 @@ use crate::args::Cli;
 
 /// The commands by what they are for. A command that stands nowhere here comes at the end.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Every day", &["backup", "snapshots", "ls", "find", "diff", "cat", "dump", "restore", "mount"]),
-    ("What is kept", &["forget", "unforget", "protect", "tag", "hold", "prune", "rewrite", "undo"]),
-    ("Trust", &["check", "verify", "repair", "history", "stats"]),
-    ("Repositories", &["init", "copy", "key", "migrate", "cache", "serve"]),
+    (
+        "Every day",
+        &[
+            "backup",
+            "put",
+            "snapshots",
+            "ls",
+            "find",
+            "versions",
+            "diff",
+            "restore",
+            "dump",
+            "cat",
+            "mount",
+            "serve",
+        ],
+    ),
+    ("What is kept", &["forget", "unforget", "protect", "tag", "hold", "prune", "rewrite", "merge"]),
+    ("Trust", &["check", "repair", "stats"]),
+    ("Repositories", &["init", "copy", "cache"]),
     ("This program", &["config", "completions", "man", "version", "help"]),
 ];
 
@@ -35,7 +51,19 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "What the profile 'home' names, with metrics",
                 "dr -P home backup --metrics-file /tmp/dr.prom ~",
             ),
+            ("Without what matches patterns", "dr backup --exclude '*.tmp' --exclude-file ~/not.txt ~"),
             ("A database", "dr backup --stdin-filename all.sql --stdin-from-command -- pg_dumpall"),
+        ],
+    ),
+    (
+        "put",
+        &[
+            ("What a pipe gives", "pg_dump db | dr put db.sql"),
+            (
+                "Only where it differs from the last one",
+                "dr put --if-changed db.sql -- pg_dump --restrict-key=same db",
+            ),
+            ("Behind what is there", "dr put --append wal < 000000010000000000000042"),
         ],
     ),
     (
@@ -45,11 +73,39 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("What could be brought back", "dr snapshots --forgotten"),
         ],
     ),
-    ("ls", &[("What is in the newest", "dr ls -l latest"), ("Below a path", "dr ls latest:/etc")]),
+    (
+        "ls",
+        &[
+            ("What is in the newest", "dr ls -l latest"),
+            ("Below a path", "dr ls latest:/etc"),
+            ("The largest first", "dr ls latest --sort size"),
+            ("Browse by size", "dr ls latest --ncdu | ncdu -f -"),
+        ],
+    ),
+    (
+        "find",
+        &[
+            ("By name, in all snapshots", "dr find '*.odt'"),
+            ("Large files of last week", "dr find --type file --size +1G --newer 7d"),
+            ("In one snapshot, below a path", "dr find 'invoice*' --snapshot latest --below /home"),
+        ],
+    ),
+    ("versions", &[("Every version of a file", "dr versions ~/documents/letter.odt")]),
+    (
+        "diff",
+        &[
+            ("What the last backup changed", "dr diff latest~1 latest"),
+            ("One directory", "dr diff latest~7:/etc latest:/etc"),
+            ("With what is on the disk now", "dr diff latest --local ~/documents"),
+        ],
+    ),
     (
         "restore",
         &[
             ("Everything, below a directory", "dr restore latest --target /tmp/restored"),
+            ("One file, into a directory", "dr restore latest:/home/me/letter.odt --target ~/restored"),
+            ("To where it was", "dr restore latest --target /"),
+            ("Only some files; first see which", "dr restore latest -t /tmp/r --include '*.odt' --dry-run"),
             (
                 "One directory, as it was a week ago",
                 "dr restore @2026-11-14:/home/me/documents -t /tmp/documents",
@@ -57,9 +113,26 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "dump",
+        &[
+            ("A file", "dr dump latest:/etc/fstab > fstab"),
+            ("A directory as an archive", "dr dump latest:/home/me --archive tar | gzip > me.tar.gz"),
+        ],
+    ),
+    (
+        "cat",
+        &[
+            ("What a file held", "dr cat latest:/etc/fstab"),
+            ("What is recorded of a snapshot", "dr cat snapshot latest"),
+        ],
+    ),
+    ("mount", &[("Until Ctrl-C or umount", "dr mount /mnt/snapshots")]),
+    ("serve", &[("For file managers of this machine", "dr serve webdav --listen 127.0.0.1:8080")]),
+    (
         "forget",
         &[
             ("See first what a policy does", "dr forget --keep-daily 30 --keep-monthly 12 --dry-run"),
+            ("Do it, and free the space", "dr forget --keep-daily 30 --keep-monthly 12 --prune"),
             ("By name", "dr forget 1a2b3c4d"),
         ],
     ),
@@ -68,6 +141,25 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("tag", &[("Tag one", "dr tag --add before-upgrade latest")]),
     ("hold", &[("Hold what is forgotten for two weeks", "dr hold 14d")]),
     ("prune", &[("See first", "dr prune --dry-run"), ("Rewrite little", "dr prune --max-repack-size 10G")]),
+    (
+        "rewrite",
+        &[
+            ("Take out of all what never was to be saved", "dr rewrite --exclude '/home/*/secret' --forget"),
+            ("File under another host", "dr rewrite 1a2b3c4d --new-host desk"),
+        ],
+    ),
+    ("merge", &[("One of two", "dr merge 1a2b3c4d 5e6f7a8b --by last")]),
+    (
+        "copy",
+        &[(
+            "Everything that is new there",
+            "dr -r /mnt/second copy --from-repo /mnt/first --from-key-file ~/first.key",
+        )],
+    ),
+    (
+        "cache",
+        &[("What is kept on this machine", "dr cache"), ("Remove what is old", "dr cache --max-age 7d")],
+    ),
     (
         "check",
         &[
@@ -93,6 +185,37 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("version", &[("With what this processor is used for", "dr version -v")]),
 ];
 
+/// What to begin with. No line is as wide as a terminal.
+const FIRST_STEPS: &str = "\
+First steps (each command has more examples in its --help):
+  dr -r /mnt/backup init                          make a repository; -r or DR_REPOSITORY
+  dr backup ~ --exclude '*.tmp'                   save files; 'dr put NAME' saves a stream
+  dr restore latest:/home/me/a.odt -t ~/restored  one file; without ':path' everything
+  dr forget --keep-daily 30 --prune               thin out old snapshots, and free the space
+  dr check --read-data                            read every byte; without --read-data, faster";
+
+/// Commands of other programs of this kind, and what there is here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("unlock", "nothing is ever locked: a run that died is in nobody's way"),
+    ("break-lock", "nothing is ever locked: a run that died is in nobody's way"),
+    ("recover", "see 'dr snapshots --forgotten' and 'dr unforget', or 'dr repair' for damage"),
+    ("rebuild-index", "use 'dr repair index'"),
+    ("verify", "use 'dr check --read-data', 'dr restore --verify' or 'dr diff SNAP --local DIR'"),
+    ("umount", "use the system's 'umount DIR', or end 'dr mount' with Ctrl-C"),
+    ("unmount", "use the system's 'umount DIR', or end 'dr mount' with Ctrl-C"),
+    ("create", "use 'dr backup'; 'dr init' makes a repository"),
+    ("extract", "use 'dr restore'"),
+    ("delete", "use 'dr forget', then 'dr prune'"),
+    ("compact", "use 'dr prune'"),
+    ("export-tar", "use 'dr dump SNAP --archive tar'"),
+    ("self-update", "update dr in the way it was installed"),
+];
+
+/// What stands in for a command that there is not, where people know it from elsewhere.
+pub(crate) fn instead_of(command: &str) -> Option<&'static str> {
+    ELSEWHERE.iter().find(|(name, _)| *name == command).map(|(_, instead)| *instead)
+}
+
 /// The command line as people see it.
 pub(crate) fn command() -> Command {
     let mut command = Cli::command();
@@ -105,7 +228,7 @@ pub(crate) fn command() -> Command {
         }
     }
     let template = format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}{{options}}{{after-help}}",
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}{FIRST_STEPS}\n\nOptions of all commands:\n{{options}}{{after-help}}",
         list(&command)
     );
     command.help_template(template)
@@ -147,6 +270,9 @@ fn list(command: &Command) -> String {
 mod tests {
     use super::*;
 
+    /// Commands that a build may lack.
+    const OPTIONAL: &[&str] = &["mount", "serve"];
+
     #[test]
     fn every_command_stands_in_a_group_and_has_examples_that_parse() {
         let command = command();
@@ -155,15 +281,54 @@ mod tests {
             assert!(GROUPS.iter().any(|(_, names)| names.contains(&name)), "{name} stands in no group");
             assert!(EXAMPLES.iter().any(|(of, _)| *of == name), "{name} has no example");
         }
-        for (name, examples) in EXAMPLES {
+        let is_there = |name: &str| command.find_subcommand(name).is_some() || !OPTIONAL.contains(&name);
+        for (name, examples) in EXAMPLES.iter().filter(|(name, _)| is_there(name)) {
             for (_, line) in *examples {
-                let line = line.split(" > ").next().unwrap_or_default();
+                assert!(line.len() <= 90, "{line} is wide");
+                let line = own_part(line);
                 let words = crate::words::split(line).unwrap();
                 let matches =
                     command.clone().try_get_matches_from(words).unwrap_or_else(|why| panic!("{line}: {why}"));
                 assert_eq!(matches.subcommand_name(), Some(*name), "{line}");
             }
         }
+    }
+
+    /// The part of a line for the shell that this program sees.
+    fn own_part(line: &str) -> &str {
+        let line = line.split(" | ").find(|part| part.starts_with("dr ")).unwrap();
+        let end = [" > ", " < "].iter().filter_map(|sign| line.find(sign)).min();
+        &line[..end.unwrap_or(line.len())]
+    }
+
+    #[test]
+    fn groups_and_hints_name_what_there_is() {
+        let command = command();
+        for (_, names) in GROUPS {
+            for name in names.iter().filter(|name| **name != "help" && !OPTIONAL.contains(name)) {
+                assert!(command.find_subcommand(name).is_some(), "{name}");
+            }
+        }
+        for (name, instead) in ELSEWHERE {
+            assert!(command.find_subcommand(name).is_none(), "{name} is a command");
+            for (at, _) in instead.match_indices("'dr ") {
+                let named = instead[at + 4..].split([' ', '\'']).next().unwrap();
+                let is_there = command.find_subcommand(named).is_some();
+                assert!(is_there || OPTIONAL.contains(&named), "{instead}");
+            }
+        }
+    }
+
+    #[test]
+    fn first_steps_parse() {
+        let mut steps = 0;
+        for line in FIRST_STEPS.lines().filter_map(|line| line.strip_prefix("  ")) {
+            let line = line.split("  ").next().unwrap();
+            let words = crate::words::split(line).unwrap();
+            command().try_get_matches_from(words).unwrap_or_else(|why| panic!("{line}: {why}"));
+            steps += 1;
+        }
+        assert_eq!(steps, FIRST_STEPS.lines().count() - 1);
     }
 
     #[test]

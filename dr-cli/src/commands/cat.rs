@@ -5,6 +5,7 @@ use std::io::Write;
 
 use clap::Args;
 use dr_core::{ChunkId, Description, ObjectHash, StoredObject};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::dump;
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &CatArgs, session: &Session) -> Result<()> {
                 .with_remedy("use config, keys, snapshot, log, tree, pack or index; or SNAP:path alone"));
         }
     };
-    show(&session.open_repository()?.describe(&object)?, session)
+    show(kind, &session.open_repository()?.describe(&object)?, session)
 }
 
 fn hash_of(text: &str) -> Result<ObjectHash> {
@@ -74,7 +75,7 @@ fn cat_snapshot(args: &CatArgs, session: &Session) -> Result<()> {
     let selector = Selector::parse(&args.name.clone().unwrap_or_default())?;
     let repository = session.open_repository()?;
     let snapshot = selector.find(&repository, &args.filter.to_filter())?;
-    show(&repository.describe(&StoredObject::Snapshot(snapshot.id))?, session)
+    show("snapshot", &repository.describe(&StoredObject::Snapshot(snapshot.id))?, session)
 }
 
 fn cat_file(args: &CatArgs, session: &Session) -> Result<()> {
@@ -90,12 +91,21 @@ fn cat_file(args: &CatArgs, session: &Session) -> Result<()> {
     dump::write_content(&view, path, &mut stdout, &session.context(&())).map(drop)
 }
 
-fn show(description: &Description, session: &Session) -> Result<()> {
-    let mut data = session.output.data();
+#[derive(Debug, Serialize)]
+struct ObjectDocument<'a> {
+    message_type: &'static str,
+    schema: u32,
+    kind: &'a str,
+    content: Value,
+}
+
+fn show(kind: &str, description: &Description, session: &Session) -> Result<()> {
     let value = to_json(description);
     if session.output.is_json() {
-        return json::write_line(&mut data, &value).and_then(|()| data.flush()).map_err(CliError::output);
+        let document = ObjectDocument { message_type: "object", schema: json::SCHEMA, kind, content: value };
+        return session.output.document(&document);
     }
+    let mut data = session.output.data();
     let text = serde_json::to_string_pretty(&value).map_err(|error| CliError::output(error.into()))?;
     writeln!(data, "{text}").and_then(|()| data.flush()).map_err(CliError::output)
 }
@@ -115,15 +125,30 @@ fn to_json(description: &Description) -> Value {
             let mut record = Map::new();
             for (name, field) in fields {
                 record.insert((*name).to_owned(), to_json(field));
-                if let Description::Bytes(bytes) = field
-                    && let Some(encoded) = json::unless_text(bytes)
-                {
-                    record.insert(format!("{name}_b64"), Value::from(encoded));
+                if let Some(encoded) = unless_text(field) {
+                    record.insert(format!("{name}_b64"), encoded);
                 }
             }
             Value::Object(record)
         }
         _ => Value::Null,
+    }
+}
+
+/// Bytes, or a list of them, in base64 where one is no text.
+fn unless_text(field: &Description) -> Option<Value> {
+    match field {
+        Description::Bytes(bytes) => json::unless_text(bytes).map(Value::from),
+        Description::List(items) => {
+            let bytes = |item: &Description| match item {
+                Description::Bytes(bytes) => Some(bytes.clone()),
+                _ => None,
+            };
+            let all: Vec<Vec<u8>> = items.iter().map(bytes).collect::<Option<_>>()?;
+            let is_text = all.iter().all(|bytes| std::str::from_utf8(bytes).is_ok());
+            (!is_text).then(|| all.iter().map(|bytes| Value::from(json::base64(bytes))).collect())
+        }
+        _ => None,
     }
 }
 
@@ -136,6 +161,7 @@ mod tests {
         let record = Description::Record(vec![
             ("name", Description::Bytes(b"a\xff".to_vec())),
             ("plain", Description::Bytes(b"a".to_vec())),
+            ("paths", Description::List(vec![Description::Bytes(b"/\xff".to_vec())])),
             ("number", Description::Number(-3)),
             ("none", Description::Nothing),
         ]);
@@ -143,6 +169,10 @@ mod tests {
         assert_eq!(json["name"], "a\u{fffd}");
         assert_eq!(json["name_b64"], "Yf8=");
         assert_eq!((json["plain"].as_str(), json.get("plain_b64")), (Some("a"), None));
+        assert_eq!(
+            (json["paths"][0].as_str(), json["paths_b64"][0].as_str()),
+            (Some("/\u{fffd}"), Some("L/8="))
+        );
         assert_eq!(json["number"], -3);
         assert!(json["none"].is_null());
     }

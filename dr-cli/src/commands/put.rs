@@ -17,11 +17,6 @@ use crate::session::Session;
 /// Saves standard input, or what a command writes, under a name: a snapshot of one file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Examples:
-  pg_dump db | dr put db.sql
-  dr put --if-changed db.sql -- pg_dump --restrict-key=same db
-  dr put --append wal < 000000010000000000000042
-
 A name may be a path (db/main.sql). What is put under one name by one host forms one series:
 'dr snapshots --path /db.sql' lists it, and 'dr forget' takes it for a group of its own.")]
 pub(crate) struct PutArgs {

@@ -162,7 +162,9 @@ fn everything_speaks_json() {
     let snapshots = &json(&["snapshots", "--latest", "1", "--group-by", "host,path"])[0];
     assert_eq!(snapshots.as_array().unwrap().len(), 1);
     for object in [&["config"][..], &["keys"], &["snapshot", "latest"], &["log", "0"]] {
-        assert!(!json(&[&["cat"], object].concat())[0].is_null(), "{object:?}");
+        let shown = &json(&[&["cat"], object].concat())[0];
+        assert_eq!(shown["kind"], object[0]);
+        assert!(!shown["content"].is_null(), "{object:?}");
     }
     let ncdu = shell.run(shell.command().args(["ls", "latest", source.to_str().unwrap(), "--ncdu"])).stdout;
     let ncdu: Value = serde_json::from_slice(&ncdu).unwrap();
