@@ -113,7 +113,7 @@ fn record(cache: &CacheInfo, fate: Fate) -> CacheRecord {
         bytes: cache.bytes,
         files: cache.files,
         last_used: instant::rfc3339(cache.last_used),
-        removed: fate == Fate::Removed,
+        removed: matches!(fate, Fate::Removed | Fate::WouldGo),
         in_use: fate == Fate::InUse,
     }
 }

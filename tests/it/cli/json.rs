@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use dr_tests::TreeSpec;
+use dr_tests::mounted::{Mounted, Showing};
 use dr_tests::shell::Shell;
 use dr_tests::tidy::repository_root;
 use serde_json::Value;
@@ -29,6 +30,11 @@ impl Described {
         Described(text.split("\n## ").skip(1).map(section).collect())
     }
 
+    /// What documents there are.
+    fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|(title, ..)| title.strip_prefix('`')?.split('`').next())
+    }
+
     /// Stops the test unless a section of this type has every key of a document.
     fn expect(&self, document: &Value) {
         assert_eq!(document["schema"], 1, "{document}");
@@ -42,6 +48,9 @@ impl Described {
 
     fn missing(&self, value: &Value, path: &str, keys: &BTreeMap<String, String>) -> BTreeSet<String> {
         let mut missing = BTreeSet::new();
+        if !path.is_empty() && keys.contains_key(&format!("{path}.**")) {
+            return missing;
+        }
         let record = keys.get(path).and_then(|meaning| meaning.strip_prefix("a `")?.split('`').next());
         if let Some(name) = record {
             let (_, keys, _) = self.0.iter().find(|(title, ..)| title == &format!("`{name}`")).unwrap();
@@ -91,9 +100,34 @@ const COMMANDS: &[(&str, i32)] = &[
     ("backup SOURCE -v", 0),
     ("backup SOURCE /no/such/place", 3),
     ("backup SOURCE --dry-run -vv", 0),
+    ("backup SOURCE --exclude b -vv", 0),
+    ("backup SOURCE", 0),
+    ("backup SOURCE --skip-if-unchanged", 0),
     ("snapshots", 0),
+    ("snapshots --group-by host,path --latest 1", 0),
     ("ls latest", 0),
+    ("ls latest --sort size", 0),
+    ("find", 0),
+    ("find a* --type file --size -1K", 0),
+    ("versions FILE", 0),
+    ("diff latest~1 latest", 0),
+    ("diff latest latest~1 --metadata", 0),
+    ("diff latest --local SOURCE --read-data", 0),
+    ("dump ONE --target DUMP", 0),
+    ("dump latest --archive tar --target DUMP -v", 0),
+    ("cat config", 0),
+    ("cat keys", 0),
+    ("cat snapshot latest", 0),
+    ("cat log 1", 0),
+    ("restore latest -t TARGET --dry-run", 0),
     ("restore latest -t TARGET -v", 0),
+    ("restore latest -t TARGET --delete --verify -vv", 0),
+    ("rewrite latest --exclude a --add-tag y", 0),
+    ("merge latest~1 latest --dry-run", 0),
+    ("merge latest~1 latest -v", 0),
+    ("copy -r NEW --from-repo OLD --from-key-file KEY", 0),
+    ("copy -r NEW --from-repo OLD --from-key-file KEY --dry-run", 0),
+    ("snapshots -r NEW", 0),
     ("tag --add x latest", 0),
     ("protect latest", 0),
     ("hold 0", 0),
@@ -110,6 +144,13 @@ const COMMANDS: &[(&str, i32)] = &[
     ("repair packs", 0),
     ("repair snapshots", 0),
     ("stats", 0),
+    ("stats latest", 0),
+    ("stats --each", 0),
+    ("put name", 0),
+    ("put name --if-changed", 0),
+    ("diff latest~1 latest", 0),
+    ("cache", 0),
+    ("cache --max-age 0 --dry-run", 0),
     ("config show", 0),
     ("config check", 0),
     ("config variables", 0),
@@ -118,12 +159,20 @@ const COMMANDS: &[(&str, i32)] = &[
     ("man MAN", 0),
     ("version -v", 0),
     ("ls ffffffff", 1),
+    ("cat ONE --host nobody", 1),
     ("ls", 2),
     ("nonsense", 2),
+    ("unlock", 2),
     ("backup --nonsense", 2),
     ("stats -r /no/such/place", 10),
     ("stats --key-file OTHER", 12),
 ];
+
+/// Commands that go on until they are ended; a test of their own runs them.
+const SHOWING: &[&str] = &["mount", "serve-webdav"];
+
+/// Documents that these runs do not write for sure: they depend on the time, or go elsewhere.
+const SELDOM: &[&str] = &["ping", "status", "warning", "mounted", "serving"];
 
 #[test]
 fn every_command_writes_documents_that_are_described() {
@@ -138,8 +187,10 @@ fn every_command_writes_documents_that_are_described() {
     fs::write(at("other"), "1".repeat(64)).unwrap();
     let places =
         [("SOURCE", at("source")), ("TARGET", at("target")), ("NEW", at("new")), ("OTHER", at("other"))];
-    let places = places.into_iter().chain([("REPORT", at("report")), ("MAN", at("man"))]);
-    let places: BTreeMap<&str, String> = places.collect();
+    let more = [("REPORT", at("report")), ("MAN", at("man")), ("DUMP", at("dump")), ("KEY", at("key"))];
+    let old = shell.repository().display().to_string();
+    let named = [("FILE", at("source/a")), ("ONE", format!("latest:{}", at("source/a"))), ("OLD", old)];
+    let places: BTreeMap<&str, String> = places.into_iter().chain(more).chain(named).collect();
     let mut seen = BTreeSet::new();
     for (line, code) in COMMANDS {
         let mut command = shell.command();
@@ -161,12 +212,35 @@ fn every_command_writes_documents_that_are_described() {
             assert_eq!(documents.last().unwrap()["code"], *code, "{line}");
         }
     }
-    for kind in
-        ["summary", "snapshot", "node", "verbose_status", "error", "exit_error", "note", "man", "hold"]
-    {
+    for kind in described.kinds().filter(|kind| !SELDOM.contains(kind)) {
         assert!(seen.contains(kind), "no command wrote a `{kind}`");
     }
     assert_eq!(commands_of(&mut shell.command()), commands_run(), "a command is not tried with --json");
+}
+
+#[test]
+fn commands_that_go_on_say_when_they_are_ready() {
+    let shell = Shell::new();
+    let described = Described::read();
+    let place = shell.workshop.room();
+    fs::create_dir(&place).unwrap();
+    let mut serve = shell.command();
+    serve.args(["serve", "webdav", "--listen", "127.0.0.1:0", "--json"]);
+    let mut mount = shell.command();
+    mount.args(["mount", "--json"]).arg(&place);
+    let mut runs = vec![("serving", serve)];
+    if Mounted::is_possible(&shell) {
+        runs.push(("mounted", mount));
+    }
+    for (kind, mut command) in runs {
+        let mut showing = Showing::start(&mut command);
+        let ready: Value = serde_json::from_str(&showing.ready).unwrap();
+        assert_eq!(ready["message_type"], kind);
+        described.expect(&ready);
+        let ended: Value = serde_json::from_str(showing.end().trim()).unwrap();
+        described.expect(&ended);
+        assert_eq!(ended["code"], 130);
+    }
 }
 
 /// The commands that do something, from the pages of the manual.
@@ -191,7 +265,7 @@ fn commands_run() -> BTreeSet<String> {
         };
         (*code == 0).then_some(name)
     };
-    COMMANDS.iter().filter_map(name).collect()
+    COMMANDS.iter().filter_map(name).chain(SHOWING.iter().map(|name| (*name).to_owned())).collect()
 }
 
 #[test]
