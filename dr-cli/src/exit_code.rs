@@ -166,6 +166,7 @@ mod tests {
             (ErrorKind::PermissionDenied, 1),
             (ErrorKind::LimitExceeded, 1),
             (ErrorKind::Internal, 1),
+            (ErrorKind::StoreFailed, 1),
             (ErrorKind::InvalidInput, 2),
             (ErrorKind::WrongCredentials, 12),
             (ErrorKind::StoreUnavailable, 21),

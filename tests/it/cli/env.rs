@@ -10,7 +10,10 @@ fn every_flag_of_every_command_reads_its_variable() {
     let output = shell.run(shell.command().args(["config", "variables", "--json"]));
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     let options = document["options"].as_array().unwrap();
-    assert!(options.len() > 80);
+    assert!(options.len() > 240);
+    for command in ["put", "dump", "find", "diff", "copy", "merge", "rewrite", "mount", "serve webdav"] {
+        assert!(options.iter().any(|option| option["command"] == command), "{command}");
+    }
     let mut flags = 0;
     for option in
         options.iter().filter(|option| ["nothing", "repetition"].contains(&option["takes"].as_str().unwrap()))
@@ -22,7 +25,7 @@ fn every_flag_of_every_command_reads_its_variable() {
         assert!(said.starts_with(&format!("error: {name} takes ")), "{name}: {said}");
         flags += 1;
     }
-    assert!(flags > 30, "{flags}");
+    assert!(flags > 70, "{flags}");
 }
 
 #[test]

@@ -269,6 +269,21 @@ fn commands_run() -> BTreeSet<String> {
 }
 
 #[test]
+fn every_kind_of_failure_has_a_code_of_its_own() {
+    let read = |path: &str| fs::read_to_string(repository_root().join(path)).unwrap();
+    let engine = read("dr-core/src/error.rs");
+    let (_, kinds) = engine.split_once("pub enum ErrorKind {").unwrap();
+    let (kinds, _) = kinds.split_once("\n}").unwrap();
+    let kinds: Vec<&str> = kinds.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
+    let codes = read("dr-cli/src/exit_code.rs");
+    assert!(kinds.len() > 15, "{kinds:?}");
+    for kind in kinds {
+        assert!(codes.contains(&format!("ErrorKind::{kind} => \"")), "{kind} has no error_code");
+        assert!(codes.contains(&format!("(ErrorKind::{kind}, ")), "nothing tests the exit code of {kind}");
+    }
+}
+
+#[test]
 fn examples_hold_what_is_described() {
     let described = Described::read();
     let mut examples = 0;
