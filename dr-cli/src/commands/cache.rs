@@ -84,8 +84,7 @@ pub(crate) fn run(args: &CacheArgs, session: &Session) -> Result<()> {
     } else {
         let report = clean_caches(&directory, &cleanup, &SystemClock)?;
         let removed = if args.dry_run { Fate::WouldGo } else { Fate::Removed };
-        let fates =
-            [(report.kept, Fate::Kept), (report.removed, removed), (report.in_use, Fate::InUse)];
+        let fates = [(report.kept, Fate::Kept), (report.removed, removed), (report.in_use, Fate::InUse)];
         for (some, fate) in fates {
             caches.extend(some.into_iter().map(|cache| (cache, fate)));
         }
