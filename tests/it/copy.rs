@@ -320,11 +320,11 @@ fn assert_holds_but(
         });
         if is.symlink_metadata().is_err() {
             assert!(is_named, "{} is missing and not named in {problems:?}", path.display());
-        } else if was.is_dir() {
+        } else if was.symlink_metadata().unwrap().is_dir() {
             stack.extend(
                 std::fs::read_dir(&was).unwrap().map(|entry| relative.join(entry.unwrap().file_name())),
             );
-        } else if was.is_file() {
+        } else if was.symlink_metadata().unwrap().is_file() {
             assert_eq!(std::fs::read(&was).unwrap(), std::fs::read(&is).unwrap(), "{}", path.display());
         }
     }

@@ -245,7 +245,8 @@ fn reading_checking_and_pruning_cost_what_the_document_says() {
     counted.expect("restore", &[("t", 1), ("r", 1)]);
     let mut one = RestoreOptions::new();
     one.path = source.join("file7").into_os_string().into_encoded_bytes();
-    let _ = with_context(|ctx| repository.restore(&snapshot, &target, &one, ctx)).unwrap();
+    let other = folder.path().join("other");
+    let _ = with_context(|ctx| repository.restore(&snapshot, &other, &one, ctx)).unwrap();
     counted.expect("restore", &[("t", 1), ("r", 1)]);
     let values = [("n", 2), ("d", d), ("m", m), ("t", 1)];
     let _ = with_context(|ctx| repository.check(&CheckOptions::new(), ctx)).unwrap();

@@ -197,6 +197,10 @@ fn a_cache_that_is_gone_or_damaged_changes_nothing() {
     assert!(!files.is_empty());
     for file in files {
         let whole = fs::read(&file).unwrap();
+        if whole.is_empty() {
+            // The mark of the last use holds nothing that could be damaged.
+            continue;
+        }
         let flips = (0..whole.len()).map(|offset| {
             let mut bytes = whole.clone();
             bytes[offset] ^= 1 << (offset % 8);

@@ -141,7 +141,7 @@ pub(crate) fn run(args: &FindArgs, session: &Session) -> Result<()> {
     let repository = session.open_repository()?;
     let filter = args.filter.to_filter();
     let snapshots = if args.snapshot.is_empty() {
-        ls::warn_of_unreadable(&repository, session)?;
+        session.warn_of_unreadable(&repository)?;
         repository.snapshots(&filter)?
     } else {
         selector::find_all(&args.snapshot, &filter, &repository)?

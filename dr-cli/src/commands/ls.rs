@@ -160,16 +160,6 @@ pub(crate) fn unless_unread(unread: u64, what: &str) -> Result<()> {
         .with_remedy("run 'dr check'"))
 }
 
-/// Warns of snapshots that are left out because they cannot be read.
-pub(crate) fn warn_of_unreadable(repository: &Repository, session: &Session) -> Result<()> {
-    for (id, error) in repository.unreadable_snapshots()? {
-        session
-            .output
-            .warn(&format!("snapshot {id} cannot be read: {error}; 'dr check' says what is damaged"));
-    }
-    Ok(())
-}
-
 fn style(args: &LsArgs, output: &Output) -> Style {
     if args.ncdu {
         return Style::Ncdu(Export::default());

@@ -139,7 +139,7 @@ mod tests {
         assert!(check("/a/b/c".as_ref(), "file:///a/b", &[]));
         std::fs::create_dir(path.join("cache")).unwrap();
         assert!(!check(&path, "memory:", &[path.join("cache")]));
-        assert!(check(&path.join("cache"), "memory:", &[path.clone()]));
+        assert!(check(&path.join("cache"), "memory:", std::slice::from_ref(&path)));
     }
 
     #[test]

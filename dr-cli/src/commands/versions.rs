@@ -65,7 +65,7 @@ struct VersionsDocument<'a> {
 pub(crate) fn run(args: &VersionsArgs, session: &Session) -> Result<()> {
     let path = absolute(&PathBuf::from(&args.file)).into_os_string().into_vec();
     let repository = session.open_repository()?;
-    ls::warn_of_unreadable(&repository, session)?;
+    session.warn_of_unreadable(&repository)?;
     let snapshots = repository.snapshots(&args.filter.to_filter())?;
     let report = session.answer(repository.versions(&snapshots, &path, &session.context(&())))?;
     for (id, error) in &report.unread {

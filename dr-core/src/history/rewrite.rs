@@ -10,7 +10,7 @@ use crate::format::snapshot::{Problem, SnapshotBody};
 use crate::id::SnapshotId;
 use crate::observer::{Change, Context, Event};
 use crate::repository::Repository;
-use crate::select::{Match, PathKind, Patterns};
+use crate::select::{PathKind, Patterns};
 use crate::snapshot::{Relation, Snapshot, SnapshotFilter, Totals};
 use crate::time::Timestamp;
 use crate::tree::{Entry, Stream};
@@ -230,8 +230,7 @@ struct Leaving<'l, 'a> {
 impl Edit for Leaving<'_, '_> {
     fn keeps(&mut self, path: &[u8], entry: &Entry) -> Result<bool> {
         let kind = if entry.is_directory() { PathKind::Directory } else { PathKind::Other };
-        // What is above was asked before.
-        if !self.exclude.is_empty() && self.exclude.matches(path, kind) == Match::Excluded {
+        if !self.exclude.is_empty() && self.exclude.excludes(path, kind) {
             self.left_out.entries += 1;
             tell(&self.storer.ctx, path, Change::LeftOut);
             return Ok(false);

@@ -284,7 +284,7 @@ mod tests {
             "checkpoint.bak".to_owned(),
             "checkpoint.12-.tmp".to_owned(),
             "index/notes".to_owned(),
-            format!("{hash}"),
+            hash.to_string(),
             format!("blocks/{hash}/x"),
             format!("data/{hash}"),
             "log/notes".to_owned(),

@@ -112,7 +112,7 @@ impl RestoredFile {
         };
         let in_place = job.options.writing == super::options::Writing::InPlace;
         let way = match before {
-            Before::File(old) if in_place && old.links == 1 => Way::InPlace,
+            Before::File(old) if in_place && old.is_only_name => Way::InPlace,
             Before::Nothing if content_bytes < LATE_BYTES_MIN => Way::Direct,
             _ => Way::Late,
         };

@@ -70,7 +70,7 @@ mod tests {
             inode: (1, 2),
             mode: 0o644,
             uid: 0,
-            links: 1,
+            is_only_name: true,
         }
     }
 

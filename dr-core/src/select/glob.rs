@@ -12,6 +12,8 @@ pub(super) struct Glob {
     rest: Box<[Token]>,
     /// The bytes behind the last wildcard, which stand in `rest` too: so are most of the others.
     suffix: Box<[u8]>,
+    /// The last of these.
+    last: Option<u8>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,7 +61,9 @@ impl Glob {
         let wild = tokens.iter().position(|token| !matches!(token, Token::Byte(_))).unwrap_or(tokens.len());
         let rest = tokens.split_off(wild);
         let end = rest.iter().rposition(|token| !matches!(token, Token::Byte(_))).map_or(0, |last| last + 1);
-        Ok(Glob { prefix: literal(&tokens).into(), suffix: literal(&rest[end..]).into(), rest: rest.into() })
+        let suffix = literal(&rest[end..]);
+        let last = suffix.last().copied();
+        Ok(Glob { prefix: literal(&tokens).into(), rest: rest.into(), suffix: suffix.into(), last })
     }
 
     /// What alone it matches, where it has no wildcards.
@@ -70,7 +74,12 @@ impl Glob {
     /// Whether the whole of `text` matches.
     pub(super) fn matches(&self, text: &[u8]) -> bool {
         match text.strip_prefix(&*self.prefix) {
-            Some(text) => text.ends_with(&self.suffix) && matches_tokens(&self.rest, text),
+            Some(text) => {
+                // One byte tells most texts apart, without a look at where the suffix lies.
+                (self.last.is_none() || self.last == text.last().copied())
+                    && text.ends_with(&self.suffix)
+                    && matches_tokens(&self.rest, text)
+            }
             None => false,
         }
     }
@@ -135,7 +144,8 @@ impl Token {
 fn matches_tokens(tokens: &[Token], text: &[u8]) -> bool {
     let (mut token, mut at) = (0, 0);
     // The token behind the wildcard, and where in the text its share ends.
-    let (mut star, mut components): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+    let mut star: Option<(usize, usize)> = None;
+    let mut components: Option<(usize, usize)> = None;
     loop {
         let is_taken = match tokens.get(token) {
             Some(Token::Rest) => return true,

@@ -1,7 +1,5 @@
 //! Patterns against a slow and obvious matcher.
 
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 
 use super::patterns::{Case, Match, PathKind, Patterns};
@@ -306,10 +304,9 @@ fn select_folds_case_beyond_ascii_and_leaves_other_bytes_alone() {
     }
 }
 
-/// What takes a matcher that tries every way longer than the world has been there.
+/// A matcher that tries every way would never come to the end of this test.
 #[test]
 fn select_takes_no_exponential_time() {
-    let started = Instant::now();
     let path = format!("/{}", "a/".repeat(2000) + &"a".repeat(200));
     for line in [
         "**/a*a*a*a*a*a*a*a*a*a*a*a*a*b".to_owned(),
@@ -319,5 +316,4 @@ fn select_takes_no_exponential_time() {
     ] {
         assert_eq!(patterns(&[&line]).matches(path.as_bytes(), PathKind::Other), Match::None);
     }
-    assert!(started.elapsed() < Duration::from_secs(600));
 }

@@ -236,6 +236,10 @@ fn no_damage_to_the_cache_makes_a_collection_take_what_is_needed() {
     for file in &files {
         let bytes = fs::read(file).unwrap();
         let end = bytes.len();
+        if end == 0 {
+            // The mark of the last use holds nothing that could be damaged.
+            continue;
+        }
         let mut harmed = vec![Vec::new(), bytes[..end / 2].to_vec(), bytes[..end - 1].to_vec()];
         for offset in [0, 9, 17, 40, 70, end / 2, end * 3 / 4, end - 1] {
             let mut flipped = bytes.clone();

@@ -74,7 +74,7 @@ fn find(entries: &mut Peekable<DirectoryReader<'_>>, name: &[u8]) -> Option<Entr
 }
 
 /// The streams of two directories.
-fn directories<'e>((before, copy): &'e (Entry, Entry)) -> Option<(&'e Stream, &'e Stream)> {
+fn directories((before, copy): &(Entry, Entry)) -> Option<(&Stream, &Stream)> {
     match (&before.kind, &copy.kind) {
         (EntryKind::Directory(before), EntryKind::Directory(copy)) => Some((before, copy)),
         _ => None,

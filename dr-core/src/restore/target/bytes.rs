@@ -139,7 +139,8 @@ pub(crate) fn copy(
         go_on()?;
         let count = (end - at).min(STEP_BYTES);
         if within_system {
-            match copy_file_range(from, Some(&mut at.clone()), to, Some(&mut at.clone()), count as usize) {
+            let (mut read_at, mut write_at) = (at, at);
+            match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), count as usize) {
                 Ok(0) => return Ok(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(copied) => at += copied as u64,
                 Err(Errno::INTR) => {}

@@ -31,7 +31,8 @@ pub(crate) struct Present {
     /// Permission bits, set-user-id, set-group-id and sticky bit.
     pub(crate) mode: u32,
     pub(crate) uid: u32,
-    pub(crate) links: u64,
+    /// It has no other name.
+    pub(crate) is_only_name: bool,
 }
 
 impl Present {
@@ -46,7 +47,7 @@ impl Present {
             inode: (stat.st_dev, stat.st_ino),
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
-            links: u64::from(stat.st_nlink),
+            is_only_name: stat.st_nlink == 1,
         }
     }
 
@@ -129,9 +130,9 @@ impl TargetDir {
     /// `Destination` where that fails.
     pub(crate) fn open_in_place(&self, name: &[u8]) -> Result<(File, Present)> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = self.open_existing(name, flags).and_then(|(file, present)| match present.links {
-            1 => Ok((file, present)),
-            _ => Err(OpenFailure::Other("it has several names")),
+        let opened = self.open_existing(name, flags).and_then(|(file, present)| match present.is_only_name {
+            true => Ok((file, present)),
+            false => Err(OpenFailure::Other("it has several names")),
         });
         opened.map_err(|error| error.at(self, name))
     }
