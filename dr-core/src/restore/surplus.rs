@@ -162,6 +162,9 @@ impl Surplus {
             Err(error) if error.kind() == ErrorKind::Destination => return Ok(()),
             directory => directory?,
         };
+        if job.guarded.is_inside(&place) || job.guarded.holds(directory.inode()?) {
+            return Ok(());
+        }
         let deletes = self.delete != Delete::Nothing && self.is_known(path);
         let present = directory.names()?;
         if !deletes && !present.iter().any(|name| is_temporary(name)) {
@@ -295,6 +298,13 @@ impl Surplus {
             return Ok(true);
         }
         if self.is_unknown(path) || !selection.may_take_below(path) {
+            return Ok(false);
+        }
+        if job.guarded.holds(present.inode) {
+            reporter.skipped(
+                path,
+                &"the repository, or what this machine keeps of it, is here; it is not deleted",
+            );
             return Ok(false);
         }
         if directory.is_mount_point(name, &present)? {
