@@ -74,9 +74,15 @@ impl Surplus {
             }
         }
         if snapshot.problems > 0 {
-            let is_lacking =
-                |kind| matches!(kind, ProblemKind::Missing | ProblemKind::Unreadable | ProblemKind::Vanished);
+            // Of these alone is everything in the snapshot that was there, even if not as it was.
+            let is_lacking = |kind| !matches!(kind, ProblemKind::Changed | ProblemKind::Attributes);
             let problems = repository.problems(snapshot)?;
+            let was_lost = problems.iter().any(|problem| problem.kind == ProblemKind::Damaged);
+            if was_lost && options.delete != Delete::SurplusAnyway {
+                return Err(mistake(
+                    "the snapshot was mended, and lacks what was damaged: what is left of that in the target may be the last copy",
+                ));
+            }
             surplus.unknown = problems
                 .into_iter()
                 .filter(|problem| is_lacking(problem.kind))
