@@ -45,6 +45,7 @@ pub mod sim;
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::path::PathBuf;
 
 pub use bucket::{Bucket, BucketFolder, BucketObject, is_bucket, open_bucket};
 pub use bytes::Bytes;
@@ -174,6 +175,12 @@ pub trait Store: Debug + Send + Sync {
     /// stores probes them first.
     fn create_is_proven(&self) -> bool {
         false
+    }
+
+    /// The folder of this machine's file system that the objects are in, where there is one, so that nobody takes it for
+    /// something else.
+    fn local_root(&self) -> Option<PathBuf> {
+        None
     }
 
     /// Removes what dead writers left behind: staging files, older than a day, of objects whose names `is_name` takes for

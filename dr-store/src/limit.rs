@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -217,6 +218,10 @@ impl Store for LimitStore {
 
     fn create_is_proven(&self) -> bool {
         self.inner.create_is_proven()
+    }
+
+    fn local_root(&self) -> Option<PathBuf> {
+        self.inner.local_root()
     }
 
     fn endpoint(&self) -> String {

@@ -252,6 +252,10 @@ impl Store for LocalStore {
         true
     }
 
+    fn local_root(&self) -> Option<PathBuf> {
+        Some(self.root.clone())
+    }
+
     fn endpoint(&self) -> String {
         self.driver.endpoint()
     }

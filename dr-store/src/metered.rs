@@ -1,6 +1,7 @@
 //! A store that counts what is asked of it.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -161,6 +162,10 @@ impl Store for MeteredStore {
 
     fn create_is_proven(&self) -> bool {
         self.inner.create_is_proven()
+    }
+
+    fn local_root(&self) -> Option<PathBuf> {
+        self.inner.local_root()
     }
 
     fn endpoint(&self) -> String {

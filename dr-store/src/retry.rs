@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -179,6 +180,10 @@ impl Store for RetryStore {
 
     fn create_is_proven(&self) -> bool {
         self.inner.create_is_proven()
+    }
+
+    fn local_root(&self) -> Option<PathBuf> {
+        self.inner.local_root()
     }
 
     fn endpoint(&self) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use dr_core::{ObjectHash, Repository, SnapshotFilter};
+use dr_core::{Delete, ErrorKind, ObjectHash, Repository, RestoreOptions, SnapshotFilter};
 use dr_store::Name;
 use dr_store::Store;
 use dr_tests::damage::{Harm, Patient, Restored, open};
@@ -107,6 +107,34 @@ fn what_a_damaged_pack_lost_is_named_and_the_rest_goes_on() {
         assert_latest_is_whole(&repository, &patient, &workshop);
         assert!(check(&repository).unwrap().is_intact());
     }
+}
+
+#[test]
+fn what_a_mended_snapshot_lost_is_not_deleted_from_where_it_is_left() {
+    let workshop = Workshop::new();
+    let patient = patient(&workshop, 0, LARGE);
+    let target = workshop.room();
+    let sound = open(&patient.store).unwrap();
+    let whole = sound.snapshots(&SnapshotFilter::new()).unwrap().pop().unwrap();
+    assert!(restore(&sound, &whole, &target).unwrap().is_complete());
+    let pack = only(patient.names_in("data"));
+    let store = patient.harmed(&pack, Harm::Flip { offset: 1_000_000, bit: 0 });
+    let repository = open(&store).unwrap();
+    alone(&(), |ctx| repository.repair_packs(&[hash_of(&pack)], ctx)).unwrap();
+    assert!(!alone(&(), |ctx| repository.repair_snapshots(true, true, ctx)).unwrap()[0].lost.is_empty());
+    let mended = repository.snapshots(&SnapshotFilter::new()).unwrap().pop().unwrap();
+    let there = restored(&target, &patient.source);
+    let surplus = there.join("surplus");
+    fs::write(&surplus, "").unwrap();
+    let run = |delete| {
+        let options = RestoreOptions::new().delete(delete);
+        alone(&(), |ctx| repository.restore(&mended, &target, &options, ctx))
+    };
+    assert_eq!(run(Delete::Surplus).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert!(surplus.exists());
+    assert_eq!(run(Delete::SurplusAnyway).unwrap().deleted, 1);
+    assert!(!surplus.exists());
+    assert_same_tree(&patient.source, &there);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dr_core::{
@@ -520,6 +521,60 @@ fn surplus_is_deleted_below_what_was_backed_up_and_nowhere_else() {
     assert!(place.there("d/x/a.txt").exists() && !place.there("d/x/a.tmp").exists());
     must_complete(place.restore(&RestoreOptions::new().delete(Delete::Surplus)));
     place.assert_restored();
+}
+
+#[test]
+fn the_repository_in_the_target_is_neither_deleted_nor_written_to() {
+    let workshop = Workshop::on_disk();
+    TreeSpec::files(&[("d/f", 5), ("e/f", 5)]).write(&workshop.source());
+    let target = workshop.room();
+    let there = restored(&target, &workshop.source());
+    let place_of = there.join("surplus/repo");
+    fs::create_dir_all(place_of.parent().unwrap()).unwrap();
+    let store = dr_store::LocalStore::create(&place_of).unwrap();
+    let repo = TestRepo::create(Arc::new(store)).unwrap();
+    backup(&repo.repository, &workshop.source()).unwrap();
+    let mut snapshot = repo.latest().unwrap();
+    let run = |snapshot: &Snapshot, target: &Path, options: &RestoreOptions| {
+        alone(&(), |ctx| repo.repository.restore(snapshot, target, options, ctx))
+    };
+    must_complete(run(&snapshot, &target, &RestoreOptions::new()).unwrap());
+    fs::write(there.join("surplus/f"), "x").unwrap();
+    for delete in [Delete::Surplus, Delete::SurplusAnyway] {
+        let before = picture(&place_of);
+        let report = run(&snapshot, &target, &RestoreOptions::new().delete(delete)).unwrap();
+        assert_eq!(report.problem_count, 1, "{:?}", report.problems);
+        assert_eq!(picture(&place_of).len(), before.len());
+        assert!(!there.join("surplus/f").exists());
+    }
+    repo.assert_intact();
+
+    // Now the snapshot has a directory of that name.
+    TreeSpec::files(&[("surplus/repo/config", 5), ("surplus/repo/x/y", 5)]).write(&workshop.source());
+    backup(&repo.repository, &workshop.source()).unwrap();
+    snapshot = repo.latest().unwrap();
+    let config = fs::read(place_of.join("config")).unwrap();
+    for delete in [Delete::Nothing, Delete::SurplusAnyway] {
+        let mut options = RestoreOptions::new().delete(delete);
+        let report = run(&snapshot, &target, &options).unwrap();
+        assert!(report.problem_count > 0 && report.deleted == 0);
+        // What leads there is not selected itself.
+        add(&mut options.selection.include, "y");
+        run(&snapshot, &target, &options).unwrap();
+        assert_eq!(fs::read(place_of.join("config")).unwrap(), config);
+        assert!(!place_of.join("x").exists());
+    }
+    for inside in [place_of.clone(), place_of.join("packs"), place_of.join("new/er")] {
+        let error = run(&snapshot, &inside, &RestoreOptions::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    }
+    assert!(!place_of.join("new").exists());
+    let mut moved = RestoreOptions::new();
+    let from = workshop.source().join("d").as_os_str().as_bytes().to_vec();
+    let to = place_of.strip_prefix(&target).unwrap().join("d").as_os_str().as_bytes().to_vec();
+    moved.moved = vec![(from, to)];
+    assert_eq!(run(&snapshot, &target, &moved).unwrap_err().kind(), ErrorKind::InvalidInput);
+    repo.assert_intact();
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod store_time;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dr_store::Store;
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) cache: Option<Cache>,
     pub(crate) seen: Option<SeenHead>,
+    /// Where the cache and what was seen are kept on this machine.
+    pub(crate) own_directories: Vec<PathBuf>,
     pub(crate) writer: [u8; 16],
     /// Set once the store was found to decide who creates a name.
     probed: OnceLock<()>,

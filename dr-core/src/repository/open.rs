@@ -49,6 +49,7 @@ impl Repository {
         }
         let writer = random(&*options.entropy)?;
         let read_from = log.first_hashed().map_or(0, |first| if first == 0 { 0 } else { first + 1 });
+        let own_directories = options.cache_dir.into_iter().chain(options.state_dir).collect();
         let inner = Inner {
             store,
             config,
@@ -58,6 +59,7 @@ impl Repository {
             entropy: options.entropy,
             cache,
             seen,
+            own_directories,
             writer,
             probed: OnceLock::new(),
             log: Mutex::new(log.clone()),

@@ -1,5 +1,6 @@
 //! What all parts of a restore need.
 
+use super::guarded::Guarded;
 use super::options::RestoreOptions;
 use super::places::Places;
 use super::target::Target;
@@ -20,6 +21,7 @@ pub(super) struct Job<'a> {
     pub(super) target: Option<&'a Target>,
     pub(super) options: &'a RestoreOptions,
     pub(super) places: Places,
+    pub(super) guarded: Guarded,
     pub(super) snapshot: SnapshotId,
     pub(super) ctx: Context<'a>,
 }

@@ -5,6 +5,7 @@ mod compare;
 mod directories;
 mod fetch;
 mod files;
+mod guarded;
 mod job;
 mod layout;
 mod options;
@@ -25,6 +26,7 @@ pub use selection::RestoreSelection;
 
 use directories::{Directories, Standing};
 use files::{Before, Leftovers, Links, RestoredFile};
+use guarded::Guarded;
 use job::Job;
 use places::{Places, components, split};
 use plan::Batch;
@@ -32,7 +34,7 @@ use policy::{Decision, decide};
 use report::Reporter;
 use selection::kind_of;
 use surplus::Surplus;
-use target::{Outcome, OwnerMap, Present, Target, TargetOptions};
+use target::{Outcome, OwnerMap, Present, Target, TargetDir, TargetOptions};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind};
@@ -72,6 +74,7 @@ impl Repository {
             let parent = found.path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
             places.stripped = if found.directory().is_some() { found.path.len() } else { parent };
         }
+        let guarded = Guarded::new(&self.0, target, &places)?;
         let target_options = target_options(options)?;
         let surplus = Surplus::new(self, snapshot, &found.path, options)?;
         let existing = Target::open_existing(target, target_options.clone())?;
@@ -85,8 +88,16 @@ impl Repository {
             bytes: snapshot.totals.bytes,
         });
         let (repository, target) = (&self.0, target.as_ref());
-        let job =
-            Job { repository, reader: &reader, target, options, places, snapshot: snapshot.id, ctx: *ctx };
+        let job = Job {
+            repository,
+            reader: &reader,
+            target,
+            options,
+            places,
+            guarded,
+            snapshot: snapshot.id,
+            ctx: *ctx,
+        };
         Restore::new(&job, surplus)?.run(snapshot, found)
     }
 }
@@ -280,6 +291,7 @@ impl<'a> Restore<'a> {
         // What is made anew needs no look, and what is always replaced none either.
         let looks = is_dry || matches!(overwrite, Overwrite::IfNewer | Overwrite::Never);
         let present = if looks { self.look(path)? } else { None };
+        self.refuse_repository(path)?;
         let mut before = present.filter(Present::is_directory);
         if present.is_some() && before.is_none() && decide(overwrite, entry, present) == Decision::Keep {
             return Err(Error::new(ErrorKind::Destination, "what is there is no directory, and is kept")
@@ -298,6 +310,25 @@ impl<'a> Restore<'a> {
         self.directories.note(path, entry, before);
         self.reporter.report.directories += 1;
         Ok(())
+    }
+
+    /// Refuses the directory of the repository itself: what is in it now is not what was in it then.
+    fn refuse_repository(&self, path: &[u8]) -> Result<()> {
+        let guarded = &self.job.guarded;
+        let place = self.job.places.place(path);
+        let is_it = |directory: TargetDir| directory.inode().is_ok_and(|inode| guarded.is_repository(inode));
+        let may_be = self.directories.standing() != Standing::Fresh || self.job.places.is_moved(path);
+        let Some(target) = self.job.target.filter(|_| may_be && guarded.has_repository()) else {
+            return Ok(());
+        };
+        if !target.open_dir(&components(&place)).is_ok_and(is_it) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Destination,
+            "it is the repository that is restored from, and is left alone",
+        )
+        .with_remedy("leave it out with '--exclude', or restore to another target"))
     }
 
     fn take_file(&mut self, path: &[u8], entry: &Entry) -> Result<()> {

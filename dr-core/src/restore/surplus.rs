@@ -74,9 +74,15 @@ impl Surplus {
             }
         }
         if snapshot.problems > 0 {
-            let is_lacking =
-                |kind| matches!(kind, ProblemKind::Missing | ProblemKind::Unreadable | ProblemKind::Vanished);
+            // Of these alone is everything in the snapshot that was there, even if not as it was.
+            let is_lacking = |kind| !matches!(kind, ProblemKind::Changed | ProblemKind::Attributes);
             let problems = repository.problems(snapshot)?;
+            let was_lost = problems.iter().any(|problem| problem.kind == ProblemKind::Damaged);
+            if was_lost && options.delete != Delete::SurplusAnyway {
+                return Err(mistake(
+                    "the snapshot was mended, and lacks what was damaged: what is left of that in the target may be the last copy",
+                ));
+            }
             surplus.unknown = problems
                 .into_iter()
                 .filter(|problem| is_lacking(problem.kind))
@@ -162,6 +168,9 @@ impl Surplus {
             Err(error) if error.kind() == ErrorKind::Destination => return Ok(()),
             directory => directory?,
         };
+        if job.guarded.is_inside(&place) || job.guarded.holds(directory.inode()?) {
+            return Ok(());
+        }
         let deletes = self.delete != Delete::Nothing && self.is_known(path);
         let present = directory.names()?;
         if !deletes && !present.iter().any(|name| is_temporary(name)) {
@@ -295,6 +304,13 @@ impl Surplus {
             return Ok(true);
         }
         if self.is_unknown(path) || !selection.may_take_below(path) {
+            return Ok(false);
+        }
+        if job.guarded.holds(present.inode) {
+            reporter.skipped(
+                path,
+                &"the repository, or what this machine keeps of it, is here; it is not deleted",
+            );
             return Ok(false);
         }
         if directory.is_mount_point(name, &present)? {
