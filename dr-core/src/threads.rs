@@ -20,9 +20,10 @@ impl Threads {
             .map_err(|error| Error::new(ErrorKind::Internal, "no thread could be started").with_source(error))
     }
 
-    /// Where there are several, for what they do otherwise than one.
+    /// Where there are several, for what they do otherwise than one. None for a thread of another pool: while such a thread
+    /// waits it begins other work of its own pool, which would wait for what this one holds.
     pub(crate) fn pool(&self) -> Option<&rayon::ThreadPool> {
-        self.0.as_ref()
+        self.0.as_ref().filter(|_| rayon::current_thread_index().is_none())
     }
 
     /// Does something with every item. After an error nothing more is begun.
@@ -31,7 +32,7 @@ impl Threads {
         items: Vec<T>,
         work: impl Fn(T) -> Result<()> + Sync + Send,
     ) -> Result<()> {
-        match &self.0 {
+        match self.pool() {
             Some(pool) => pool.install(|| items.into_par_iter().try_for_each(work)),
             None => items.into_iter().try_for_each(work),
         }
@@ -39,7 +40,7 @@ impl Threads {
 
     /// What comes of every item, in their order.
     pub(crate) fn map<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
-        match &self.0 {
+        match self.pool() {
             Some(pool) => pool.install(|| items.into_par_iter().map(work).collect()),
             None => items.into_iter().map(work).collect(),
         }
@@ -61,6 +62,22 @@ mod tests {
             assert!(seen.iter().map(|(item, _)| *item).eq(0..100));
             assert!(seen.iter().all(|(_, id)| (*id == thread::current().id()) == is_own), "{count}");
         }
+    }
+
+    #[test]
+    fn a_thread_of_one_pool_does_the_work_of_another_itself() {
+        let (outer, inner) = (Threads::new(2, "outer").unwrap(), Threads::new(2, "inner").unwrap());
+        let held = Mutex::new(());
+        // Would it wait for the other pool, it would begin another of these items, and wait for its own lock.
+        outer
+            .each((0..64).collect(), |_: u32| {
+                let _held = held.lock().unwrap();
+                let own = thread::current().id();
+                let seen = inner.map((0..8).collect(), |_: u32| thread::current().id());
+                assert!(inner.pool().is_none() && seen.iter().all(|id| *id == own));
+                Ok(())
+            })
+            .unwrap();
     }
 
     #[test]
