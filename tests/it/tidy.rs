@@ -138,6 +138,27 @@ fn unsafe_is_fenced_and_explained() {
 }
 
 #[test]
+fn the_features_that_the_readme_lists_have_tests() {
+    let readme = fs::read_to_string(repository_root().join("README.md")).unwrap();
+    let table =
+        readme.split("\n## ").find(|part| part.contains("what they do")).expect("a table of features");
+    let cells = table.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split('|').nth(2));
+    let named: Vec<&str> = cells
+        .flat_map(|cell| cell.split('`'))
+        .filter(|word| word.contains("::") && !word.contains(' '))
+        .collect();
+    assert!(named.len() > 30, "{named:?}");
+    let tests: Vec<SourceFile> = sources(&[".rs"]).into_iter().filter(SourceFile::is_test).collect();
+    let is_there = |name: &str| {
+        let function = format!("fn {}()", name.rsplit("::").next().unwrap_or(name));
+        tests.iter().any(|file| file.text.contains(&function))
+    };
+    let broken: Vec<String> =
+        named.iter().filter(|name| !is_there(name)).map(|name| (*name).to_owned()).collect();
+    report(&broken);
+}
+
+#[test]
 fn types_of_dependencies_are_no_part_of_the_interface() {
     let mut broken = Vec::new();
     for file in shipped_sources() {
