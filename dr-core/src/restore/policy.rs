@@ -67,6 +67,7 @@ mod tests {
             file_type: FileType::RegularFile,
             bytes,
             modified: time(seconds),
+            changed: time(seconds),
             inode: (1, 2),
             mode: 0o644,
             uid: 0,

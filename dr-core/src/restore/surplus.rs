@@ -199,6 +199,11 @@ impl Surplus {
         Ok(())
     }
 
+    /// Whether what stands where a path of the snapshot belongs may be removed for it.
+    pub(super) fn may_remove(&self, path: &[u8]) -> bool {
+        self.delete != Delete::Nothing && self.is_known(path)
+    }
+
     /// Removes the directory that stands where a path of the snapshot belongs, which is none there. Whether it is gone.
     pub(super) fn remove_in_the_way(
         &self,
@@ -206,7 +211,7 @@ impl Surplus {
         path: &[u8],
         reporter: &mut Reporter<'_>,
     ) -> Result<bool> {
-        if self.delete == Delete::Nothing || !self.is_known(path) {
+        if !self.may_remove(path) {
             return Ok(false);
         }
         let place = job.places.place(path);
