@@ -920,7 +920,9 @@ fn paths_go_where_the_caller_wants_them() {
         assert_eq!(names(&place.there("")), Vec::<String>::new());
         options.delete = Delete::Surplus;
     }
-    for wrong in [(from("none"), b"x".to_vec()), (from("a"), b"../x".to_vec())] {
+    let kept = restored(&place.target, &place.workshop.source()).join("b");
+    let kept = kept.strip_prefix(&place.target).unwrap().as_os_str().as_bytes().to_vec();
+    for wrong in [(from("none"), b"x".to_vec()), (from("a"), b"../x".to_vec()), (from("a"), kept)] {
         options.moved = vec![wrong];
         assert!(
             alone(&(), |ctx| place.repo.repository.restore(&snapshot, &place.target, &options, ctx)).is_err()

@@ -41,6 +41,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind};
 use crate::observer::{Change, Context, Event};
 use crate::repository::{ChunkReader, Found, Onward, Repository, find_path, walk_some};
+use crate::select::PathKind;
 use crate::snapshot::Snapshot;
 use crate::tree::{Entry, EntryKind};
 
@@ -75,6 +76,11 @@ impl Repository {
             let parent = found.path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
             places.stripped = if found.directory().is_some() { found.path.len() } else { parent };
         }
+        places.refuse_clashes(&found.path, &|path| {
+            let there = find_path(snapshot, path, &reader).ok()?;
+            let kind = if there.directory().is_some() { PathKind::Directory } else { PathKind::Other };
+            options.selection.takes(path, kind).then_some(kind)
+        })?;
         let guarded = Guarded::new(&self.0, target, &places)?;
         let target_options = target_options(options)?;
         let surplus = Surplus::new(self, snapshot, &found.path, options)?;
