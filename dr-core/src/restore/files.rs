@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::job::Job;
 use super::layout::{Layout, Run, Runs, runs};
 use super::places::split;
+use super::policy::has_mark;
 use super::target::{Holes, MetadataProblem, Present, TargetDir, below, bytes, failed, look_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observer::lock;
@@ -112,6 +113,8 @@ impl RestoredFile {
         };
         let in_place = job.options.writing == super::options::Writing::InPlace;
         let way = match before {
+            // The mark would not tell that it is not whole.
+            _ if has_mark(entry) => Way::Late,
             Before::File(old) if in_place && old.is_only_name => Way::InPlace,
             Before::Nothing if content_bytes < LATE_BYTES_MIN => Way::Direct,
             _ => Way::Late,

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 
 /// The mode of a file that is not whole yet: nobody else may read it, and the sticky bit, which means nothing on a file,
 /// tells it from one that is.
-pub(super) const UNFINISHED_FILE: u32 = 0o1600;
+pub(crate) const UNFINISHED_FILE: u32 = 0o1600;
 /// The mode of a directory that has no metadata yet.
 pub(super) const UNFINISHED_DIRECTORY: u32 = 0o1700;
 
