@@ -557,7 +557,12 @@ impl Restore<'_> {
                         Some(before) if !made.takes_metadata(self.job.options.overwrite) => {
                             directory.restore_mode(&before).map(|()| Vec::new())
                         }
-                        _ => Ok(directory.finish_dir(&made.entry)),
+                        before => {
+                            let problems = directory.finish_dir(&made.entry);
+                            // Without permissions it keeps its mode, which it lacks while it is written to.
+                            let given = before.filter(|_| !self.job.options.permissions);
+                            given.map_or(Ok(()), |before| directory.restore_mode(&before)).map(|()| problems)
+                        }
                     }
                 });
                 match finished {
