@@ -533,7 +533,7 @@ fn the_repository_in_the_target_is_neither_deleted_nor_written_to() {
     fs::create_dir_all(place_of.parent().unwrap()).unwrap();
     let store = dr_store::LocalStore::create(&place_of).unwrap();
     let repo = TestRepo::create(Arc::new(store)).unwrap();
-    backup(&repo.repository, &workshop.source()).unwrap();
+    assert!(backup(&repo.repository, &workshop.source()).unwrap().is_complete());
     let mut snapshot = repo.latest().unwrap();
     let run = |snapshot: &Snapshot, target: &Path, options: &RestoreOptions| {
         alone(&(), |ctx| repo.repository.restore(snapshot, target, options, ctx))
@@ -551,7 +551,7 @@ fn the_repository_in_the_target_is_neither_deleted_nor_written_to() {
 
     // Now the snapshot has a directory of that name.
     TreeSpec::files(&[("surplus/repo/config", 5), ("surplus/repo/x/y", 5)]).write(&workshop.source());
-    backup(&repo.repository, &workshop.source()).unwrap();
+    assert!(backup(&repo.repository, &workshop.source()).unwrap().is_complete());
     snapshot = repo.latest().unwrap();
     let config = fs::read(place_of.join("config")).unwrap();
     for delete in [Delete::Nothing, Delete::SurplusAnyway] {
@@ -560,7 +560,7 @@ fn the_repository_in_the_target_is_neither_deleted_nor_written_to() {
         assert!(report.problem_count > 0 && report.deleted == 0);
         // What leads there is not selected itself.
         add(&mut options.selection.include, "y");
-        run(&snapshot, &target, &options).unwrap();
+        assert_eq!(run(&snapshot, &target, &options).unwrap().deleted, 0);
         assert_eq!(fs::read(place_of.join("config")).unwrap(), config);
         assert!(!place_of.join("x").exists());
     }
@@ -575,6 +575,110 @@ fn the_repository_in_the_target_is_neither_deleted_nor_written_to() {
     moved.moved = vec![(from, to)];
     assert_eq!(run(&snapshot, &target, &moved).unwrap_err().kind(), ErrorKind::InvalidInput);
     repo.assert_intact();
+}
+
+/// Writes to the target when the last entry is planned, and no file is fetched.
+#[derive(Debug)]
+struct Meddler {
+    files: Vec<PathBuf>,
+    is_done: AtomicBool,
+}
+
+impl Observer for Meddler {
+    fn event(&self, event: &Event) {
+        let is_last = matches!(event, Event::EntryDone { path, .. } if path.ends_with(b"/z"));
+        if is_last && !self.is_done.swap(true, Ordering::Relaxed) {
+            self.files.iter().for_each(|file| fs::write(file, "precious").unwrap());
+        }
+    }
+}
+
+#[test]
+fn what_appears_or_changes_during_a_restore_is_kept() {
+    let place = Place::new();
+    TreeSpec::files(&[("large", 2 << 20), ("large_old", 2 << 20), ("old", 50), ("small", 50), ("quiet", 50)])
+        .write(&place.workshop.source());
+    symlink("nowhere", place.source("z")).unwrap();
+    let snapshot = place.backup();
+    for overwrite in [Overwrite::Always, Overwrite::IfNewer, Overwrite::Never] {
+        let _ = fs::remove_dir_all(&place.target);
+        fs::create_dir_all(place.there("")).unwrap();
+        let mut changed = vec!["large", "small"];
+        if overwrite != Overwrite::Never {
+            changed.extend(["large_old", "old"]);
+            for old in ["large_old", "old", "quiet"] {
+                fs::write(place.there(old), "old").unwrap();
+                set_time(&place.there(old), 1000);
+            }
+        }
+        let files = changed.iter().map(|name| place.there(name)).collect();
+        let meddler = Meddler { files, is_done: AtomicBool::new(false) };
+        let options = RestoreOptions::new().overwrite(overwrite);
+        let report =
+            alone(&meddler, |ctx| place.repo.repository.restore(&snapshot, &place.target, &options, ctx))
+                .unwrap();
+        assert_eq!(report.problem_count, changed.len() as u64, "{overwrite:?} {:?}", report.problems);
+        for name in changed {
+            assert_eq!(fs::read(place.there(name)).unwrap(), b"precious", "{overwrite:?} {name}");
+        }
+        assert_eq!(fs::read(place.there("quiet")).unwrap(), fs::read(place.source("quiet")).unwrap());
+        // Nothing is left under a temporary name.
+        let expected = ["large", "large_old", "old", "quiet", "small", "z"];
+        assert_eq!(names(&place.there("")), expected);
+    }
+}
+
+#[test]
+fn a_directory_stays_until_what_takes_its_place_is_there() {
+    let place = Place::new();
+    fs::write(place.source("f"), noise(1, 3000)).unwrap();
+    rustix::fs::mknodat(CWD, place.source("p"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    place.backup();
+    TreeSpec::files(&[("f/below", 5), ("p/below", 5)]).write(&place.there(""));
+    let mut options = RestoreOptions::new().delete(Delete::SurplusAnyway);
+    options.specials = false;
+    let report = place.restore(&options);
+    assert_eq!((report.problem_count, report.files, report.replaced, report.deleted), (1, 1, 1, 2));
+    assert!(place.there("p/below").exists() && place.there("f").is_file());
+    options.specials = true;
+    must_complete(place.restore(&options));
+    place.assert_restored();
+}
+
+#[test]
+fn the_mode_of_unfinished_files_may_be_a_files_own() {
+    let place = Place::new();
+    fs::write(place.source("f"), "new").unwrap();
+    fs::set_permissions(place.source("f"), fs::Permissions::from_mode(0o1600)).unwrap();
+    place.backup();
+    must_complete(place.restore(&RestoreOptions::new()));
+    place.assert_restored();
+    fs::write(place.there("f"), "precious").unwrap();
+    fs::set_permissions(place.there("f"), fs::Permissions::from_mode(0o1600)).unwrap();
+    assert_eq!(complete(place.restore(&RestoreOptions::new().overwrite(Overwrite::Never))).kept, 1);
+    assert_eq!(fs::read(place.there("f")).unwrap(), b"precious");
+}
+
+#[test]
+fn directories_that_were_made_writable_get_their_mode_back() {
+    let place = Place::new();
+    TreeSpec::files(&[("d/f", 5)]).write(&place.workshop.source());
+    place.backup();
+    TreeSpec::files(&[("d/other", 5), ("s/keep", 5), ("s/gone", 5)]).write(&place.there(""));
+    let mode = |name: &str| fs::metadata(place.there(name)).unwrap().permissions().mode() & 0o7777;
+    for name in ["d", "s"] {
+        fs::set_permissions(place.there(name), fs::Permissions::from_mode(0o500)).unwrap();
+    }
+    let mut options = RestoreOptions::new().delete(Delete::Surplus);
+    options.permissions = false;
+    add(&mut options.selection.exclude, "keep");
+    let report = complete(place.restore(&options));
+    assert_eq!((report.deleted, mode("d"), mode("s")), (2, 0o500, 0o500));
+    assert!(place.there("s/keep").exists() && place.there("d/f").exists());
+    for name in ["d", "s"] {
+        fs::set_permissions(place.there(name), fs::Permissions::from_mode(0o700)).unwrap();
+    }
 }
 
 #[test]
@@ -816,7 +920,9 @@ fn paths_go_where_the_caller_wants_them() {
         assert_eq!(names(&place.there("")), Vec::<String>::new());
         options.delete = Delete::Surplus;
     }
-    for wrong in [(from("none"), b"x".to_vec()), (from("a"), b"../x".to_vec())] {
+    let kept = restored(&place.target, &place.workshop.source()).join("b");
+    let kept = kept.strip_prefix(&place.target).unwrap().as_os_str().as_bytes().to_vec();
+    for wrong in [(from("none"), b"x".to_vec()), (from("a"), b"../x".to_vec()), (from("a"), kept)] {
         options.moved = vec![wrong];
         assert!(
             alone(&(), |ctx| place.repo.repository.restore(&snapshot, &place.target, &options, ctx)).is_err()

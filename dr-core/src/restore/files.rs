@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::job::Job;
 use super::layout::{Layout, Run, Runs, runs};
 use super::places::split;
+use super::policy::has_mark;
 use super::target::{Holes, MetadataProblem, Present, TargetDir, below, bytes, failed, look_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observer::lock;
@@ -37,7 +38,7 @@ pub(super) enum Before {
     /// Nothing.
     Nothing,
     /// Something that holds no bytes to take over.
-    Other,
+    Other(Present),
     /// A file.
     File(Present),
 }
@@ -112,6 +113,8 @@ impl RestoredFile {
         };
         let in_place = job.options.writing == super::options::Writing::InPlace;
         let way = match before {
+            // The mark would not tell that it is not whole.
+            _ if has_mark(entry) => Way::Late,
             Before::File(old) if in_place && old.is_only_name => Way::InPlace,
             Before::Nothing if content_bytes < LATE_BYTES_MIN => Way::Direct,
             _ => Way::Late,
@@ -275,7 +278,7 @@ impl RestoredFile {
         }
         let file = if self.way == Way::Direct {
             made.is_temporary = false;
-            directory.create_file(self.name())?
+            directory.create_new_file(self.name())?
         } else {
             let file = directory.create_file(&job.temporary_name(&self.path))?;
             made.is_clone = self.clone_old(directory, &file);
@@ -348,7 +351,14 @@ impl RestoredFile {
             if job.options.fsync {
                 bytes::sync(&file).map_err(|error| self.not_written(&directory, error))?;
             }
-            directory.rename(&job.temporary_name(&self.path), self.name())?;
+            let before = match &self.before {
+                // The caller removes the directory, and gives the file its name.
+                Before::Other(present) if present.is_directory() => return Ok(Ended::Written(problems)),
+                Before::Nothing => None,
+                Before::Other(present) | Before::File(present) => Some(present),
+            };
+            let inode = made.map_or((0, 0), |made| made.inode);
+            directory.put(&job.temporary_name(&self.path), self.name(), inode, before)?;
         }
         Ok(Ended::Written(problems))
     }
@@ -429,15 +439,16 @@ impl RestoredFile {
         // It is listed as damaged whether or not this works.
         let Ok(directory) = self.directory(job) else { return };
         self.discard_temporary(job, &directory);
-        let is_direct = self.way == Way::Direct && lock(&self.work).made.is_some();
-        if is_direct {
-            let _ = directory.remove(self.name());
+        let made = lock(&self.work).made;
+        if let Some(made) = made.filter(|_| self.way == Way::Direct) {
+            directory.remove_made(self.name(), made.inode);
         }
     }
 
     fn discard_temporary(&self, job: &Job<'_>, directory: &TargetDir) {
-        if lock(&self.work).made.is_some_and(|made| made.is_temporary) {
-            let _ = directory.remove(&job.temporary_name(&self.path));
+        let made = lock(&self.work).made;
+        if let Some(made) = made.filter(|made| made.is_temporary) {
+            directory.remove_made(&job.temporary_name(&self.path), made.inode);
         }
     }
 

@@ -28,18 +28,20 @@ use directories::{Directories, Standing};
 use files::{Before, Leftovers, Links, RestoredFile};
 use guarded::Guarded;
 use job::Job;
+use options::target_options;
 use places::{Places, components, split};
 use plan::Batch;
 use policy::{Decision, decide};
 use report::Reporter;
 use selection::kind_of;
 use surplus::Surplus;
-use target::{Outcome, OwnerMap, Present, Target, TargetDir, TargetOptions};
+use target::{Obstacle, Outcome, Present, Target, TargetDir};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind};
 use crate::observer::{Change, Context, Event};
 use crate::repository::{ChunkReader, Found, Onward, Repository, find_path, walk_some};
+use crate::select::PathKind;
 use crate::snapshot::Snapshot;
 use crate::tree::{Entry, EntryKind};
 
@@ -74,6 +76,11 @@ impl Repository {
             let parent = found.path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
             places.stripped = if found.directory().is_some() { found.path.len() } else { parent };
         }
+        places.refuse_clashes(&found.path, &|path| {
+            let there = find_path(snapshot, path, &reader).ok()?;
+            let kind = if there.directory().is_some() { PathKind::Directory } else { PathKind::Other };
+            options.selection.takes(path, kind).then_some(kind)
+        })?;
         let guarded = Guarded::new(&self.0, target, &places)?;
         let target_options = target_options(options)?;
         let surplus = Surplus::new(self, snapshot, &found.path, options)?;
@@ -102,22 +109,6 @@ impl Repository {
     }
 }
 
-fn target_options(options: &RestoreOptions) -> Result<TargetOptions> {
-    let mut chosen = TargetOptions {
-        specials: options.specials,
-        numeric_ids: options.numeric_ids,
-        owner_map: OwnerMap::new(&options.users, &options.groups)?,
-        permissions: options.permissions,
-        xattrs: options.xattrs,
-        times: options.times,
-        ..TargetOptions::default()
-    };
-    if let Some(owners) = options.owners {
-        chosen.owners = owners;
-    }
-    Ok(chosen)
-}
-
 /// A restore in progress.
 struct Restore<'a> {
     job: &'a Job<'a>,
@@ -128,6 +119,8 @@ struct Restore<'a> {
     surplus: Surplus,
     /// What stayed as it was, where everything else is read back.
     kept: HashSet<Vec<u8>>,
+    /// Files that a directory is in the way of, which goes when they are whole.
+    blocked: Vec<(Vec<u8>, Present)>,
 }
 
 impl<'a> Restore<'a> {
@@ -141,6 +134,7 @@ impl<'a> Restore<'a> {
             links: Links::default(),
             surplus,
             kept: HashSet::new(),
+            blocked: Vec::new(),
         })
     }
 
@@ -162,6 +156,7 @@ impl<'a> Restore<'a> {
         }
         walk_some(found, job.reader, &mut |path, entry| self.take(path, entry))?;
         self.batch.run(&mut self.reporter)?;
+        self.place_blocked()?;
         for (path, first, entry) in std::mem::take(&mut self.links.later) {
             job.ctx.cancel.check()?;
             let linked = self.link(&path, &first, &entry);
@@ -177,6 +172,30 @@ impl<'a> Restore<'a> {
             Some(target) => target.sync_all(),
             None => Ok(()),
         }
+    }
+
+    /// Gives files that are whole their names, after the directories that have them are gone.
+    fn place_blocked(&mut self) -> Result<()> {
+        for (path, present) in std::mem::take(&mut self.blocked) {
+            self.job.ctx.cancel.check()?;
+            if self.reporter.is_absent(&path) {
+                continue;
+            }
+            let place = self.job.places.place(&path).into_owned();
+            let (parent, name) = split(&place);
+            let temporary = self.job.temporary_name(&path);
+            let placed = self
+                .job
+                .target()?
+                .open_dir(&parent)
+                .and_then(|directory| self.put(&path, &directory, &temporary, name, Some(present)));
+            if placed.is_err() {
+                self.reporter.report.files -= 1;
+                self.reporter.report.replaced -= 1;
+            }
+            self.note(&path, placed)?;
+        }
+        Ok(())
     }
 
     /// Makes the directories above places that the caller chose.
@@ -231,6 +250,10 @@ impl<'a> Restore<'a> {
             return Ok(if leads_on { Onward::Into } else { Onward::Past });
         }
         for (above, entry) in self.directories.take_held_back() {
+            if self.directories.standing() == Standing::Lost {
+                self.directories.enter(&above, Standing::Lost);
+                continue;
+            }
             let made = self.make_directory(&above, &entry);
             self.note_directory(&above, made)?;
         }
@@ -299,9 +322,11 @@ impl<'a> Restore<'a> {
                 .with_remedy("move it away, or restore with another '--overwrite'"));
         }
         if !is_dry {
+            let is_kept = looks && (present.is_none() || before.is_some());
+            let obstacle = if is_kept { Obstacle::Kept } else { Obstacle::Replaced };
             let place = self.job.places.place(path);
             let (parent, name) = split(&place);
-            before = match self.job.target()?.open_dir(&parent)?.make_dir(name)? {
+            before = match self.job.target()?.open_dir(&parent)?.make_dir_over(name, obstacle)? {
                 target::DirectoryMade::New => None,
                 target::DirectoryMade::Kept(present) => Some(present),
             };
@@ -341,8 +366,13 @@ impl<'a> Restore<'a> {
             Decision::Make => Before::Nothing,
             Decision::Unchanged(_) if self.settle(path, entry)? => return Ok(()),
             Decision::Replace(present) | Decision::Unchanged(present) => {
-                self.clear_way(path, &present)?;
-                if present.is_file() { Before::File(present) } else { Before::Other }
+                if present.is_directory() && !job.options.dry_run && self.surplus.may_remove(path) {
+                    // It stays until what takes its place is whole.
+                    self.blocked.push((path.to_vec(), present));
+                } else {
+                    self.clear_way(path, &present)?;
+                }
+                if present.is_file() { Before::File(present) } else { Before::Other(present) }
             }
         };
         self.links.note_first(path, entry);
@@ -416,13 +446,13 @@ impl<'a> Restore<'a> {
             self.tell(path, Change::Unchanged);
             return Ok(());
         }
-        if let Some(present) = &present {
-            self.clear_way(path, present)?;
-        }
         let is_unwanted = !self.job.options.specials && !matches!(entry.kind, EntryKind::Symlink(_));
         let outcome = match self.job.options.dry_run {
             true if is_unwanted => return Ok(()),
-            true => Outcome::Made,
+            true => {
+                present.map_or(Ok(()), |present| self.clear_way(path, &present))?;
+                Outcome::Made
+            }
             false => self.make_other(path, entry, present)?,
         };
         match outcome {
@@ -440,15 +470,32 @@ impl Restore<'_> {
         let (parent, name) = split(&place);
         let directory = self.job.target()?.open_dir(&parent)?;
         let temporary = self.job.temporary_name(path);
-        let first_name = if present.is_some() { &temporary[..] } else { name };
-        let outcome = directory.create_special(first_name, entry)?;
+        let outcome = directory.create_special(&temporary, entry)?;
         if outcome == Outcome::Made {
-            self.reporter.metadata(path, directory.finish_path(first_name, entry));
-            if present.is_some() {
-                directory.rename(first_name, name)?;
-            }
+            let problems = directory.finish_path(&temporary, entry);
+            self.put(path, &directory, &temporary, name, present)?;
+            self.reporter.metadata(path, problems);
         }
         Ok(outcome)
+    }
+
+    /// Gives what was made under a temporary name its own, after what stands in its way is gone.
+    fn put(
+        &mut self,
+        path: &[u8],
+        directory: &TargetDir,
+        temporary: &[u8],
+        name: &[u8],
+        present: Option<Present>,
+    ) -> Result<()> {
+        let Some(made) = directory.look(temporary)? else { return directory.rename(temporary, name) };
+        let before = present.filter(|present| !present.is_directory());
+        let cleared = present.map_or(Ok(()), |present| self.clear_way(path, &present));
+        let put = cleared.and_then(|()| directory.put(temporary, name, made.inode, before.as_ref()));
+        if put.is_err() {
+            directory.remove_made(temporary, made.inode);
+        }
+        put
     }
 
     /// Makes a further name of a file that was restored.
@@ -473,18 +520,16 @@ impl Restore<'_> {
             if decide(self.job.options.overwrite, entry, Some(present)) == Decision::Keep {
                 return self.keep(path, entry);
             }
-            self.clear_way(path, &present)?;
+            if self.job.options.dry_run {
+                self.clear_way(path, &present)?;
+            }
         }
         if !self.job.options.dry_run {
             let target = self.job.target()?;
             let (from, directory) = (target.open_dir(&first_parent)?, target.open_dir(&parent)?);
-            if present.is_some() {
-                let temporary = self.job.temporary_name(path);
-                directory.hard_link(&temporary, &from, first_name)?;
-                directory.rename(&temporary, name)?;
-            } else {
-                directory.hard_link(name, &from, first_name)?;
-            }
+            let temporary = self.job.temporary_name(path);
+            directory.hard_link(&temporary, &from, first_name)?;
+            self.put(path, &directory, &temporary, name, present)?;
         }
         self.count_other(path, present);
         Ok(())
@@ -512,7 +557,12 @@ impl Restore<'_> {
                         Some(before) if !made.takes_metadata(self.job.options.overwrite) => {
                             directory.restore_mode(&before).map(|()| Vec::new())
                         }
-                        _ => Ok(directory.finish_dir(&made.entry)),
+                        before => {
+                            let problems = directory.finish_dir(&made.entry);
+                            // Without permissions it keeps its mode, which it lacks while it is written to.
+                            let given = before.filter(|_| !self.job.options.permissions);
+                            given.map_or(Ok(()), |before| directory.restore_mode(&before)).map(|()| problems)
+                        }
                     }
                 });
                 match finished {

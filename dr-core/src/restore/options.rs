@@ -1,6 +1,8 @@
 //! What a caller may ask of a restore, and what it did.
 
 use super::selection::RestoreSelection;
+use super::target::{OwnerMap, TargetOptions};
+use crate::error::Result;
 use crate::snapshot::Problem;
 
 /// What becomes of a file of the target whose name the snapshot has too.
@@ -197,4 +199,21 @@ impl RestoreReport {
     pub fn is_complete(&self) -> bool {
         self.problem_count == 0
     }
+}
+
+/// What of this concerns the target.
+pub(super) fn target_options(options: &RestoreOptions) -> Result<TargetOptions> {
+    let mut chosen = TargetOptions {
+        specials: options.specials,
+        numeric_ids: options.numeric_ids,
+        owner_map: OwnerMap::new(&options.users, &options.groups)?,
+        permissions: options.permissions,
+        xattrs: options.xattrs,
+        times: options.times,
+        ..TargetOptions::default()
+    };
+    if let Some(owners) = options.owners {
+        chosen.owners = owners;
+    }
+    Ok(chosen)
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::select::PathKind;
 
 /// The paths of a snapshot, and where they belong below the target.
 #[derive(Debug)]
@@ -25,7 +26,12 @@ impl Places {
                     .with_path(crate::observer::as_path(to))
                     .with_remedy("write FROM=TO without '.' and '..'; TO begins at the target"));
             }
-            places.moved.push((from, components(to).join(&b'/')));
+            let to = components(to).join(&b'/');
+            let is_taken = |other: &[u8]| is_at_or_below(&to, other) || is_at_or_below(other, &to);
+            if places.moved.iter().any(|(_, other)| is_taken(other)) {
+                return Err(clash(&to, "two paths are moved to one place, or one into the other"));
+            }
+            places.moved.push((from, to));
         }
         Ok(places)
     }
@@ -45,10 +51,44 @@ impl Places {
         self.moved.iter().any(|(from, _)| from == path)
     }
 
+    /// Refuses to move a path to where another is restored, or below what is no directory. `is_there` says whether the
+    /// snapshot has a path, and whether that is a directory; `restored` is the part that is restored.
+    pub(super) fn refuse_clashes(
+        &self,
+        restored: &[u8],
+        is_there: &dyn Fn(&[u8]) -> Option<PathKind>,
+    ) -> Result<()> {
+        for (_, to) in &self.moved {
+            let mut path = restored[..self.stripped.min(restored.len())].to_vec();
+            let names = components(to);
+            for (depth, name) in names.iter().enumerate() {
+                path.push(b'/');
+                path.extend_from_slice(name);
+                let is_restored = is_at_or_below(&path, restored) || is_at_or_below(restored, &path);
+                if !is_restored || self.moved.iter().any(|(from, _)| is_at_or_below(&path, from)) {
+                    break;
+                }
+                match is_there(&path) {
+                    Some(PathKind::Directory) if depth + 1 < names.len() => {}
+                    Some(_) => return Err(clash(to, "a path is moved to where another one is restored")),
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The paths that go elsewhere, and where.
     pub(super) fn moved(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.moved.iter().map(|(from, to)| (from.as_slice(), to.as_slice()))
     }
+}
+
+/// Paths are moved to where others are.
+fn clash(place: &[u8], why: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, why)
+        .with_path(crate::observer::as_path(place))
+        .with_remedy("choose a place with '--map-path' that nothing else of the snapshot has")
 }
 
 /// Whether `path` is `above` or lies below it. Everything lies below `/`, which is also written as nothing.
@@ -92,6 +132,38 @@ mod tests {
         for wrong in [("/a", "../b"), ("/a", "b/./c"), ("/", "b"), ("", "b")] {
             let moved = (wrong.0.as_bytes().to_vec(), wrong.1.as_bytes().to_vec());
             assert_eq!(Places::new(&[moved]).unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn paths_are_not_moved_onto_one_another() {
+        let moved = |to: &[&str]| {
+            let from = (0..).map(|number: u32| format!("/from{number}").into_bytes());
+            let moved: Vec<_> = from.zip(to.iter().map(|to| to.as_bytes().to_vec())).collect();
+            Places::new(&moved)
+        };
+        for wrong in [["x", "x/"], ["x/y", "x"], ["x", "/x/y/z"], ["", "x"]] {
+            assert_eq!(moved(&wrong).unwrap_err().kind(), ErrorKind::InvalidInput, "{wrong:?}");
+        }
+        assert!(moved(&["x/y", "x/z"]).is_ok());
+        let is_there = |path: &[u8]| match path {
+            b"/d" | b"/d/e" | b"/from0" => Some(PathKind::Directory),
+            b"/d/f" => Some(PathKind::Other),
+            _ => None,
+        };
+        for (to, stripped, is_right) in [
+            ("d", 0, false),
+            ("d/f/new", 0, false),
+            ("d/new", 0, true),
+            ("d/new/e", 0, true),
+            ("from0/x", 0, true),
+            ("e", 0, true),
+            ("e", 2, false),
+        ] {
+            let mut places = moved(&[to]).unwrap();
+            places.stripped = stripped;
+            let restored: &[u8] = if stripped > 0 { b"/d" } else { b"" };
+            assert_eq!(places.refuse_clashes(restored, &is_there).is_ok(), is_right, "{to} {stripped}");
         }
     }
 

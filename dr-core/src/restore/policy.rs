@@ -1,7 +1,7 @@
 //! Decides what becomes of a name that the snapshot has, by what stands there already. Pure.
 
 use super::options::Overwrite;
-use super::target::Present;
+use super::target::{Present, UNFINISHED_FILE};
 use crate::tree::{Entry, EntryKind};
 
 /// What becomes of a name that the snapshot has.
@@ -20,7 +20,8 @@ pub(super) enum Decision {
 /// Decides for anything but a directory. What a restore left half done is never kept, and never taken to be right.
 pub(super) fn decide(overwrite: Overwrite, entry: &Entry, present: Option<Present>) -> Decision {
     let Some(present) = present else { return Decision::Make };
-    if present.is_unfinished() && !present.is_directory() {
+    let is_marked = present.is_unfinished() && !has_mark(entry);
+    if is_marked && !present.is_directory() {
         return Decision::Replace(present);
     }
     match overwrite {
@@ -29,6 +30,11 @@ pub(super) fn decide(overwrite: Overwrite, entry: &Entry, present: Option<Presen
         Overwrite::IfChanged if is_alike(entry, &present) => Decision::Unchanged(present),
         Overwrite::Always | Overwrite::IfChanged | Overwrite::IfNewer => Decision::Replace(present),
     }
+}
+
+/// Whether the mode that tells unfinished files from others is the entry's own, so that it tells nothing.
+pub(super) fn has_mark(entry: &Entry) -> bool {
+    entry.metadata.mode & 0o7777 == UNFINISHED_FILE
 }
 
 /// Whether a directory that is there gets the snapshot's metadata.
@@ -67,6 +73,7 @@ mod tests {
             file_type: FileType::RegularFile,
             bytes,
             modified: time(seconds),
+            changed: time(seconds),
             inode: (1, 2),
             mode: 0o644,
             uid: 0,

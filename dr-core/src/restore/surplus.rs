@@ -15,7 +15,7 @@ use super::job::{Job, is_temporary};
 use super::options::{Delete, RestoreOptions};
 use super::places::{Places, components, is_at_or_below, split};
 use super::report::Reporter;
-use super::target::Target;
+use super::target::{Present, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observer::{Change, Event, as_path};
 use crate::repository::{ChunkReader, Repository, find_path};
@@ -38,6 +38,8 @@ pub(super) struct Surplus {
 struct Emptied {
     names: std::vec::IntoIter<Vec<u8>>,
     path_bytes: usize,
+    /// What it was like, where it was made accessible.
+    before: Option<Present>,
     /// Something in it stays.
     is_kept: bool,
 }
@@ -199,6 +201,11 @@ impl Surplus {
         Ok(())
     }
 
+    /// Whether what stands where a path of the snapshot belongs may be removed for it.
+    pub(super) fn may_remove(&self, path: &[u8]) -> bool {
+        self.delete != Delete::Nothing && self.is_known(path)
+    }
+
     /// Removes the directory that stands where a path of the snapshot belongs, which is none there. Whether it is gone.
     pub(super) fn remove_in_the_way(
         &self,
@@ -206,7 +213,7 @@ impl Surplus {
         path: &[u8],
         reporter: &mut Reporter<'_>,
     ) -> Result<bool> {
-        if self.delete == Delete::Nothing || !self.is_known(path) {
+        if !self.may_remove(path) {
             return Ok(false);
         }
         let place = job.places.place(path);
@@ -245,10 +252,13 @@ impl Surplus {
             job.ctx.cancel.check()?;
             path.truncate(emptied.path_bytes);
             let Some(name) = emptied.names.next() else {
-                let is_kept = emptied.is_kept;
+                let (is_kept, before) = (emptied.is_kept, emptied.before);
                 open.pop();
                 let name = way.pop().unwrap_or_default();
                 is_gone = !is_kept && self.remove_emptied(job, &way, &name, &path, reporter)?;
+                if !is_gone {
+                    lock_again(job, &way, &name, before)?;
+                }
                 if let Some(above) = open.last_mut() {
                     above.is_kept |= !is_gone;
                 }
@@ -317,8 +327,8 @@ impl Surplus {
             reporter.skipped(path, &"another file system is mounted there; it is not deleted");
             return Ok(false);
         }
-        let names = list(job, way, name)?;
-        open.push(Emptied { names: names.into_iter(), path_bytes: path.len(), is_kept: false });
+        let (names, before) = list(job, way, name)?;
+        open.push(Emptied { names: names.into_iter(), path_bytes: path.len(), before, is_kept: false });
         Ok(false)
     }
 
@@ -370,14 +380,26 @@ fn is_mounted(job: &Job<'_>, place: &[u8]) -> Result<bool> {
     }
 }
 
-/// The names in a directory that is to be emptied.
-fn list(job: &Job<'_>, way: &[Vec<u8>], name: &[u8]) -> Result<Vec<Vec<u8>>> {
+/// The names in a directory that is to be emptied, and what it was like before it was made accessible.
+fn list(job: &Job<'_>, way: &[Vec<u8>], name: &[u8]) -> Result<(Vec<Vec<u8>>, Option<Present>)> {
     let target = job.target()?;
-    if !job.options.dry_run {
-        target.open_dir(way)?.unlock_dir(name)?;
-    }
+    let before = match job.options.dry_run {
+        true => None,
+        false => Some(target.open_dir(way)?.unlock_dir(name)?),
+    };
     let below: Vec<&[u8]> = way.iter().map(Vec::as_slice).chain([name]).collect();
-    target.open_dir(&below)?.names()
+    Ok((target.open_dir(&below)?.names()?, before))
+}
+
+/// Gives a directory that was to be emptied, and stays, its mode back.
+fn lock_again(job: &Job<'_>, way: &[Vec<u8>], name: &[u8], before: Option<Present>) -> Result<()> {
+    let Some(before) = before else { return Ok(()) };
+    let below: Vec<&[u8]> = way.iter().map(Vec::as_slice).chain([name]).collect();
+    if let Ok(directory) = job.target()?.open_dir(&below) {
+        // That something in it stays is said; who is refused here was refused there too.
+        let _ = directory.restore_mode(&before);
+    }
+    Ok(())
 }
 
 fn count(job: &Job<'_>, path: &[u8], reporter: &mut Reporter<'_>) {

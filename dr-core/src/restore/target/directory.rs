@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::restore::target::handle::Handle;
-use crate::restore::target::present::{UNFINISHED_DIRECTORY, UNFINISHED_FILE};
+use crate::restore::target::present::{UNFINISHED_DIRECTORY, UNFINISHED_FILE, appeared};
 use crate::restore::target::{DIRECTORY, Present, Shared, below, failed, validate};
 
 /// How often an entry is removed again that somebody keeps putting in the way.
@@ -26,6 +26,15 @@ pub(crate) enum DirectoryMade {
     New,
     /// It was there, and was like this.
     Kept(Present),
+}
+
+/// What becomes of what has the name of a directory and is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// It is removed.
+    Replaced,
+    /// It stays.
+    Kept,
 }
 
 /// An open directory of the target. Clones are the same directory.
@@ -77,7 +86,16 @@ impl TargetDir {
     ///
     /// # Errors
     /// `Destination` where that fails.
+    #[cfg(test)]
     pub(crate) fn make_dir(&self, name: &[u8]) -> Result<DirectoryMade> {
+        self.make_dir_over(name, Obstacle::Replaced)
+    }
+
+    /// Makes the directory `name`. A real directory of that name is kept; so is anything else, where it is to be.
+    ///
+    /// # Errors
+    /// `Destination` where that fails, or where something is kept that is no directory.
+    pub(crate) fn make_dir_over(&self, name: &[u8], obstacle: Obstacle) -> Result<DirectoryMade> {
         validate(name, &self.path)?;
         let failure = |error| failed("cannot make a directory", &below(&self.path, name), error);
         for _ in 0..ATTEMPTS_MAX {
@@ -87,6 +105,9 @@ impl TargetDir {
                 Err(error) => return Err(failure(error)),
             }
             match self.keep_dir(name) {
+                Err(Errno::LOOP | Errno::NOTDIR) if obstacle == Obstacle::Kept => {
+                    return Err(appeared(&below(&self.path, name)));
+                }
                 Err(Errno::LOOP | Errno::NOTDIR) => self.remove(name)?,
                 Err(Errno::NOENT) => {}
                 kept => return kept.map(DirectoryMade::Kept).map_err(failure),
@@ -153,6 +174,20 @@ impl TargetDir {
             marked(UNFINISHED_FILE, |mode| openat(self, name, flags, mode))
         })
         .map(File::from)
+    }
+
+    /// Makes the empty file `name`, where nothing has that name. It is open for reading and writing.
+    ///
+    /// # Errors
+    /// `Destination` where that fails, or where something has the name.
+    pub(crate) fn create_new_file(&self, name: &[u8]) -> Result<File> {
+        validate(name, &self.path)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match marked(UNFINISHED_FILE, |mode| openat(self, name, flags, mode)) {
+            Ok(file) => Ok(file.into()),
+            Err(Errno::EXIST) => Err(appeared(&below(&self.path, name))),
+            Err(error) => Err(failed("cannot make a file", &below(&self.path, name), error)),
+        }
     }
 
     /// Opens the file `name`, made by `create_file` before, for reading and writing.

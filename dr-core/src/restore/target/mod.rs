@@ -38,10 +38,10 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use bytes::Holes;
-pub(crate) use directory::{DirectoryMade, TargetDir};
+pub(crate) use directory::{DirectoryMade, Obstacle, TargetDir};
 pub(crate) use metadata::{MetadataPart, MetadataProblem};
 pub(crate) use owners::OwnerMap;
-pub(crate) use present::{Present, look_at};
+pub(crate) use present::{Present, UNFINISHED_FILE, look_at};
 pub(crate) use special::Outcome;
 
 use owners::OwnerNumbers;

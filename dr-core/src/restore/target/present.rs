@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fstat, openat, renameat, renameat_with, statat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -13,7 +16,7 @@ use crate::time::Timestamp;
 
 /// The mode of a file that is not whole yet: nobody else may read it, and the sticky bit, which means nothing on a file,
 /// tells it from one that is.
-pub(super) const UNFINISHED_FILE: u32 = 0o1600;
+pub(crate) const UNFINISHED_FILE: u32 = 0o1600;
 /// The mode of a directory that has no metadata yet.
 pub(super) const UNFINISHED_DIRECTORY: u32 = 0o1700;
 
@@ -26,6 +29,8 @@ pub(crate) struct Present {
     pub(crate) file_type: FileType,
     pub(crate) bytes: u64,
     pub(crate) modified: Timestamp,
+    /// When anything of the inode was changed last.
+    pub(crate) changed: Timestamp,
     /// Device and inode.
     pub(crate) inode: (u64, u64),
     /// Permission bits, set-user-id, set-group-id and sticky bit.
@@ -43,6 +48,10 @@ impl Present {
             modified: Timestamp {
                 seconds: stat.st_mtime,
                 nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            },
+            changed: Timestamp {
+                seconds: stat.st_ctime,
+                nanoseconds: u32::try_from(stat.st_ctime_nsec).unwrap_or(0),
             },
             inode: (stat.st_dev, stat.st_ino),
             mode: stat.st_mode & 0o7777,
@@ -68,6 +77,11 @@ impl Present {
     /// Whether it is the same file with the same content, as far as that can be seen.
     pub(crate) fn is_unchanged(&self, now: &Present) -> bool {
         (self.inode, self.bytes, self.modified) == (now.inode, now.bytes, now.modified)
+    }
+
+    /// Whether nothing of it was changed. Another name that was taken away from it is no change.
+    fn is_untouched(&self, now: &Present) -> bool {
+        self.is_unchanged(now) && (!self.is_only_name || self.changed == now.changed)
     }
 }
 
@@ -171,6 +185,47 @@ impl TargetDir {
         })
     }
 
+    /// Gives the entry `from`, which must be the inode `made`, the name `to`, in place of `before` where that still has it
+    /// as it was; where there was nothing, nothing is replaced.
+    ///
+    /// # Errors
+    /// `Destination` where that fails, or where something else has one of the names.
+    pub(crate) fn put(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        made: (u64, u64),
+        before: Option<&Present>,
+    ) -> Result<()> {
+        if self.look(from)?.is_none_or(|now| now.inode != made) {
+            return Err(taken(&below(self.path(), to)));
+        }
+        match (before, self.look(to)?) {
+            (_, None) => self.rename_new(from, to),
+            (Some(before), Some(now)) if before.is_untouched(&now) => self.rename(from, to),
+            _ => Err(appeared(&below(self.path(), to))),
+        }
+    }
+
+    /// Gives the entry `from` the name `to`, which nothing has.
+    fn rename_new(&self, from: &[u8], to: &[u8]) -> Result<()> {
+        match renameat_with(self, from, self, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(appeared(&below(self.path(), to))),
+            // Not every file system can, so there the look before has to do.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.rename(from, to),
+            Err(error) => Err(failed("cannot name a restored entry", &below(self.path(), to), error)),
+        }
+    }
+
+    /// Removes the entry `name` where it is the inode `made`.
+    pub(crate) fn remove_made(&self, name: &[u8], made: (u64, u64)) {
+        if self.look(name).is_ok_and(|now| now.is_some_and(|now| now.inode == made)) {
+            // It is listed as not restored whether or not this works.
+            let _ = self.remove(name);
+        }
+    }
+
     /// The names in this directory, except `.` and `..`.
     ///
     /// # Errors
@@ -197,6 +252,17 @@ impl TargetDir {
             .map_err(|error| failed("cannot look at a directory of the target", self.path(), error))?;
         Ok((stat.st_dev, stat.st_ino))
     }
+}
+
+/// What stands at a name is not what stood there when it was decided what becomes of it.
+pub(super) fn appeared(path: &Path) -> Error {
+    Error::new(ErrorKind::Destination, "something appeared or changed here during the restore, and is kept")
+        .with_path(path)
+        .with_remedy("look at what it is, and restore again when nobody else writes there")
+}
+
+fn taken(path: &Path) -> Error {
+    Error::new(ErrorKind::Destination, "another file took the place of a restored one").with_path(path)
 }
 
 /// Looks at an open file again.

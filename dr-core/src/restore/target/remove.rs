@@ -29,13 +29,13 @@ impl TargetDir {
         }
     }
 
-    /// Makes a directory that is to be emptied accessible, where it is ours.
+    /// Makes a directory that is to be emptied accessible, where it is ours. Gives what it was like before.
     ///
     /// # Errors
     /// `Destination` where it is no directory, or cannot be made so.
-    pub(crate) fn unlock_dir(&self, name: &[u8]) -> Result<()> {
+    pub(crate) fn unlock_dir(&self, name: &[u8]) -> Result<Present> {
         validate(name, self.path())?;
-        self.keep_dir(name).map(|_| ()).map_err(|error| {
+        self.keep_dir(name).map_err(|error| {
             failed("cannot open a directory that is to be deleted", &below(self.path(), name), error)
         })
     }
