@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use dr_core::{Entry, EntryKind, ObjectHash, SnapshotId, SnapshotView, Stream, Timestamp};
+use dr_core::{Entry, EntryKind, ObjectHash, SnapshotId, SnapshotView, SparseMap, Stream, Timestamp};
 
 use crate::shelf::lock;
 
@@ -63,6 +63,15 @@ fn content(kind: &EntryKind) -> Vec<u8> {
             let mut bytes = vec![1];
             bytes.extend_from_slice(&content.bytes.to_le_bytes());
             references(&content.stream, &mut bytes);
+            // The same data at other places is another content.
+            match &content.sparse {
+                Some(SparseMap::Inline(extents)) => {
+                    let numbers = extents.iter().flat_map(|extent| [extent.offset, extent.bytes]);
+                    bytes.extend(numbers.flat_map(u64::to_le_bytes));
+                }
+                Some(SparseMap::Stream(stream)) => references(stream, &mut bytes),
+                _ => {}
+            }
             bytes
         }
         EntryKind::Symlink(target) => [&[2], target.as_slice()].concat(),
@@ -203,7 +212,9 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use dr_core::{FileContent, Metadata};
+    use std::collections::HashSet;
+
+    use dr_core::{Extent, FileContent, Metadata};
 
     use super::*;
 
@@ -264,17 +275,30 @@ mod tests {
 
     #[test]
     fn names_of_one_file_share_a_key_where_they_hold_the_same() {
-        let entry = |name: &str, links: u64, bytes: u64| {
+        let sparse_entry = |name: &str, links: u64, bytes: u64, sparse: Option<SparseMap>| {
             let mut metadata = Metadata::default();
             (metadata.device, metadata.inode, metadata.links) = (1, 2, links);
-            Entry::new(name, EntryKind::File(FileContent::new(bytes, Stream::default(), None)), metadata)
+            Entry::new(name, EntryKind::File(FileContent::new(bytes, Stream::default(), sparse)), metadata)
         };
+        let entry = |name: &str, links: u64, bytes: u64| sparse_entry(name, links, bytes, None);
         let (here, there) = (Key::root().child(b"here"), Key::root().child(b"there"));
         let snapshot = Key::root();
         let key = here.entry(&snapshot, &entry("a", 2, 5));
         assert_eq!(there.entry(&snapshot, &entry("b", 2, 5)), key);
         assert_ne!(there.entry(&snapshot, &entry("b", 2, 6)), key);
         assert_ne!(there.entry(&here, &entry("b", 2, 5)), key);
+        // The same data elsewhere in a file of the same length, in a map of either kind.
+        let at = |offset| Some(SparseMap::Inline(vec![Extent { offset, bytes: 1 }]));
+        let map = |level| {
+            let mut stream = Stream::default();
+            stream.level = level;
+            Some(SparseMap::Stream(stream))
+        };
+        let sparse = [None, at(0), at(4), map(0), map(1)];
+        let keys = sparse.map(|sparse| there.entry(&snapshot, &sparse_entry("b", 2, 5, sparse)));
+        let unique: HashSet<Key> = keys.into_iter().collect();
+        assert_eq!((keys[0], unique.len()), (key, keys.len()));
+        assert_eq!(here.entry(&snapshot, &sparse_entry("a", 2, 5, at(4))), keys[2]);
         assert_ne!(here.entry(&snapshot, &entry("a", 1, 5)), there.entry(&snapshot, &entry("a", 1, 5)));
     }
 

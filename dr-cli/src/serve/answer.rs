@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::vec;
 
 use bytes::Bytes;
 use dr_core::{FileContent, SnapshotView};
@@ -20,13 +21,13 @@ use super::body::Body;
 use super::href::{decode, encode, encode_folder, markup};
 use super::propfind::{self, Wanted};
 use super::range::{self, Part};
-use super::resource::{Kind, Properties, Resource, is_absent};
+use super::resource::{Kind, Member, Properties, Resource, is_absent};
 use super::{CONTENT_TYPE as FILE_TYPE, time};
 use crate::shelf::Shelf;
 
 /// The longest body of a request that is read, in bytes.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
-/// A file is sent in pieces of so many bytes.
+/// A file is sent in pieces of so many bytes; what is said of a folder in pieces that end soon after as many.
 const PIECE_BYTES: u64 = 1 << 20;
 /// What can be asked for. Everything else would change something.
 const METHODS: &str = "OPTIONS, GET, HEAD, PROPFIND";
@@ -89,7 +90,10 @@ async fn dispatch(server: Arc<Server>, request: Request<Incoming>) -> Response<B
             }
             let Ok(body) = Limited::new(body, REQUEST_BYTES_MAX).collect().await else { return too_long() };
             let Some(wanted) = Wanted::parse(&body.to_bytes()) else {
-                return plain(StatusCode::BAD_REQUEST, "the request is no propfind element\n");
+                return plain(
+                    StatusCode::BAD_REQUEST,
+                    "the request is no propfind element, or names too many properties\n",
+                );
             };
             let depth = head.headers.get("depth").map(HeaderValue::as_bytes);
             let found = find(shelf.clone(), path.clone()).await;
@@ -209,22 +213,46 @@ fn page(shelf: Arc<Shelf>, path: Vec<u8>, folder: Resource) -> Body {
         page.push_str(&format!("<li><a href=\"{parent}/\">..</a></li>\n"));
     }
     let mut begin = Some(page);
-    let mut members = folder.members(shelf, path);
+    let mut members = Listed::of(folder.members(shelf, path));
     Body::pieces(move || {
         if let Some(begin) = begin.take() {
             return Some(Ok(begin.into()));
         }
-        let members = members.next()?;
-        Some(members.map(|members| {
-            let mut text = String::new();
-            for member in members {
-                let (href, name) =
-                    (member_href(&above, &member.name, &member.properties), markup(&member.name));
-                text.push_str(&format!("<li><a href=\"{href}\">{name}</a></li>\n"));
-            }
-            text.into()
-        }))
+        members.piece(|text, member| {
+            let (href, name) = (member_href(&above, &member.name, &member.properties), markup(&member.name));
+            text.push_str(&format!("<li><a href=\"{href}\">{name}</a></li>\n"));
+        })
     })
+}
+
+/// What a folder holds, one member after the other: many may come at once, and much be said of each.
+struct Listed<M> {
+    members: M,
+    run: vec::IntoIter<Member>,
+}
+
+impl<M: Iterator<Item = io::Result<Vec<Member>>>> Listed<M> {
+    fn of(members: M) -> Listed<M> {
+        Listed { members, run: Vec::new().into_iter() }
+    }
+
+    /// Writes of members until there is enough to send; none after the last.
+    fn piece(&mut self, mut write: impl FnMut(&mut String, &Member)) -> Option<io::Result<Bytes>> {
+        let mut text = String::new();
+        while (text.len() as u64) < PIECE_BYTES {
+            if let Some(member) = self.run.next() {
+                write(&mut text, &member);
+            } else if !text.is_empty() {
+                break;
+            } else {
+                match self.members.next()? {
+                    Ok(members) => self.run = members.into_iter(),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        }
+        Some(Ok(text.into()))
+    }
 }
 
 fn member_href(above: &str, name: &[u8], properties: &Properties) -> String {
@@ -262,21 +290,18 @@ fn properties(
     let mut begin = String::from(propfind::BEGIN);
     propfind::write_response(&mut begin, &href, name, &own, &wanted);
     let mut begin = Some(begin);
-    let mut members = with_members.then(|| found.members(shelf, path));
+    let mut members = with_members.then(|| Listed::of(found.members(shelf, path)));
     let mut is_open = true;
     let body = Body::pieces(move || {
         if let Some(begin) = begin.take() {
             return Some(Ok(begin.into()));
         }
-        if let Some(members) = members.as_mut().and_then(Iterator::next) {
-            return Some(members.map(|members| {
-                let mut text = String::new();
-                for member in members {
-                    let href = member_href(&above, &member.name, &member.properties);
-                    propfind::write_response(&mut text, &href, &member.name, &member.properties, &wanted);
-                }
-                text.into()
-            }));
+        let write = |text: &mut String, member: &Member| {
+            let href = member_href(&above, &member.name, &member.properties);
+            propfind::write_response(text, &href, &member.name, &member.properties, &wanted);
+        };
+        if let Some(piece) = members.as_mut().and_then(|members| members.piece(write)) {
+            return Some(piece);
         }
         std::mem::take(&mut is_open).then(|| Ok(propfind::END.into()))
     });
@@ -296,5 +321,43 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
 fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dr_core::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_long_run_of_members_is_sent_in_pieces() {
+        let member = |number: usize| {
+            let modified = Timestamp::default();
+            let properties = Properties { kind: Kind::Folder, modified, created: None };
+            Member { name: number.to_string().into_bytes(), properties }
+        };
+        let runs: Vec<io::Result<Vec<Member>>> = vec![
+            Ok((0..3000).map(member).collect()),
+            Ok(Vec::new()),
+            Ok((3000..3001).map(member).collect()),
+            Err(io::ErrorKind::Other.into()),
+        ];
+        let mut listed = Listed::of(runs.into_iter());
+        let (mut written, mut lengths) = (Vec::new(), Vec::new());
+        let failed = loop {
+            let piece = listed.piece(|text, member| {
+                written.push(member.name.clone());
+                text.push_str(&"x".repeat(1000));
+            });
+            match piece.unwrap() {
+                Ok(piece) => lengths.push(piece.len() as u64),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(failed.kind(), io::ErrorKind::Other);
+        assert_eq!(written, (0..3001).map(|number| number.to_string().into_bytes()).collect::<Vec<_>>());
+        assert!(lengths.iter().all(|length| *length < PIECE_BYTES + 1000), "{lengths:?}");
+        assert_eq!(lengths, [1_049_000, 1_049_000, 902_000, 1000]);
     }
 }

@@ -13,8 +13,10 @@ use super::time;
 
 /// The namespace of WebDAV's own properties.
 const DAV: &str = "DAV:";
-/// The most properties that are looked at.
+/// The most properties that one request may name: each is answered for every member of a folder.
 const PROPERTIES_MAX: usize = 256;
+/// The most bytes of all their namespaces and names. A namespace is given once and holds for many names.
+const NAMES_BYTES_MAX: usize = 8 << 10;
 /// The properties that there are.
 const KNOWN: [&str; 8] = [
     "resourcetype",
@@ -39,19 +41,19 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
-    /// Reads the body of a request; none where it is not what it should be. No body asks for everything.
+    /// Reads the body of a request; none where it is not what it should be, or names too much. No body asks for everything.
     pub(super) fn parse(body: &[u8]) -> Option<Wanted> {
         let text = std::str::from_utf8(body).ok()?;
         if text.trim().is_empty() {
             return Some(Wanted::All);
         }
         let mut reader = NsReader::from_str(text);
-        let (mut depth, mut names, mut wanted) = (0usize, Vec::new(), None);
+        let (mut depth, mut names, mut names_bytes, mut wanted) = (0usize, Vec::new(), 0usize, None);
         loop {
             let (namespace, event) = reader.read_resolved_event().ok()?;
             let namespace = match namespace {
-                ResolveResult::Bound(namespace) => namespace.0.to_owned(),
-                ResolveResult::Unbound => String::new(),
+                ResolveResult::Bound(namespace) => namespace.0,
+                ResolveResult::Unbound => "",
                 ResolveResult::Unknown(_) => return None,
             };
             let (element, opens) = match &event {
@@ -66,15 +68,22 @@ impl Wanted {
                 Event::Eof => break,
                 _ => continue,
             };
-            let name = element.local_name().into_inner().to_owned();
-            match (depth, namespace.as_str(), name.as_str()) {
+            let name = element.local_name().into_inner();
+            match (depth, namespace, name) {
                 (0, DAV, "propfind") => {}
                 (0, ..) => return None,
                 (1, DAV, "allprop") => wanted = Some(Wanted::All),
                 (1, DAV, "propname") => wanted = Some(Wanted::Names),
                 (1, DAV, "prop") => wanted = Some(Wanted::Some(Vec::new())),
-                (2, ..) if matches!(wanted, Some(Wanted::Some(_))) && names.len() < PROPERTIES_MAX => {
-                    names.push((namespace, name));
+                (2, ..) if matches!(wanted, Some(Wanted::Some(_))) => {
+                    names_bytes += namespace.len() + name.len();
+                    if names_bytes > NAMES_BYTES_MAX || names.len() == PROPERTIES_MAX {
+                        return None;
+                    }
+                    let property = (namespace.to_owned(), name.to_owned());
+                    if !names.contains(&property) {
+                        names.push(property);
+                    }
                 }
                 _ => {}
             }
@@ -203,6 +212,29 @@ mod tests {
             assert_eq!(Wanted::parse(body.as_bytes()), None, "{body}");
         }
         assert_eq!(Wanted::parse(b"\xff"), None);
+    }
+
+    #[test]
+    fn a_request_names_no_more_than_is_answered_for_every_member() {
+        let asked = |namespace: &str, names: &[String]| {
+            let names: String = names.iter().map(|name| format!("<a:{name}/>")).collect();
+            let text =
+                format!("<propfind xmlns='DAV:' xmlns:a='{namespace}'><prop>{names}</prop></propfind>");
+            Wanted::parse(text.as_bytes())
+        };
+        let names = |count: usize| (0..count).map(|number| format!("p{number:03}")).collect::<Vec<_>>();
+        let count = |wanted| match wanted {
+            Some(Wanted::Some(names)) => names.len(),
+            _ => usize::MAX,
+        };
+        assert_eq!(count(asked("urn:a", &names(PROPERTIES_MAX))), PROPERTIES_MAX);
+        assert_eq!(asked("urn:a", &names(PROPERTIES_MAX + 1)), None);
+        // One long namespace counts with each name that it holds for.
+        let long = "n".repeat(NAMES_BYTES_MAX / 8 - 4);
+        assert_eq!(count(asked(&long, &names(8))), 8);
+        assert_eq!(asked(&long, &names(9)), None);
+        assert_eq!(asked(&"n".repeat(60_000), &names(50)), None);
+        assert_eq!(count(asked("urn:a", &vec!["same".to_owned(); 200])), 1);
     }
 
     #[test]

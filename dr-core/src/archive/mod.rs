@@ -117,6 +117,11 @@ trait Archive {
 
     /// Writes what stands at the end.
     fn finish(&mut self) -> Result<()>;
+
+    /// Writes what no reader takes for the end, after an error, where what is written would look whole without it.
+    fn break_off(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Repository {
@@ -124,7 +129,7 @@ impl Repository {
     ///
     /// # Errors
     /// `NotFound` where the snapshot has no such path, `Corrupt` where anything in it cannot be read: an archive cannot say
-    /// what it lacks, so it breaks off there and its end is never written; the error names the path. `Destination` where
+    /// what it lacks, so it breaks off there, in a way that its readers notice; the error names the path. `Destination` where
     /// `to` cannot be written, `Cancelled`, and what the store answers. What the format has no place for is no error: the
     /// report names it.
     pub fn dump(
@@ -160,9 +165,14 @@ impl Repository {
             links: HashMap::new(),
             report: DumpReport::default(),
         };
-        walk(found, view.reader(), &mut |path, entry| dump.take(path, entry))?;
-        dump.write_waiting()?;
-        dump.archive.finish()?;
+        let written = walk(found, view.reader(), &mut |path, entry| dump.take(path, entry))
+            .and_then(|()| dump.write_waiting())
+            .and_then(|()| dump.archive.finish());
+        if let Err(error) = written {
+            // Where this cannot be written either, the error says so already.
+            let _ = dump.archive.break_off();
+            return Err(error);
+        }
         Ok(dump.report)
     }
 }
@@ -279,6 +289,24 @@ fn broken_off(path: &[u8], error: Error) -> Error {
     match object {
         Some(object) => broken.with_object(object),
         None => broken,
+    }
+}
+
+/// Counts what is written.
+struct Counted<W> {
+    inner: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 
 use tar::{EntryType, Header};
 
-use super::{Added, Archive, Item, put};
+use super::{Added, Archive, Counted, Item, put};
 use crate::error::Result;
 use crate::observer::Context;
 use crate::time::Timestamp;
@@ -22,12 +22,14 @@ const SEVEN_DIGITS_MAX: u64 = 0o777_7777;
 
 /// A tar archive that is being written.
 pub(super) struct TarArchive<'w> {
-    to: BufWriter<&'w mut dyn Write>,
+    to: Counted<BufWriter<&'w mut dyn Write>>,
+    /// Where the data of the newest member ends.
+    data_end: u64,
 }
 
 impl<'w> TarArchive<'w> {
     pub(super) fn new(to: BufWriter<&'w mut dyn Write>) -> TarArchive<'w> {
-        TarArchive { to }
+        TarArchive { to: Counted { inner: to, bytes: 0 }, data_end: 0 }
     }
 
     fn write_entry(&mut self, name: &[u8], mut head: Head, kind: EntryType, bytes: u64) -> Result<()> {
@@ -35,18 +37,25 @@ impl<'w> TarArchive<'w> {
         head.size(bytes);
         let Head { mut header, records } = head;
         if !records.is_empty() {
-            let mut before = Header::new_ustar();
-            before.set_entry_type(EntryType::XHeader);
-            before.set_mode(0o644);
-            before.set_size(records.len() as u64);
-            fill(&mut before.as_old_mut().name, &[b"PaxHeaders/", name].concat());
-            before.set_cksum();
-            put(&mut self.to, before.as_bytes())?;
-            put(&mut self.to, &records)?;
-            self.pad(records.len() as u64)?;
+            self.write_records(name, &records)?;
         }
         header.set_cksum();
-        put(&mut self.to, header.as_bytes())
+        put(&mut self.to, header.as_bytes())?;
+        self.data_end = self.to.bytes.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Writes a header with records of what has no place in the header behind it.
+    fn write_records(&mut self, name: &[u8], records: &[u8]) -> Result<()> {
+        let mut before = Header::new_ustar();
+        before.set_entry_type(EntryType::XHeader);
+        before.set_mode(0o644);
+        before.set_size(records.len() as u64);
+        fill(&mut before.as_old_mut().name, &[b"PaxHeaders/", name].concat());
+        before.set_cksum();
+        put(&mut self.to, before.as_bytes())?;
+        put(&mut self.to, records)?;
+        self.pad(records.len() as u64)
     }
 
     /// Fills the last block.
@@ -129,6 +138,19 @@ impl Archive for TarArchive<'_> {
 
     fn finish(&mut self) -> Result<()> {
         put(&mut self.to, &[0; 2 * BLOCK_BYTES as usize])?;
+        self.to.flush().map_err(unwritten)
+    }
+
+    fn break_off(&mut self) -> Result<()> {
+        // Where data is missing every reader notices. Between members most take the end of the file for the archive's end, and
+        // some also a block that is no header; but none does so behind records for what follows.
+        if self.to.bytes >= self.data_end {
+            self.pad(self.to.bytes)?;
+            let mut head = Head { header: Header::new_ustar(), records: Vec::new() };
+            head.record(b"comment", b"the archive breaks off here");
+            self.write_records(b"incomplete", &head.records)?;
+            put(&mut self.to, &[0xff; BLOCK_BYTES as usize])?;
+        }
         self.to.flush().map_err(unwritten)
     }
 }

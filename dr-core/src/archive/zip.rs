@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 
-use super::{Added, Archive, Item, put};
+use super::{Added, Archive, Counted, Item, put};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observer::Context;
 use crate::time::Timestamp;
@@ -337,24 +337,6 @@ impl PutNumbers for Vec<u8> {
 
     fn put64(&mut self, number: u64) {
         self.extend_from_slice(&number.to_le_bytes());
-    }
-}
-
-/// Counts what is written.
-struct Counted<W> {
-    inner: W,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
     }
 }
 

@@ -122,6 +122,10 @@ fn folders_are_listed_and_nothing_else_is_reached() {
 
     assert_eq!(ask(port, "PROPFIND", "/", &depth("infinity"), "").status, 403);
     assert_eq!(ask(port, "PROPFIND", "/", &depth("1"), "<no").status, 400);
+    // A long namespace would be said again for each name and each member.
+    let (long, names) = ("n".repeat(50_000), "<a:b/>".repeat(100));
+    let greedy = format!("<propfind xmlns='DAV:' xmlns:a='{long}'><prop>{names}</prop></propfind>");
+    assert_eq!(ask(port, "PROPFIND", "/", &depth("1"), &greedy).status, 400);
     assert_eq!(ask(port, "PROPFIND", "/", &[("Content-Length", "100000")], "").status, 413);
     let options = ask(port, "OPTIONS", "/", &[], "");
     assert_eq!((options.status, options.header("dav")), (200, Some("1")));

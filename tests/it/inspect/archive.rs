@@ -6,8 +6,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dr_core::{ArchiveFormat, DumpOptions, DumpReport, ErrorKind, ProblemKind, Result};
+use dr_core::{
+    ArchiveFormat, CancelToken, Context, DumpOptions, DumpReport, ErrorKind, Event, Observer, ProblemKind,
+    Result,
+};
 use dr_store::sim::SimStore;
 use dr_tests::repo::with_context;
 use dr_tests::tree::trees;
@@ -196,6 +200,109 @@ fn an_archive_that_meets_damage_breaks_off_and_names_the_file() {
             }
             // Neither kind of end is there, so that no program takes it for whole.
             assert!(!archive.ends_with(&[0; 1024]) && !archive.windows(4).any(|part| part == b"PK\x05\x06"));
+        }
+    }
+}
+
+/// Whether GNU tar and Python, from a file and from a pipe, take an archive for whole.
+fn taken_for_whole(archive: &[u8], folder: &Path) -> Vec<bool> {
+    const SCRIPT: &str = "
+import sys, tarfile
+for mode in ['r:', 'r|']:
+    try:
+        with tarfile.open(sys.argv[1], mode) as archive:
+            for member in archive:
+                if member.isreg():
+                    archive.extractfile(member).read()
+        print('whole')
+    except tarfile.ReadError:
+        print('broken')
+";
+    let path = folder.join("archive.tar");
+    fs::write(&path, archive).unwrap();
+    let listed = Command::new("tar").arg("-tf").arg(&path).output().unwrap().status.success();
+    let output = Command::new("python3").arg("-c").arg(SCRIPT).arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2);
+    std::iter::once(listed).chain(lines.iter().map(|line| *line == "whole")).collect()
+}
+
+#[test]
+fn no_reader_takes_a_tar_archive_that_breaks_off_for_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    TreeSpec::files(&[("a", 0), ("b", 512), ("c", 100), ("d", 70_000), ("e/f", 1)]).write(&source);
+    for (seed, harmed) in (70..).zip(["a", "c", "e/f"]) {
+        let store = SimStore::new();
+        let repo = TestRepo::create(Arc::new(store.clone())).unwrap();
+        // Saved first and alone, so that its pack holds nothing else.
+        fs::write(source.join(harmed), noise(seed, 3000)).unwrap();
+        assert!(repo.backup(&[&source.join(harmed)]).unwrap().is_complete());
+        let own: Vec<_> = store.objects().into_iter().map(|(name, _)| name).collect();
+        assert!(repo.backup(&[&source]).unwrap().is_complete());
+        let (report, archive) = dump(&repo, &source, ArchiveFormat::Tar);
+        assert!(report.unwrap().is_complete());
+        assert_eq!(taken_for_whole(&archive, folder.path()), [true; 3]);
+        let of_data = own.iter().filter(|name| name.as_str().starts_with("data/"));
+        for name in of_data {
+            store.remove(name).unwrap();
+        }
+        let (report, archive) = dump(&repo, &source, ArchiveFormat::Tar);
+        assert_eq!(report.unwrap_err().path(), Some(source.join(harmed).as_path()));
+        assert_eq!(taken_for_whole(&archive, folder.path()), [false; 3], "{harmed}");
+        // Without any list of names there is nothing but the mark.
+        for (name, _) in store.objects().iter().filter(|(name, _)| name.as_str().starts_with("tree/")) {
+            store.remove(name).unwrap();
+        }
+        let (report, archive) = dump(&repo, &source, ArchiveFormat::Tar);
+        assert_eq!(report.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert!(archive.is_empty() || taken_for_whole(&archive, folder.path()) == [false; 3], "{harmed}");
+    }
+}
+
+/// Cancels after so many members.
+#[derive(Debug)]
+struct CancelAfter {
+    members: usize,
+    done: AtomicUsize,
+    cancel: CancelToken,
+}
+
+impl Observer for CancelAfter {
+    fn event(&self, event: &Event) {
+        if matches!(event, Event::EntryDone { .. })
+            && self.done.fetch_add(1, Ordering::Relaxed) + 1 == self.members
+        {
+            self.cancel.cancel();
+        }
+    }
+}
+
+#[test]
+fn a_tar_archive_that_is_cancelled_between_members_is_not_taken_for_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    TreeSpec::files(&[("a", 0), ("b", 512), ("c", 100), ("d", 1024)]).write(&source);
+    let repo = TestRepo::in_memory();
+    assert!(repo.backup(&[&source]).unwrap().is_complete());
+    let snapshot = repo.latest().unwrap();
+    let options = DumpOptions::new().path(bytes(&source)).format(ArchiveFormat::Tar);
+    for members in 1..=4 {
+        let cancel = CancelToken::new();
+        let done = AtomicUsize::new(0);
+        let observer = CancelAfter { members, done, cancel: cancel.clone() };
+        let mut archive = Vec::new();
+        let ctx = Context::new(&observer, &cancel);
+        let report = repo.repository.dump(&snapshot, &mut archive, &options, &ctx);
+        if members == 4 {
+            // Nothing looks any more after the last.
+            assert!(report.unwrap().is_complete());
+            assert_eq!(taken_for_whole(&archive, folder.path()), [true; 3]);
+        } else {
+            assert_eq!(report.unwrap_err().kind(), ErrorKind::Cancelled);
+            assert_eq!(taken_for_whole(&archive, folder.path()), [false; 3], "{members}");
         }
     }
 }
