@@ -550,7 +550,8 @@ fn the_repository_in_the_target_is_neither_deleted_nor_written_to() {
     repo.assert_intact();
 
     // Now the snapshot has a directory of that name.
-    TreeSpec::files(&[("surplus/repo/config", 5), ("surplus/repo/x/y", 5)]).write(&workshop.source());
+    TreeSpec::files(&[("d/f", 5), ("e/f", 5), ("surplus/repo/config", 5), ("surplus/repo/x/y", 5)])
+        .write(&workshop.source());
     assert!(backup(&repo.repository, &workshop.source()).unwrap().is_complete());
     snapshot = repo.latest().unwrap();
     let config = fs::read(place_of.join("config")).unwrap();
