@@ -32,8 +32,12 @@ impl SourceCommand {
         };
         let name = program.to_string_lossy().into_owned();
         let failed = || CliError::source(format!("the command '{name}' cannot be run"));
-        let spawned =
-            Command::new(program).args(arguments).env_remove("DR_PASSWORD").stdout(Stdio::piped()).spawn();
+        let spawned = Command::new(program)
+            .args(arguments)
+            .env_remove("DR_PASSWORD")
+            .env_remove("DR_FROM_PASSWORD")
+            .stdout(Stdio::piped())
+            .spawn();
         let mut child = spawned.map_err(|error| failed().with_cause(&error))?;
         let output = child.stdout.take().ok_or_else(failed)?;
         Ok((Arc::new(SourceCommand { name, child: Mutex::new(child) }), output))

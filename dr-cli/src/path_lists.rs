@@ -26,6 +26,12 @@ pub(crate) struct PathListArgs {
 }
 
 impl PathListArgs {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        let files = [&self.files_from, &self.files_from_verbatim, &self.files_from_raw];
+        files.into_iter().all(Vec::is_empty)
+    }
+
     /// All paths that stand in the files.
     pub(crate) fn read(&self) -> Result<Vec<PathBuf>> {
         let files = [&self.files_from, &self.files_from_verbatim, &self.files_from_raw];

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dr_core::{
-    CancelToken, Context, Error, ErrorKind, PutContent, PutOptions, PutOutcome, PutReport, Result, Snapshot,
-    StreamInput, Timestamp, WhenUnchanged,
+    CancelToken, Context, Error, ErrorKind, PutContent, PutOptions, PutOutcome, PutReport, Result,
+    RewriteOptions, Snapshot, SnapshotFilter, StreamInput, TagChange, Timestamp, WhenUnchanged,
 };
 use dr_store::sim::SimStore;
 use dr_tests::steps::{Workshop, alone, options, restore};
@@ -36,6 +36,11 @@ fn append(repo: &TestRepo, bytes: &[u8]) -> PutReport {
 /// Puts what a test begins with.
 fn begin(repo: &TestRepo, bytes: &[u8]) {
     assert_eq!(append(repo, bytes).outcome, PutOutcome::Saved);
+}
+
+fn begin_whole(repo: &TestRepo, bytes: &[u8]) {
+    let report = put(repo, bytes, PutContent::Whole, WhenUnchanged::Save).unwrap();
+    assert_eq!(report.outcome, PutOutcome::Saved);
 }
 
 fn content(repo: &TestRepo, workshop: &Workshop, snapshot: &Snapshot) -> Vec<u8> {
@@ -178,6 +183,48 @@ fn of_two_that_append_at_once_one_is_refused() {
     assert_eq!(content(&repo, &workshop, &repo.latest().unwrap()), b"begin kept");
     assert_eq!(repo.snapshots().len(), 2);
     repo.assert_intact();
+}
+
+#[test]
+fn an_append_goes_on_from_the_newest_and_not_from_a_rewritten_older_one() {
+    let (workshop, repo) = (Workshop::new(), TestRepo::in_memory());
+    begin(&repo, b"one ");
+    let first = repo.latest().unwrap();
+    let _ = append(&repo, b"two ");
+    let mut tagged = RewriteOptions::new();
+    tagged.tags = vec![TagChange::Add(vec!["old".to_owned()])];
+    alone(&(), |ctx| repo.repository.rewrite(&[first], &tagged, ctx)).unwrap();
+    let report = append(&repo, b"three");
+    let snapshot = repo.repository.snapshots(&SnapshotFilter::new()).unwrap();
+    let made = snapshot.iter().find(|snapshot| Some(snapshot.id) == report.backup.snapshot).unwrap();
+    assert_eq!(content(&repo, &workshop, made), b"one two three");
+    repo.assert_intact();
+}
+
+#[test]
+fn what_was_forgotten_or_replaced_meanwhile_is_saved() {
+    for unchanged in [WhenUnchanged::Skip, WhenUnchanged::Heartbeat] {
+        for replaced in [false, true] {
+            let (workshop, repo) = (Workshop::new(), TestRepo::in_memory());
+            begin(&repo, b"content");
+            let (other, first) = (repo.clone(), repo.latest().unwrap().id);
+            let input = StreamInput::new(NAME, io::Cursor::new(b"content")).confirmed_by(move || {
+                if replaced {
+                    begin_whole(&other, b"another");
+                    Ok(())
+                } else {
+                    other.repository.forget(&[first])
+                }
+            });
+            let options = put_options(PutContent::Whole, unchanged);
+            let report = alone(&(), |ctx| repo.repository.put(input, &options, ctx)).unwrap();
+            assert_eq!(report.outcome, PutOutcome::Saved, "{unchanged:?} {replaced}");
+            let latest = repo.latest().unwrap();
+            assert_eq!((Some(latest.id), latest.tags.len()), (report.backup.snapshot, 0));
+            assert_eq!(content(&repo, &workshop, &latest), b"content");
+            repo.assert_intact();
+        }
+    }
 }
 
 #[test]

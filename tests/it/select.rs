@@ -390,6 +390,47 @@ fn select_enters_no_mount_point_that_is_left_out() {
 #[derive(Debug)]
 struct Odd(SharedSource);
 
+/// A source that lists all that is below its root twice.
+#[derive(Debug)]
+struct Twice(SharedSource);
+
+impl Source for Twice {
+    fn paths(&self) -> Vec<PathBuf> {
+        self.0.paths()
+    }
+
+    fn open_root(&self) -> io::Result<Arc<dyn SourceDirectory>> {
+        Ok(Arc::new(TwiceRoot(self.0.open_root()?)))
+    }
+
+    fn missing(&self) -> Vec<(PathBuf, io::Error)> {
+        Vec::new()
+    }
+}
+
+#[derive(Debug)]
+struct TwiceRoot(Arc<dyn SourceDirectory>);
+
+impl SourceDirectory for TwiceRoot {
+    fn entries(&self) -> io::Result<Vec<SourceItem>> {
+        let (mut items, again) = (self.0.entries()?, self.0.entries()?);
+        items.extend(again);
+        Ok(items)
+    }
+
+    fn complete(&self, entry: &mut Entry) -> io::Result<()> {
+        self.0.complete(entry)
+    }
+
+    fn open_directory(&self, name: &[u8]) -> io::Result<Arc<dyn SourceDirectory>> {
+        self.0.open_directory(name)
+    }
+
+    fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
+        self.0.open_file(name)
+    }
+}
+
 #[derive(Debug)]
 struct OddRoot(Arc<dyn SourceDirectory>);
 
@@ -424,6 +465,32 @@ impl SourceDirectory for OddRoot {
 
     fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
         self.0.open_file(name)
+    }
+}
+
+#[test]
+fn a_source_that_lists_names_twice_makes_no_directory_that_cannot_be_read() {
+    let repo = TestRepo::in_memory();
+    let files = ["a", "b"].map(|name| (name.to_owned(), MemoryFile::default())).into();
+    let source = MemorySource { files, paths: vec!["/".into()], ..MemorySource::default() };
+    let source = Twice(SharedSource(Arc::new(source)));
+    let report = alone(&(), |ctx| repo.repository.backup(&source, &options(), ctx)).unwrap();
+    assert_eq!((report.problem_count, report.totals.files), (2, 2));
+    repo.assert_intact();
+}
+
+#[test]
+fn what_is_gone_right_below_the_top_is_a_difference() {
+    let repo = TestRepo::in_memory();
+    let mut wish = options();
+    wish.skip_if_unchanged = true;
+    for (names, unchanged) in [(&["a", "b"][..], false), (&["a", "b"], true), (&["a"], false), (&["a"], true)]
+    {
+        let files = names.iter().map(|name| ((*name).to_owned(), MemoryFile::default())).collect();
+        let source = MemorySource { files, paths: vec!["/".into()], ..MemorySource::default() };
+        let source = SharedSource(Arc::new(source));
+        let report = alone(&(), |ctx| repo.repository.backup(&source, &wish, ctx)).unwrap();
+        assert_eq!(report.unchanged, unchanged, "{names:?}");
     }
 }
 

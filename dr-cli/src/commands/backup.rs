@@ -212,6 +212,13 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
 
 /// Opens what is saved, so that a slip is told before a password is asked for.
 fn input(args: &BackupArgs, session: &Session) -> Result<Input> {
+    if args.stdin || args.stdin_from_command {
+        refuse_lists(args, "a stream")?;
+        refuse_selection(args, "a stream")?;
+    } else if args.from_tar.is_some() || args.from_tar_command {
+        refuse_lists(args, "an archive")?;
+        refuse_selection(args, "an archive")?;
+    }
     if args.stdin {
         return Ok(Input::Stream(Bytes::Read(standard_input()?)));
     }
@@ -234,7 +241,9 @@ fn input(args: &BackupArgs, session: &Session) -> Result<Input> {
                 "make a snapshot of each; a file whose name begins so is written with './' in front",
             ));
         }
-        return Ok(Input::Tree(Box::new(args.source.open(location, session)?)));
+        refuse_lists(args, "a bucket")?;
+        let bucket = Box::new(args.source.open(location, session)?);
+        return selected(args, bucket);
     }
     if !args.source.is_empty() {
         return Err(CliError::usage("--source-opt is for a bucket that is backed up: s3://BUCKET/PREFIX"));
@@ -245,10 +254,31 @@ fn input(args: &BackupArgs, session: &Session) -> Result<Input> {
 fn local_tree(args: &BackupArgs) -> Result<Input> {
     let mut paths: Vec<PathBuf> = args.paths.iter().map(PathBuf::from).collect();
     paths.extend(args.lists.read()?);
+    selected(args, Box::new(LocalTree::open(&paths, tree_options(args))?))
+}
+
+fn selected(args: &BackupArgs, tree: Box<dyn Source>) -> Result<Input> {
     let selection = args.selection.to_selection()?;
-    let tree = Box::new(LocalTree::open(&paths, tree_options(args))?);
     // Where nothing is left out, nothing is asked of each entry.
     Ok(Input::Tree(if selection.is_empty() { tree } else { Box::new(SelectedTree::new(tree, selection)) }))
+}
+
+/// Refuses lists of paths where something else is saved: they would not be.
+fn refuse_lists(args: &BackupArgs, what: &str) -> Result<()> {
+    if args.lists.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::usage(format!("{what} is backed up alone, without the paths of --files-from and its like"))
+        .with_remedy("save the paths with a command of their own; a profile may give them too"))
+}
+
+/// Refuses to save something whole of which a part is to be left out.
+fn refuse_selection(args: &BackupArgs, what: &str) -> Result<()> {
+    if args.selection.to_selection()?.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::usage(format!("nothing can be left out of {what}: --exclude and its like do not apply"))
+        .with_remedy("take them away; a profile may give them too"))
 }
 
 fn open(file: &Path) -> Result<File> {

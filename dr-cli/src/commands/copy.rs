@@ -78,6 +78,7 @@ pub(crate) fn run(args: &CopyArgs, session: &Session) -> Result<()> {
     }
     let mut options = CopyOptions::new();
     options.dry_run = args.dry_run;
+    options.beside_rewritten = !args.snapshots.is_empty();
     if args.leave_out_damaged {
         options.damaged = Damaged::LeftOut;
     }

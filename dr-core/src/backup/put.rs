@@ -17,7 +17,7 @@ use crate::id::SnapshotId;
 use crate::log::Log;
 use crate::observer::Context;
 use crate::repository::{ChunkReader, Inner, Repository, find_path};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Origin, Relation, Snapshot};
 use crate::tree::{Entry, EntryKind, Stream, stream_chunks};
 
 /// The tag of a snapshot that only says that its content was the same again.
@@ -125,11 +125,14 @@ impl Repository {
         let parent = before
             .as_ref()
             .map_or(Parent::Nothing, |before| Parent::Snapshot(before.snapshot.id.to_string()));
-        let own = BackupOptions { parent, partial_every: None, ..options.backup.clone() };
+        // Whether to leave it out is said by `unchanged` alone.
+        let own =
+            BackupOptions { parent, partial_every: None, skip_if_unchanged: false, ..options.backup.clone() };
+        let (mode, unchanged) = (options.mode, options.unchanged);
         let put =
-            Put { repository, log: &log, chunks: &chunks, before, mode: options.mode, path, options: &own };
+            Put { repository, log: &log, chunks: &chunks, before, mode, unchanged, path, options: &own };
         // A stream cannot be read a second time.
-        let (report, stale) = put.run(input, options.unchanged, *ctx)?.ok_or_else(condemned)?;
+        let (report, stale) = put.run(input, *ctx)?.ok_or_else(condemned)?;
         if let Some(stale) = stale {
             // Housekeeping: the new heartbeat is there whatever comes of it.
             let _ = self.forget(&[stale]);
@@ -168,6 +171,9 @@ impl Before {
         let Some(snapshot) = newest(repository, log, &options.backup.host, path, 0, unreadable)? else {
             return Ok(None);
         };
+        if must {
+            refuse_older_copy(repository, log, &snapshot)?;
+        }
         let found = find_path(&snapshot, path.as_os_str().as_encoded_bytes(), chunks);
         let entry = match found {
             Ok(found) => found.entry,
@@ -197,8 +203,8 @@ enum Unreadable {
     PassedOver,
 }
 
-/// The newest whole snapshot of one host and path that was committed in `since` or later. One that cannot be read is an error
-/// where it must not be passed over.
+/// The newest whole snapshot of one host and path that was committed in `since` or later: one that was made of another stands
+/// where that stood. One that cannot be read is an error where it must not be passed over.
 fn newest(
     repository: &Inner,
     log: &Log,
@@ -208,14 +214,18 @@ fn newest(
     unreadable: Unreadable,
 ) -> Result<Option<Snapshot>> {
     let mut bodies = None;
+    let mut newest: Option<Snapshot> = None;
     let states: Vec<_> = log.fold.live_snapshots().filter(|state| state.slot >= since).collect();
     for state in states.into_iter().rev() {
+        // No snapshot stands behind the slot that committed it.
+        if newest.as_ref().is_some_and(|newest| newest.place > state.slot) {
+            break;
+        }
         match repository.read_snapshot(log, state, &mut bodies) {
             Ok(snapshot) if snapshot.host == host && snapshot.paths == [path] && !snapshot.partial => {
-                if unreadable == Unreadable::Refused {
-                    snapshot.refuse_newer()?;
+                if newest.as_ref().is_none_or(|newest| rank(newest) < rank(&snapshot)) {
+                    newest = Some(snapshot);
                 }
-                return Ok(Some(snapshot).filter(|snapshot| !snapshot.newer));
             }
             Ok(_) => {}
             Err(error) if unreadable == Unreadable::Refused => {
@@ -226,7 +236,47 @@ fn newest(
             Err(_) => {}
         }
     }
-    Ok(None)
+    if let Some(newest) = newest.as_ref().filter(|_| unreadable == Unreadable::Refused) {
+        newest.refuse_newer()?;
+    }
+    Ok(newest.filter(|snapshot| !snapshot.newer))
+}
+
+/// What snapshots of a stream are ordered by.
+fn rank(snapshot: &Snapshot) -> (u64, u64) {
+    (snapshot.place, snapshot.slot)
+}
+
+/// Refuses to go on from what came from elsewhere where another snapshot of the stream is of a later time: which of them is
+/// the end of the stream cannot be told.
+fn refuse_older_copy(repository: &Inner, log: &Log, chosen: &Snapshot) -> Result<()> {
+    let is_foreign = |origin: &Origin| matches!(origin.relation(), Some(Relation::Copy | Relation::Merged));
+    if !chosen.origins.iter().any(is_foreign) {
+        return Ok(());
+    }
+    let is_later = |other: &Snapshot| {
+        other.host == chosen.host && other.paths == chosen.paths && !other.partial && other.time > chosen.time
+    };
+    let mut bodies = None;
+    for state in log.fold.live_snapshots() {
+        let other = repository.read_snapshot(log, state, &mut bodies).ok().filter(is_later);
+        if let Some(other) = other {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "a copied or merged snapshot came last, but snapshot {} is of a later time",
+                    other.id
+                ),
+            )
+            .with_object(format!("snapshot {}", chosen.id))
+            .with_remedy("put the whole stream, or forget the one that is not to be gone on from"));
+        }
+    }
+    Ok(())
+}
+
+fn has_beat(tags: &[String]) -> bool {
+    tags.iter().any(|tag| tag == HEARTBEAT)
 }
 
 /// A put under way.
@@ -236,6 +286,7 @@ struct Put<'p> {
     chunks: &'p ChunkReader<'p>,
     before: Option<Before>,
     mode: PutContent,
+    unchanged: WhenUnchanged,
     path: PathBuf,
     options: &'p BackupOptions,
 }
@@ -243,12 +294,7 @@ struct Put<'p> {
 impl Put<'_> {
     /// Makes the report, and names the heartbeat that the new one takes the place of. `None` where the rules of the log refused
     /// the commit.
-    fn run(
-        &self,
-        input: StreamInput,
-        unchanged: WhenUnchanged,
-        ctx: Context<'_>,
-    ) -> Result<Option<(PutReport, Option<SnapshotId>)>> {
+    fn run(&self, input: StreamInput, ctx: Context<'_>) -> Result<Option<(PutReport, Option<SnapshotId>)>> {
         let (repository, options) = (self.repository, self.options);
         let names = split_name(&input.name)?;
         let started = options.time.unwrap_or_else(|| repository.clock.now());
@@ -262,6 +308,7 @@ impl Put<'_> {
         let parents = Parents::find(repository, self.log, reader, options, paths, !distrusted.is_empty())?;
         let storer = Storer::new(repository, index.with_distrusted(distrusted), options, ctx)?;
         let guard = |log: &Log| self.refuse_another(log);
+        let beat_guard = |log: &Log| self.refuse_outdated(log);
         let mut run = Run::new(&storer, started, paths.to_vec(), &parents)?;
         run.guard = (self.mode == PutContent::Append).then_some(&guard);
         let StreamInput { reader, confirm, .. } = input;
@@ -273,32 +320,36 @@ impl Put<'_> {
             let stream = self.read(&storer, ahead, &mut scratch)?;
             confirm()?;
             let mut tally = self.tally(&stream);
-            let is_sure = !parents.must_look && !parents.snapshots.is_empty();
-            let new_chunks = storer.counts.new_chunks.load(Ordering::Relaxed);
-            // Nothing new was stored, so all of what is there is where it was.
-            let same = self.before.as_ref().filter(|_| is_sure && new_chunks == 0);
-            let same = same.filter(|before| before.stream == stream);
-            let root = match (unchanged, same) {
-                (WhenUnchanged::Skip, Some(_)) => {
-                    outcome = PutOutcome::Unchanged;
-                    (tally.entries_unchanged, tally.entries_new, tally.entries_changed) = (1, 0, 0);
-                    return Ok((Ending::Unchanged, tally));
-                }
-                (WhenUnchanged::Heartbeat, Some(before)) => {
-                    outcome = PutOutcome::Heartbeat;
-                    (tally.entries_unchanged, tally.entries_new, tally.entries_changed) = (1, 0, 0);
-                    let has_tag = |tags: &[String]| tags.iter().any(|tag| tag == HEARTBEAT);
-                    let is_stale = has_tag(&before.snapshot.tags) && !before.snapshot.protected;
-                    stale = is_stale.then_some(before.snapshot.id);
-                    if !has_tag(&run.tags) {
-                        run.tags.push(HEARTBEAT.to_owned());
-                    }
-                    before.snapshot.root.clone()
-                }
-                _ => write_path(&storer, &names, stream, started)?,
+            let Some(before) = self.same(&parents, &storer, &stream)? else {
+                let root = write_path(&storer, &names, stream, started)?;
+                storer.settle()?;
+                return Ok((run.commit(root, false, &tally)?, tally));
             };
-            storer.settle()?;
-            Ok((run.commit(root, false, &tally)?, tally))
+            let changed = std::mem::replace(&mut tally.entries_changed, 0);
+            tally.entries_unchanged = 1;
+            if self.unchanged == WhenUnchanged::Skip {
+                outcome = PutOutcome::Unchanged;
+                return Ok((Ending::Unchanged, tally));
+            }
+            outcome = PutOutcome::Heartbeat;
+            stale =
+                (has_beat(&before.snapshot.tags) && !before.snapshot.protected).then_some(before.snapshot.id);
+            if !has_beat(&run.tags) {
+                run.tags.push(HEARTBEAT.to_owned());
+            }
+            let outer = run.guard.replace(&beat_guard);
+            let root = before.snapshot.root.clone();
+            let ending = match run.commit(root.clone(), false, &tally) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    // Something newer came between: it is no heartbeat of that, but a snapshot like any other.
+                    (outcome, stale) = (PutOutcome::Saved, None);
+                    (run.tags, run.guard) = (options.tags.clone(), outer);
+                    (tally.entries_unchanged, tally.entries_changed) = (0, changed);
+                    run.commit(root, false, &tally)?
+                }
+                ending => ending?,
+            };
+            Ok((ending, tally))
         });
         let stale = stale.filter(|_| matches!(ended, Ok((Ending::Snapshot(_), _))));
         let previous = self.before.as_ref().map(|before| before.snapshot.id);
@@ -306,12 +357,55 @@ impl Put<'_> {
         Ok(report.map(|backup| (PutReport { backup, outcome, previous }, stale)))
     }
 
+    /// What was there before, where the stream is the same, may be left out, and that still counts.
+    fn same(&self, parents: &Parents<'_>, storer: &Storer<'_>, stream: &Stream) -> Result<Option<&Before>> {
+        let is_sure = !parents.must_look && !parents.snapshots.is_empty();
+        // Where nothing new was stored, all of what is there is where it was.
+        let new_chunks = storer.counts.new_chunks.load(Ordering::Relaxed);
+        let same = self.before.as_ref().filter(|before| {
+            self.unchanged != WhenUnchanged::Save && is_sure && new_chunks == 0 && before.stream == *stream
+        });
+        let Some(before) = same else { return Ok(None) };
+        // It may have been forgotten, and another one put, while the stream was read.
+        storer.settle()?;
+        let log = self.repository.synchronise()?;
+        Ok(self.is_newest(&log)?.then_some(before))
+    }
+
+    /// Whether what was there before is there still, and nothing newer.
+    fn is_newest(&self, log: &Log) -> Result<bool> {
+        let Some(before) = &self.before else { return Ok(false) };
+        if !log.fold.live_snapshots().any(|state| state.record.id == before.snapshot.id) {
+            return Ok(false);
+        }
+        Ok(self.newer(log, Unreadable::PassedOver)?.is_none())
+    }
+
+    /// What others have put under the name since the log was read, where it is newer than what was there before.
+    fn newer(&self, log: &Log, unreadable: Unreadable) -> Result<Option<Snapshot>> {
+        let since = self.log.fold.next;
+        let newest = newest(self.repository, log, &self.options.host, &self.path, since, unreadable)?;
+        let before = self.before.as_ref().map(|before| rank(&before.snapshot));
+        Ok(newest.filter(|newest| before < Some(rank(newest))))
+    }
+
+    /// Refuses to say that content is the same again which is not the newest any more.
+    fn refuse_outdated(&self, log: &Log) -> Result<()> {
+        if self.is_newest(log)? {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::AlreadyExists, "another call has put or forgotten the stream meanwhile")
+            .with_path(&self.path)
+            .with_remedy("put it again"))
+    }
+
     /// Refuses to go on from a stream of which a part is known to be lost.
     fn refuse_lost(&self, parents: &Parents<'_>, storer: &Storer<'_>) -> Result<()> {
         let Some(before) = self.before.as_ref().filter(|_| self.mode == PutContent::Append) else {
             return Ok(());
         };
-        if parents.has_content(&before.entry, storer)? {
+        // What no parent vouches for is not gone on from.
+        if !parents.snapshots.is_empty() && parents.has_content(&before.entry, storer)? {
             return Ok(());
         }
         Err(Error::corrupt("a part of the stream so far is lost")
@@ -321,8 +415,7 @@ impl Put<'_> {
 
     /// Refuses to commit what goes on from a stream that somebody else went on from meanwhile.
     fn refuse_another(&self, log: &Log) -> Result<()> {
-        let host = &self.options.host;
-        match newest(self.repository, log, host, &self.path, self.log.fold.next, Unreadable::Refused)? {
+        match self.newer(log, Unreadable::Refused)? {
             None => Ok(()),
             Some(_) => Err(Error::new(
                 ErrorKind::AlreadyExists,

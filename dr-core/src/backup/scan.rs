@@ -134,6 +134,11 @@ impl<'s, 'a> Scan<'s, 'a> {
         let Some(directory) = open.directory.clone() else { return Ok(()) };
         let looked = open.looked;
         let entry = match item.entry {
+            Ok(entry) if entry.name != item.name => {
+                let why = "the source gives it another name than it lists";
+                self.lose(id, Problem::new(path, ProblemKind::Unreadable, why));
+                return Ok(());
+            }
             Ok(entry) => entry,
             Err(error) => {
                 self.lose(id, problem_of(&path, &error));
@@ -308,6 +313,9 @@ impl<'s, 'a> Scan<'s, 'a> {
         let id = self.next_id;
         self.next_id += 1;
         let entries = Vec::with_capacity(items.len());
+        let (items, unordered) = in_order(items);
+        let unordered: Vec<Vec<u8>> =
+            (unordered.iter()).map(|item| [path.as_slice(), b"/", &item.name].concat()).collect();
         let items = items.into_iter();
         let open = OpenDirectory {
             path,
@@ -321,6 +329,10 @@ impl<'s, 'a> Scan<'s, 'a> {
         };
         self.open.insert(id, open);
         self.stack.push(id);
+        for path in unordered {
+            let why = "the source lists it twice, or out of order";
+            self.lose(id, Problem::new(path, ProblemKind::Unreadable, why));
+        }
     }
 
     /// Puts a directory together once it was listed and all its files are read; then perhaps the one above it.
@@ -336,6 +348,10 @@ impl<'s, 'a> Scan<'s, 'a> {
                 None => write_directory(open.entries.into_iter().flatten(), self.storer)?,
             };
             let Some((mut entry, known, place)) = open.own else {
+                // `/` has no entry that could differ.
+                let first = self.parents.snapshots.first();
+                let is_same = first.is_some_and(|first| first.root == stream);
+                self.tally.differs |= !is_same && self.named.first().is_some_and(|named| named == b"/");
                 self.root = Some(stream);
                 return Ok(());
             };
@@ -486,6 +502,19 @@ impl<'s, 'a> Scan<'s, 'a> {
     fn tell(&self, path: Vec<u8>, change: Change, entry: &Entry) {
         self.storer.ctx.observer.event(&Event::EntryDone { path, change, bytes: file_bytes(entry) });
     }
+}
+
+/// Takes out of a listing what does not ascend: a directory that held it could not be read.
+fn in_order(items: Vec<SourceItem>) -> (Vec<SourceItem>, Vec<SourceItem>) {
+    if items.is_sorted_by(|before, item| before.name < item.name) {
+        return (items, Vec::new());
+    }
+    let (mut ordered, mut rest) = (Vec::<SourceItem>::with_capacity(items.len()), Vec::new());
+    for item in items {
+        let follows = ordered.last().is_none_or(|last| last.name < item.name);
+        if follows { ordered.push(item) } else { rest.push(item) }
+    }
+    (ordered, rest)
 }
 
 fn file_bytes(entry: &Entry) -> u64 {

@@ -20,6 +20,9 @@ use crate::repository::{ChunkReader, Inner, Repository};
 use crate::source::tar::{Member, MemberKind, TarReader};
 use crate::tree::{EntryKind, FileContent, Stream, StreamWriter};
 
+/// The longest name of an owner that is kept, in bytes.
+const OWNER_BYTES_MAX: usize = 255;
+
 impl Repository {
     /// Backs a tar archive up as the files that it holds: ustar, pax and GNU's, sparse files, hard links and attributes
     /// included. Its members become what they would be if they were unpacked, but nothing leads out of the place they are
@@ -125,7 +128,13 @@ impl<'s, 'a> Unpacking<'s, 'a> {
         for note in &member.notes {
             self.note(Problem::new(path.as_slice(), ProblemKind::Attributes, note));
         }
-        let Member { kind, metadata, .. } = member;
+        let Member { kind, mut metadata, .. } = member;
+        for owner in [&mut metadata.user, &mut metadata.group] {
+            if owner.take_if(|name| name.len() > OWNER_BYTES_MAX).is_some() {
+                let why = "the name of its owner or group is longer than 255 bytes";
+                self.note(Problem::new(path.as_slice(), ProblemKind::Attributes, why));
+            }
+        }
         let mut bytes = 0;
         let problems = match kind {
             MemberKind::Directory => self.tree.put_directory(&names, metadata),
@@ -149,6 +158,7 @@ impl<'s, 'a> Unpacking<'s, 'a> {
             MemberKind::Skipped(_) | MemberKind::Nothing => Vec::new(),
         };
         problems.into_iter().for_each(|problem| self.note(problem));
+        self.tree.refuse_too_many_implied()?;
         self.tally.entries_new += 1;
         self.storer.ctx.observer.event(&Event::EntryDone { path, change: Change::New, bytes });
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet, btree_map};
 
 use super::scan::Tally;
 use super::storer::Storer;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{Problem, ProblemKind};
 use crate::format::tree::{check_entry, is_name};
 use crate::limits::{DEPTH_MAX, PATH_BYTES_MAX};
@@ -19,6 +19,9 @@ pub(super) type Names<'n> = [&'n [u8]];
 pub(super) struct ArchiveTree {
     nodes: Vec<Node>,
     leaves: Vec<Leaf>,
+    /// Members so far, and directories that no member had spoken of when they were needed.
+    members: u64,
+    implied: u64,
     /// Where it belongs in the snapshot: `/NAME`, or nothing for the top.
     place: Vec<u8>,
 }
@@ -47,6 +50,12 @@ struct Leaf {
     names: u64,
 }
 
+/// Directories that an archive needs and does not hold: so many for each member, beside what any archive may have, and no more
+/// than this at all.
+const IMPLIED_PER_MEMBER: u64 = 64;
+const IMPLIED_MIN: u64 = 1 << 16;
+const IMPLIED_MAX: u64 = 1_000_000;
+
 /// The topmost node.
 const ROOT: usize = 0;
 
@@ -55,7 +64,8 @@ impl ArchiveTree {
     pub(super) fn new(place: &[&str], time: Timestamp) -> ArchiveTree {
         let root = Directory { metadata: made(time), entries: BTreeMap::new() };
         let place = place.iter().flat_map(|name| ["/", name]).collect::<String>().into_bytes();
-        ArchiveTree { nodes: vec![Node::Directory(Box::new(root))], leaves: Vec::new(), place }
+        let nodes = vec![Node::Directory(Box::new(root))];
+        ArchiveTree { nodes, leaves: Vec::new(), members: 0, implied: 0, place }
     }
 
     /// The path in the snapshot of what stands in the archive under a name.
@@ -165,10 +175,25 @@ impl ArchiveTree {
                 let why = "a later member needs a directory in its place";
                 problems.push(Problem::new(self.path_of(&names[..=depth]), ProblemKind::Unreadable, why));
             }
+            self.implied += 1;
             let directory = Directory { metadata: made(time), entries: BTreeMap::new() };
             at = self.name(at, name, Node::Directory(Box::new(directory)));
         }
         at
+    }
+
+    /// Counts a member, and refuses an archive whose members are few and lead through ever new directories: each of them takes
+    /// memory, and hardly a byte of the archive.
+    pub(super) fn refuse_too_many_implied(&mut self) -> Result<()> {
+        self.members += 1;
+        let allowed = self.members.saturating_mul(IMPLIED_PER_MEMBER).saturating_add(IMPLIED_MIN);
+        if self.implied <= allowed.min(IMPLIED_MAX) {
+            return Ok(());
+        }
+        let why = "the members of the archive lead through too many directories that are not in it";
+        Err(Error::new(ErrorKind::Source, why)
+            .with_path(crate::observer::as_path(&self.place))
+            .with_remedy("unpack the archive and back up what is there, or save it as one file"))
     }
 
     fn name(&mut self, above: usize, name: &[u8], node: Node) -> usize {

@@ -182,9 +182,17 @@ pub struct Problem {
     pub detail: String,
 }
 
+/// Of a problem's path and detail, no more than this is kept.
+const PROBLEM_PATH_BYTES_MAX: usize = 32 << 10;
+const PROBLEM_DETAIL_BYTES_MAX: usize = 4 << 10;
+
 impl Problem {
     pub(crate) fn new(path: impl Into<Vec<u8>>, kind: ProblemKind, detail: impl ToString) -> Problem {
-        Problem { path: path.into(), kind, detail: detail.to_string() }
+        let (mut path, mut detail) = (path.into(), detail.to_string());
+        // Whoever names them is not to be trusted with the length of a list of problems.
+        path.truncate(PROBLEM_PATH_BYTES_MAX);
+        detail.truncate(detail.floor_char_boundary(PROBLEM_DETAIL_BYTES_MAX));
+        Problem { path, kind, detail }
     }
 }
 

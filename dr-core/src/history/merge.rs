@@ -2,7 +2,7 @@
 
 use std::iter::Peekable;
 
-use super::{Run, count, each_once, no_totals, refuse_lost, tell, unreadable, with_storer};
+use super::{Run, count, each_once, forget_replaced, no_totals, refuse_lost, tell, unreadable, with_storer};
 use crate::backup::{Draft, Parents, Storer, Tally, commit_derived, derived_body};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::SnapshotBody;
@@ -103,8 +103,9 @@ impl Repository {
             report.snapshot = commit_derived(storer, draft)?;
             Ok(report.snapshot.is_some().then_some(report))
         })?;
-        if options.forget && report.snapshot.is_some() {
-            self.forget(&snapshots.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>())?;
+        if let Some(merged) = report.snapshot.filter(|_| options.forget) {
+            let ids: Vec<SnapshotId> = snapshots.iter().map(|snapshot| snapshot.id).collect();
+            forget_replaced(self, &ids, &merged)?;
         }
         Ok(report)
     }

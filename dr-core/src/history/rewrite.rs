@@ -1,6 +1,8 @@
 //! Makes new snapshots of old ones that leave something out, or are filed under something else.
 
-use super::{Run, count, no_totals, origins_through, refuse_lost, tell, unreadable, with_storer};
+use super::{
+    Run, count, forget_replaced, no_totals, origins_through, refuse_lost, tell, unreadable, with_storer,
+};
 use crate::backup::{
     Draft, Edit, Newer, Parents, Storer, Tally, TreeEdit, Unchanged, commit_derived, derived_body,
 };
@@ -101,9 +103,8 @@ impl Repository {
                     self.protect(&[replacement], true)?;
                 }
                 if options.forget {
-                    self.forget(&[snapshot.id])?;
+                    done.forgotten = forget_replaced(self, &[snapshot.id], &replacement)? > 0;
                     known.retain(|other| other.id != snapshot.id);
-                    done.forgotten = true;
                 }
             }
             rewritten.push(done);

@@ -111,7 +111,9 @@ fn estimated_bytes(entry: &Entry) -> usize {
     };
     let xattrs: usize =
         entry.metadata.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len() + 4).sum();
-    64 + entry.name.len() + kind + xattrs
+    let owners = [&entry.metadata.user, &entry.metadata.group];
+    let owners: usize = owners.into_iter().flatten().map(|name| name.len()).sum();
+    64 + entry.name.len() + kind + xattrs + owners
 }
 
 /// Stores bytes that belong to the metadata (extents, problems) as a stream of tree chunks, one for each part.

@@ -28,7 +28,9 @@ impl ObjectStoreDriver {
         };
         found.folders.sort_unstable();
         found.folders.dedup();
-        found.objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        found.objects.sort_by(|a, b| a.name.cmp(&b.name));
+        // Pages of a listing overlap where keys come and go meanwhile.
+        found.objects.dedup_by(|again, first| again.name == first.name);
         Ok(found)
     }
 
@@ -72,6 +74,12 @@ impl ObjectStoreDriver {
             StoreErrorKind::AlreadyExists => StoreError::new(StoreErrorKind::Changed, "read", key),
             _ => error,
         })?;
+        // Some servers do not look at the condition.
+        let given = answer.meta.e_tag.clone().filter(|given| !given.is_empty()).map(quoted);
+        if is_other(etag, given.as_deref()) {
+            let why = "its entity tag is another one";
+            return Err(StoreError::new(StoreErrorKind::Changed, "read", key).with_source(why));
+        }
         let bytes = runtime::wait("read", key, self.deadline(deadline_of(wanted)), answer.bytes())?
             .map_err(|error| from_object_store("read", key, error))?;
         if bytes.len() as u64 == wanted {
@@ -93,8 +101,36 @@ fn quoted(etag: String) -> String {
     if etag.starts_with('"') || etag.starts_with("W/") { etag } else { format!("\"{etag}\"") }
 }
 
+/// Whether two entity tags say that the bytes differ. Weak ones say nothing of bytes.
+fn is_other(expected: Option<&str>, given: Option<&str>) -> bool {
+    let strong = |etag: &&str| !etag.starts_with("W/");
+    match (expected.filter(strong), given.filter(strong)) {
+        (Some(expected), Some(given)) => expected != given,
+        _ => false,
+    }
+}
+
 fn meta(name: String, object: object_store::ObjectMeta) -> BucketObject {
     let modified_s = object.last_modified.timestamp();
     let etag = object.e_tag.filter(|etag| !etag.is_empty()).map(quoted);
     BucketObject { name, bytes: object.size, modified_s, etag }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_strong_tags_that_differ_say_that_an_object_changed() {
+        for (expected, given, differs) in [
+            (Some("\"a\""), Some("\"a\""), false),
+            (Some("\"a\""), Some("\"b\""), true),
+            (Some("\"a\""), Some("W/\"b\""), false),
+            (Some("W/\"a\""), Some("\"b\""), false),
+            (None, Some("\"b\""), false),
+            (Some("\"a\""), None, false),
+        ] {
+            assert_eq!(is_other(expected, given), differs, "{expected:?} {given:?}");
+        }
+    }
 }

@@ -48,6 +48,8 @@ pub struct CopyOptions {
     pub compression: Compression,
     /// Opens and hashes every sealed frame again before it leaves this machine.
     pub verify_frames: bool,
+    /// What was made of a copy here, by a rewrite, does not stand for it: the snapshot is copied all the same.
+    pub beside_rewritten: bool,
     /// Only says what would be copied.
     pub dry_run: bool,
 }
@@ -58,6 +60,7 @@ impl Default for CopyOptions {
             damaged: Damaged::default(),
             compression: Compression::default(),
             verify_frames: true,
+            beside_rewritten: false,
             dry_run: false,
         }
     }
@@ -223,15 +226,24 @@ impl Copy<'_> {
         let mut same = origins_through(&self.source.0, snapshot, Relation::Copy);
         same.retain(|origin| origin.relation() == Some(Relation::Copy));
         let own = &self.target.0.config.repository;
-        let counts = |origin: &&Origin| match origin.relation() {
-            Some(Relation::Copy | Relation::Rewritten) => true,
+        // One that was rewritten where it is copied from is another snapshot there.
+        let is_rewritten_here = |there: &Snapshot| {
+            there
+                .origins
+                .first()
+                .is_some_and(|first| first.relation() == Some(Relation::Rewritten) && first.is_of(own))
+        };
+        let counts = |there: &Snapshot, origin: &Origin| match origin.relation() {
+            Some(Relation::Copy) => true,
+            Some(Relation::Rewritten) => !self.options.beside_rewritten && is_rewritten_here(there),
             Some(Relation::Rest) => self.options.damaged == Damaged::LeftOut,
             _ => false,
         };
         self.there.iter().find(|there| {
             let is_itself = |same: &Origin| same.is_of(own) && same.snapshot == there.id;
             let is_of = |origin: &Origin| same.iter().any(|same| same.is_one_with(origin));
-            same.iter().any(is_itself) || there.origins.iter().filter(counts).any(is_of)
+            same.iter().any(is_itself)
+                || there.origins.iter().filter(|origin| counts(there, origin)).any(is_of)
         })
     }
 
