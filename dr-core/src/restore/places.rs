@@ -27,7 +27,9 @@ impl Places {
                     .with_remedy("write FROM=TO without '.' and '..'; TO begins at the target"));
             }
             let to = components(to).join(&b'/');
-            let is_taken = |other: &[u8]| is_at_or_below(&to, other) || is_at_or_below(other, &to);
+            // Everything is below the target itself.
+            let is_inside = |to: &[u8], other: &[u8]| other.is_empty() || is_at_or_below(to, other);
+            let is_taken = |other: &[u8]| is_inside(&to, other) || is_inside(other, &to);
             if places.moved.iter().any(|(_, other)| is_taken(other)) {
                 return Err(clash(&to, "two paths are moved to one place, or one into the other"));
             }
