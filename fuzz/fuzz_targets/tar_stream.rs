@@ -14,7 +14,8 @@ fn repository() -> &'static Repository {
     REPOSITORY.get_or_init(|| {
         let store = Arc::new(dr_store::MemoryStore::new());
         let key = Credentials::key([42; 32]);
-        Repository::create(store, &key, &CreateOptions::new(), RepositoryOptions::new()).expect("a repository")
+        Repository::create(store, &key, &CreateOptions::new(), RepositoryOptions::new())
+            .expect("a repository")
     })
 }
 
