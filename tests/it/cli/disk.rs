@@ -24,14 +24,11 @@ fn a_restore_to_a_full_disk_says_what_and_why_and_succeeds_elsewhere() {
     tree.write(&source);
     shell.run(&mut shell.backup());
 
-    // With one thread it is always the large file that does not fit.
+    // Which file is the first that does not fit is a matter of the packs that they lie in.
     let target = disk.path().join("target");
     let (_, said) = shell.run_to(shell.restore("latest", &target).args(["--threads", "1"]), 1);
-    let large = restored(&target, &source).join("a/large");
-    assert!(
-        said.contains(&format!("error: a restored file could not be written: {}", large.display())),
-        "{said}"
-    );
+    let place = format!("{}/", restored(&target, &source).display());
+    assert!(said.contains(&format!("error: a restored file could not be written: {place}")), "{said}");
     assert!(said.contains("because: No space left on device"), "{said}");
     assert!(said.contains("hint: free some space at the target"), "{said}");
     let (_, said) = shell.run_to(shell.restore("latest", &target).args(["--threads", "1", "--json"]), 1);
@@ -41,7 +38,7 @@ fn a_restore_to_a_full_disk_says_what_and_why_and_succeeds_elsewhere() {
         (Some("destination"), Some(1)),
         "{said}"
     );
-    assert_eq!(last["path"].as_str(), large.to_str());
+    assert!(last["path"].as_str().is_some_and(|path| path.starts_with(&place)), "{said}");
 
     // Room for the bytes, but not for the names.
     let names = SmallDisk::mount(&shell.workshop.room(), "size=20m,nr_inodes=20").unwrap();
