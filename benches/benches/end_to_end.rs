@@ -2,9 +2,10 @@
 //! directories lie deep in one another?
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark that cannot run should stop")]
 
+use std::path::Path;
 use std::sync::Arc;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Bencher, Criterion, Throughput, criterion_group, criterion_main};
 use dr_core::{
     BackupOptions, CancelToken, CheckOptions, Context, CreateOptions, Credentials, LocalTree,
     LocalTreeOptions, Parent, Repository, RepositoryOptions, RestoreOptions, SnapshotFilter,
@@ -51,20 +52,26 @@ fn end_to_end(criterion: &mut Criterion) {
     group.bench_function("check, read data", |bench| {
         bench.iter(|| repository.check(&CheckOptions::new().read_data(), &ctx).unwrap());
     });
-    let snapshot = repository.find_snapshot("latest", &SnapshotFilter::new()).unwrap();
     group.bench_function("restore", |bench| {
-        bench.iter_batched(
-            || tempfile::tempdir_in(folder.path()).unwrap(),
-            |target| {
-                let report =
-                    repository.restore(&snapshot, target.path(), &RestoreOptions::new(), &ctx).unwrap();
-                assert!(report.is_complete());
-                target
-            },
-            BatchSize::PerIteration,
-        );
+        time_restore(bench, &repository, folder.path());
     });
     group.finish();
+}
+
+/// Restores the newest snapshot into a new folder each time, which is removed outside of what is timed.
+fn time_restore(bench: &mut Bencher<'_>, repository: &Repository, folder: &Path) {
+    let snapshot = repository.find_snapshot("latest", &SnapshotFilter::new()).unwrap();
+    let cancel = CancelToken::new();
+    let ctx = Context::new(&(), &cancel);
+    bench.iter_batched(
+        || tempfile::tempdir_in(folder).unwrap(),
+        |target| {
+            let report = repository.restore(&snapshot, target.path(), &RestoreOptions::new(), &ctx).unwrap();
+            assert!(report.is_complete());
+            target
+        },
+        BatchSize::PerIteration,
+    );
 }
 
 /// Opening each directory from the target on would make every level cost more than the one above it.
@@ -82,19 +89,9 @@ fn deep(criterion: &mut Criterion) {
         let repository = create();
         let source = LocalTree::open(&[tree], LocalTreeOptions::default()).unwrap();
         let _ = repository.backup(&source, &BackupOptions::new(), &ctx).unwrap();
-        let snapshot = repository.find_snapshot("latest", &SnapshotFilter::new()).unwrap();
         group.throughput(Throughput::Elements(levels as u64));
         group.bench_function(format!("{levels} levels"), |bench| {
-            bench.iter_batched(
-                || tempfile::tempdir_in(folder.path()).unwrap(),
-                |target| {
-                    let report =
-                        repository.restore(&snapshot, target.path(), &RestoreOptions::new(), &ctx).unwrap();
-                    assert!(report.is_complete());
-                    target
-                },
-                BatchSize::PerIteration,
-            );
+            time_restore(bench, &repository, folder.path());
         });
     }
     group.finish();

@@ -7,6 +7,7 @@ mod commands;
 mod credentials;
 mod error;
 mod exit_code;
+mod filing_args;
 mod from_args;
 mod hardening;
 mod help;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use dr_core::{
-    Entry, EntryKind, Error, Metadata, Repository, Snapshot, SnapshotFilter, SnapshotTree, SnapshotView,
+    Entry, EntryKind, Error, FileContent, Metadata, Repository, Snapshot, SnapshotFilter, SnapshotTree,
+    SnapshotView, SparseMap, Stream,
 };
 
 use crate::error::Result;
@@ -32,6 +33,29 @@ pub(crate) struct Shelf {
     /// The command's name, for programs that read what cannot be read.
     during: &'static str,
     complaints: Mutex<Complaints>,
+}
+
+/// What a regular file holds, in bytes that two files share only where they hold the same: how long it is, the chunks of its
+/// data, and where they lie, since the same data at other places is another content.
+pub(crate) fn content(content: &FileContent) -> Vec<u8> {
+    let mut bytes = content.bytes.to_le_bytes().to_vec();
+    add_references(&content.stream, &mut bytes);
+    match &content.sparse {
+        Some(SparseMap::Inline(extents)) => {
+            let numbers = extents.iter().flat_map(|extent| [extent.offset, extent.bytes]);
+            bytes.extend(numbers.flat_map(u64::to_le_bytes));
+        }
+        Some(SparseMap::Stream(stream)) => add_references(stream, &mut bytes),
+        _ => {}
+    }
+    bytes
+}
+
+fn add_references(stream: &Stream, bytes: &mut Vec<u8>) {
+    bytes.push(stream.level);
+    for chunk in &stream.chunks {
+        bytes.extend_from_slice(chunk.id.as_bytes());
+    }
 }
 
 #[derive(Debug)]

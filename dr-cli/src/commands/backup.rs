@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use dr_core::{
     BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Repository, SelectedTree,
-    SnapshotFilter, Source, StreamInput, TarInput, Timestamp,
+    SnapshotFilter, Source, StreamInput, TarInput,
 };
 use serde::Serialize;
 
 use crate::child::SourceCommand;
 use crate::error::{CliError, Result};
-use crate::instant::{self, DayMeans};
+use crate::filing_args::FilingArgs;
 use crate::path_lists::PathListArgs;
 use crate::quantity;
 use crate::render::json::{self, TotalsRecord};
@@ -47,15 +47,8 @@ pub(crate) struct BackupArgs {
     paths: Vec<OsString>,
     #[command(flatten)]
     lists: PathListArgs,
-    /// File the snapshot under this host instead of this machine's name
-    #[arg(short = 'H', long)]
-    host: Option<String>,
-    /// Tag the snapshot (may be repeated, or several joined by commas)
-    #[arg(long, value_name = "TAG", value_delimiter = ',')]
-    tag: Vec<String>,
-    /// Give the snapshot this time instead of now
-    #[arg(long, value_name = "TIME")]
-    time: Option<String>,
+    #[command(flatten)]
+    filing: FilingArgs,
     /// Read and count, but store nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -296,9 +289,7 @@ fn archive_name(args: &BackupArgs) -> String {
 
 fn options(args: &BackupArgs) -> Result<BackupOptions> {
     let mut options = BackupOptions::new();
-    options.host = args.host.clone().unwrap_or_else(host_name);
-    options.tags = args.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect();
-    options.time = args.time.as_deref().map(time).transpose()?.flatten();
+    args.filing.apply(&mut options)?;
     options.ignore_inode = args.ignore_inode;
     options.ignore_ctime = args.ignore_ctime;
     options.dry_run = args.dry_run;
@@ -314,22 +305,6 @@ fn tree_options(args: &BackupArgs) -> LocalTreeOptions {
     options.with_atime = args.with_atime;
     options.one_file_system = args.one_file_system;
     options
-}
-
-pub(crate) fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// The time that was given; `None` for `now`.
-pub(crate) fn time(text: &str) -> Result<Option<Timestamp>> {
-    if text == "now" {
-        return Ok(None);
-    }
-    let time = instant::parse(text, DayMeans::Start).ok_or_else(|| {
-        CliError::usage(format!("'{text}' is no time"))
-            .with_remedy("write it as 2026-11-20T10:00 (local time), or with Z or an offset behind it")
-    })?;
-    Ok(Some(time))
 }
 
 fn parent(args: &BackupArgs, repository: &Repository) -> Result<Parent> {

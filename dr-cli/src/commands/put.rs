@@ -7,9 +7,10 @@ use clap::Args;
 use dr_core::{BackupOptions, PutContent, PutOptions, PutOutcome, PutReport, StreamInput, WhenUnchanged};
 use serde::Serialize;
 
-use super::backup::{Level, host_name, standard_input, time};
+use super::backup::{Level, standard_input};
 use crate::child::SourceCommand;
 use crate::error::Result;
+use crate::filing_args::FilingArgs;
 use crate::render::json::{self, TotalsRecord};
 use crate::render::{Operation, Progress, text};
 use crate::session::Session;
@@ -35,15 +36,8 @@ pub(crate) struct PutArgs {
     /// Make one with the tag 'heartbeat' then, in the place of the heartbeat before it
     #[arg(long, requires = "if_changed")]
     heartbeat: bool,
-    /// File the snapshot under this host instead of this machine's name
-    #[arg(short = 'H', long)]
-    host: Option<String>,
-    /// Tag the snapshot (may be repeated, or several joined by commas)
-    #[arg(long, value_name = "TAG", value_delimiter = ',')]
-    tag: Vec<String>,
-    /// Give the snapshot this time instead of now
-    #[arg(long, value_name = "TIME")]
-    time: Option<String>,
+    #[command(flatten)]
+    filing: FilingArgs,
     /// Read and count, but store nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -88,9 +82,8 @@ pub(crate) fn run(args: &PutArgs, session: &Session) -> Result<()> {
 }
 
 fn options(args: &PutArgs) -> Result<PutOptions> {
-    let mut backup = BackupOptions::new().host(args.host.clone().unwrap_or_else(host_name));
-    backup.tags = args.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect();
-    backup.time = args.time.as_deref().map(time).transpose()?.flatten();
+    let mut backup = BackupOptions::new();
+    args.filing.apply(&mut backup)?;
     backup.dry_run = args.dry_run;
     backup.compression = args.compression.into();
     let unchanged = match (args.if_changed, args.heartbeat) {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use dr_core::{Entry, EntryKind, ObjectHash, SnapshotId, SnapshotView, SparseMap, Stream, Timestamp};
+use dr_core::{Entry, EntryKind, ObjectHash, SnapshotId, SnapshotView, Timestamp};
 
-use crate::shelf::lock;
+use crate::shelf::{self, lock};
 
 /// The number of the topmost directory.
 pub(super) const ROOT: u64 = 1;
@@ -59,34 +59,13 @@ impl Key {
 /// What an entry holds, in bytes: a kind, and its data.
 fn content(kind: &EntryKind) -> Vec<u8> {
     match kind {
-        EntryKind::File(content) => {
-            let mut bytes = vec![1];
-            bytes.extend_from_slice(&content.bytes.to_le_bytes());
-            references(&content.stream, &mut bytes);
-            // The same data at other places is another content.
-            match &content.sparse {
-                Some(SparseMap::Inline(extents)) => {
-                    let numbers = extents.iter().flat_map(|extent| [extent.offset, extent.bytes]);
-                    bytes.extend(numbers.flat_map(u64::to_le_bytes));
-                }
-                Some(SparseMap::Stream(stream)) => references(stream, &mut bytes),
-                _ => {}
-            }
-            bytes
-        }
+        EntryKind::File(content) => [&[1], shelf::content(content).as_slice()].concat(),
         EntryKind::Symlink(target) => [&[2], target.as_slice()].concat(),
         EntryKind::CharacterDevice(number) => [&[3], number.to_le_bytes().as_slice()].concat(),
         EntryKind::BlockDevice(number) => [&[4], number.to_le_bytes().as_slice()].concat(),
         EntryKind::Fifo => vec![5],
         EntryKind::Socket => vec![6],
         _ => vec![0],
-    }
-}
-
-fn references(stream: &Stream, bytes: &mut Vec<u8>) {
-    bytes.push(stream.level);
-    for chunk in &stream.chunks {
-        bytes.extend_from_slice(chunk.id.as_bytes());
     }
 }
 
@@ -214,7 +193,7 @@ impl Table {
 mod tests {
     use std::collections::HashSet;
 
-    use dr_core::{Extent, FileContent, Metadata};
+    use dr_core::{Extent, FileContent, Metadata, SparseMap, Stream};
 
     use super::*;
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use dr_core::{
     Entry, EntryKind, Error, ErrorKind, FileContent, ObjectHash, SnapshotFolder, SnapshotItem, SnapshotPlace,
-    SnapshotView, SparseMap, Stream, Timestamp,
+    SnapshotView, Stream, Timestamp,
 };
 
-use crate::shelf::Shelf;
+use crate::shelf::{self, Shelf};
 
 /// What a path leads to.
 #[derive(Debug)]
@@ -122,25 +122,8 @@ impl Properties {
 
 /// A tag that two files share only where they hold the same.
 fn tag(content: &FileContent) -> String {
-    let mut bytes = content.bytes.to_le_bytes().to_vec();
-    references(&content.stream, &mut bytes);
-    match &content.sparse {
-        Some(SparseMap::Inline(extents)) => {
-            let numbers = extents.iter().flat_map(|extent| [extent.offset, extent.bytes]);
-            bytes.extend(numbers.flat_map(u64::to_le_bytes));
-        }
-        Some(SparseMap::Stream(stream)) => references(stream, &mut bytes),
-        _ => {}
-    }
-    let hash = ObjectHash::of_parts([bytes.as_slice()]).to_string();
+    let hash = ObjectHash::of_parts([shelf::content(content).as_slice()]).to_string();
     format!("\"{}\"", hash.get(..32).unwrap_or(&hash))
-}
-
-fn references(stream: &Stream, bytes: &mut Vec<u8>) {
-    bytes.push(stream.level);
-    for chunk in &stream.chunks {
-        bytes.extend_from_slice(chunk.id.as_bytes());
-    }
 }
 
 /// What a folder holds, some at a time.
