@@ -43,4 +43,5 @@ mod tar;
 mod tidy;
 mod vectors;
 mod view;
+mod walk;
 mod young;

@@ -1,5 +1,6 @@
 //! Backing up: source -> walk -> chunk -> dedup -> frame -> compress -> pack -> seal -> store -> index -> commit.
 
+mod ahead;
 mod budget;
 mod commit;
 mod derive;

@@ -1,8 +1,9 @@
 //! The work of a backup's threads: a queue that is bounded, prefers what frees memory, and stops at the first failure.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use super::ahead::Ahead;
 use super::file::{FileDone, FileJob};
 use super::segment::SegmentJob;
 use super::window::FrameJob;
@@ -16,6 +17,8 @@ const SEGMENTS_MAX: usize = 1;
 
 /// Frames gathered but not compressed: those of a window, and some of trees.
 const FRAMES_MAX: usize = 16;
+/// Directories and entries listed but not walked. When so many wait, none is listed ahead before half of them are walked.
+const LISTED_MAX: isize = 8 << 10;
 
 /// A piece of work.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) enum Work {
     Segment(SegmentJob),
     /// Read a file.
     File(Box<FileJob>),
+    /// List a directory before the walk comes to it. Comes last.
+    List(Arc<Ahead>),
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +38,12 @@ struct State {
     frames: VecDeque<FrameJob>,
     segments: VecDeque<SegmentJob>,
     files: VecDeque<Box<FileJob>>,
+    /// Directories that the walk will come to, the next one last. Some were listed since.
+    directories: Vec<Arc<Ahead>>,
+    /// Directories and entries that were listed ahead and wait for the walk. Below zero where it took some before that was said.
+    listed: isize,
+    /// Whether these are so many that none is listed ahead.
+    is_far_ahead: bool,
     done: Vec<FileDone>,
     /// Pieces of work that threads hold, and files whose result is not yet in `done`.
     running: usize,
@@ -70,7 +81,7 @@ impl Queue {
             if state.failed {
                 return None;
             }
-            if let Some(work) = take(&mut state) {
+            if let Some(work) = take(&mut state).or_else(|| take_directory(&mut state)) {
                 if state.files.len() == FILES_MAX / 2 {
                     self.wake(&state, Awaited::Room);
                 }
@@ -117,6 +128,35 @@ impl Queue {
         }
         state.files.push_back(Box::new(file));
         self.wake(&state, Awaited::Work);
+    }
+
+    /// Gives directories that the walk will come to, in order, and says how much waits for it that was listed ahead.
+    pub(crate) fn push_directories(
+        &self,
+        directories: impl DoubleEndedIterator<Item = Arc<Ahead>>,
+        listed: usize,
+    ) {
+        let mut state = lock(&self.state);
+        state.listed += listed as isize;
+        state.is_far_ahead |= state.listed >= LISTED_MAX;
+        if !state.failed {
+            let before = state.directories.len();
+            state.directories.extend(directories.rev());
+            if state.directories.len() > before && !state.is_far_ahead {
+                self.wake(&state, Awaited::Work);
+            }
+        }
+    }
+
+    /// Says that the walk took a directory, and how much it took of what was listed ahead.
+    pub(crate) fn walked(&self, listed: usize) {
+        let mut state = lock(&self.state);
+        while state.directories.pop_if(|last| !last.is_waiting()).is_some() {}
+        state.listed -= listed as isize;
+        if state.is_far_ahead && state.listed <= LISTED_MAX / 2 {
+            state.is_far_ahead = false;
+            self.wake(&state, Awaited::Work);
+        }
     }
 
     pub(crate) fn push_frames(&self, frames: impl IntoIterator<Item = FrameJob>) {
@@ -225,6 +265,7 @@ impl Queue {
         state.frames.clear();
         state.segments.clear();
         state.files.clear();
+        state.directories.clear();
         for awaited in [Awaited::Work, Awaited::Room, Awaited::Done] {
             self.wake(state, awaited);
         }
@@ -247,6 +288,15 @@ fn take_leaf(state: &mut State) -> Option<Work> {
     };
     state.running += 1;
     Some(work)
+}
+
+fn take_directory(state: &mut State) -> Option<Work> {
+    if state.is_far_ahead {
+        return None;
+    }
+    let directory = state.directories.pop()?;
+    state.running += 1;
+    Some(Work::List(directory))
 }
 
 fn is_idle(state: &State) -> bool {

@@ -1,9 +1,10 @@
 //! Walks the source beside the parents, hands out the files that changed, and puts the directories together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use super::ahead::{Ahead, Listing, Opened};
 use super::file::{FileDone, FileJob, Place, is_racy, problem_of};
 use super::options::BackupOptions;
 use super::parent::{ParentDirectory, Parents};
@@ -13,7 +14,7 @@ use super::workers;
 use crate::error::Result;
 use crate::format::snapshot::{Problem, ProblemKind, Totals};
 use crate::format::tree::check_entry;
-use crate::limits::{DEPTH_MAX, PATH_BYTES_MAX, REPORTED_PROBLEMS_MAX};
+use crate::limits::REPORTED_PROBLEMS_MAX;
 use crate::observer::{Change, Event};
 use crate::source::{Remark, SourceDirectory, SourceItem};
 use crate::time::Timestamp;
@@ -57,6 +58,8 @@ struct OpenDirectory<'p> {
     /// Open while it is listed.
     directory: Option<Arc<dyn SourceDirectory>>,
     items: std::vec::IntoIter<SourceItem>,
+    /// The directories among its items that are still to be walked, in order.
+    below: VecDeque<Arc<Ahead>>,
     looked: Timestamp,
     parent: ParentDirectory<'p>,
     entries: Vec<Option<Entry>>,
@@ -86,12 +89,15 @@ impl<'s, 'a> Scan<'s, 'a> {
         root: Arc<dyn SourceDirectory>,
         pause: &mut dyn FnMut(&mut Self) -> Result<()>,
     ) -> Result<Stream> {
-        let looked = self.storer.repository.clock.now();
-        let items = root.entries().map_err(|error| {
+        let Listing { looked, opened } = Listing::of_root(root, &*self.storer.repository.clock);
+        let opened = opened.map_err(|error| {
             crate::Error::new(crate::ErrorKind::Source, "the source cannot be listed").with_source(error)
         })?;
-        self.take_remarks(&[], &*root);
-        self.open_directory(Vec::new(), root, items, looked, self.parents.root(), None);
+        if !workers::is_alone(self.storer) {
+            self.storer.queue.push_directories(opened.below.iter().cloned(), 0);
+        }
+        self.take_remarks(&[], &*opened.directory);
+        self.open_directory(Vec::new(), opened, looked, self.parents.root(), None);
         let mut scratch = Scratch::new(self.storer.options)?;
         loop {
             self.storer.ctx.cancel.check()?;
@@ -176,14 +182,9 @@ impl<'s, 'a> Scan<'s, 'a> {
         }
         // What could not be read now is looked at again next time.
         entry.metadata.racy = !is_whole || is_racy(&entry, looked);
-        let too_deep = self.stack.len() >= DEPTH_MAX || path.len() > PATH_BYTES_MAX;
-        let opened = if too_deep {
-            Err(io::Error::other("directories are nested too deep (4,096 levels, or 32 KiB of path)"))
-        } else {
-            directory.open_directory(&entry.name).and_then(|below| Ok((below.entries()?, below)))
-        };
+        let Listing { looked, opened } = self.list(id, &entry.name);
         let place = self.reserve(id);
-        let (items, below) = match opened {
+        let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 let problem = problem_of(&path, &error);
@@ -194,11 +195,28 @@ impl<'s, 'a> Scan<'s, 'a> {
                 return self.finish_if_done(id);
             }
         };
-        self.take_remarks(&path, &*below);
+        self.take_remarks(&path, &*opened.directory);
         let first = known.first().cloned().flatten();
         let parent = self.parents.directory_of(&known);
-        self.open_directory(path, below, items, looked, parent, Some((entry, first, place)));
+        self.open_directory(path, opened, looked, parent, Some((entry, first, place)));
         Ok(())
+    }
+
+    /// Lists a directory, or takes what was listed ahead.
+    fn list(&mut self, id: u64, name: &[u8]) -> Listing {
+        let clock = &*self.storer.repository.clock;
+        let is_next = |next: &mut Arc<Ahead>| next.name() == name;
+        let Some(next) = self.open.get_mut(&id).and_then(|open| open.below.pop_front_if(is_next)) else {
+            let error = io::Error::other("directories are nested too deep (4,096 levels, or 32 KiB of path)");
+            return Listing { looked: clock.now(), opened: Err(error) };
+        };
+        let (listing, listed) = next.take(clock);
+        self.storer.queue.walked(listed);
+        let below = listing.opened.as_ref().ok().filter(|_| listed == 0 && !workers::is_alone(self.storer));
+        if let Some(opened) = below {
+            self.storer.queue.push_directories(opened.below.iter().cloned(), 0);
+        }
+        listing
     }
 
     fn take_file(
@@ -304,26 +322,24 @@ impl<'s, 'a> Scan<'s, 'a> {
     fn open_directory(
         &mut self,
         path: Vec<u8>,
-        directory: Arc<dyn SourceDirectory>,
-        items: Vec<SourceItem>,
+        opened: Opened,
         looked: Timestamp,
         parent: ParentDirectory<'s>,
         own: Option<(Entry, Option<Entry>, Place)>,
     ) {
         let id = self.next_id;
         self.next_id += 1;
-        let entries = Vec::with_capacity(items.len());
-        let (items, unordered) = in_order(items);
+        let Opened { directory, items, unordered, below } = opened;
         let unordered: Vec<Vec<u8>> =
             (unordered.iter()).map(|item| [path.as_slice(), b"/", &item.name].concat()).collect();
-        let items = items.into_iter();
         let open = OpenDirectory {
             path,
             directory: Some(directory),
-            items,
+            entries: Vec::with_capacity(items.len()),
+            items: items.into_iter(),
+            below,
             looked,
             parent,
-            entries,
             pending: 0,
             own,
         };
@@ -502,19 +518,6 @@ impl<'s, 'a> Scan<'s, 'a> {
     fn tell(&self, path: Vec<u8>, change: Change, entry: &Entry) {
         self.storer.ctx.observer.event(&Event::EntryDone { path, change, bytes: file_bytes(entry) });
     }
-}
-
-/// Takes out of a listing what does not ascend: a directory that held it could not be read.
-fn in_order(items: Vec<SourceItem>) -> (Vec<SourceItem>, Vec<SourceItem>) {
-    if items.is_sorted_by(|before, item| before.name < item.name) {
-        return (items, Vec::new());
-    }
-    let (mut ordered, mut rest) = (Vec::<SourceItem>::with_capacity(items.len()), Vec::new());
-    for item in items {
-        let follows = ordered.last().is_none_or(|last| last.name < item.name);
-        if follows { ordered.push(item) } else { rest.push(item) }
-    }
-    (ordered, rest)
 }
 
 fn file_bytes(entry: &Entry) -> u64 {

@@ -36,7 +36,7 @@ pub(crate) fn with_workers<T>(storer: &Storer<'_>, coordinate: impl FnOnce() -> 
 }
 
 /// Whether the calling thread does all the work.
-fn is_alone(storer: &Storer<'_>) -> bool {
+pub(super) fn is_alone(storer: &Storer<'_>) -> bool {
     storer.ctx.parallelism <= 1
 }
 
@@ -79,5 +79,11 @@ pub(crate) fn run(storer: &Storer<'_>, work: Work, scratch: &mut Scratch) -> Res
         Work::Frame(job) => storer.store_frame_job(job, scratch).map(|()| None),
         Work::Segment(job) => job.run(storer, scratch).map(|()| None),
         Work::File(job) => job.run(storer, scratch).map(Some),
+        Work::List(directory) => {
+            if let Some((listed, below)) = directory.list(&*storer.repository.clock) {
+                storer.queue.push_directories(below.into_iter(), listed);
+            }
+            Ok(None)
+        }
     }
 }

@@ -37,7 +37,7 @@ pub trait Source: Debug + Send + Sync {
     fn missing(&self) -> Vec<(PathBuf, io::Error)>;
 }
 
-/// An open directory of a source.
+/// An open directory of a source. Other threads may open and list the directories below it before the walk comes to them.
 pub trait SourceDirectory: Debug + Send + Sync {
     /// Lists the directory: one item per entry, in ascending order of name (bytes). Files have an empty stream and
     /// their length, directories an empty stream, symbolic links no target and nothing has extended attributes yet: `complete`

@@ -1,0 +1,180 @@
+//! Directories are listed by other threads before the walk comes to them: never too many of them, and what is saved is the same.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dr_core::{
+    BackupOptions, BackupReport, CancelToken, Context, Entry, EntryKind, Event, Metadata, Observer, Parent,
+    Result, Source, SourceDirectory, SourceFile, SourceItem, Stream,
+};
+use dr_tests::TestRepo;
+use proptest::prelude::*;
+
+/// More directories and entries are not listed ahead, but what threads have begun.
+const LISTED_MAX: usize = 8192;
+const THREADS: usize = 4;
+
+/// A tree of directories and pipes, of which nothing need be read.
+#[derive(Debug, Clone)]
+struct Forest(Arc<Node>, Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    listed: AtomicUsize,
+    walked: AtomicUsize,
+    most_ahead: AtomicUsize,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    Directory(Vec<Node>),
+    Pipe,
+    /// A directory that cannot be opened.
+    Closed,
+    /// A directory that is gone when it is opened.
+    Gone,
+    /// A directory whose listing panics.
+    Fatal,
+    /// A directory that names its first entry again at the end.
+    Unordered(Vec<Node>),
+}
+
+impl Source for Forest {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec!["/".into()]
+    }
+
+    fn open_root(&self) -> io::Result<Arc<dyn SourceDirectory>> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn missing(&self) -> Vec<(PathBuf, io::Error)> {
+        Vec::new()
+    }
+}
+
+impl SourceDirectory for Forest {
+    fn entries(&self) -> io::Result<Vec<SourceItem>> {
+        let (nodes, is_ordered) = match &*self.0 {
+            Node::Directory(nodes) => (nodes, true),
+            Node::Unordered(nodes) => (nodes, false),
+            _ => panic!("this source panics when it is listed"),
+        };
+        let item = |(number, node): (usize, &Node)| {
+            let name = format!("{number:05}");
+            let kind = match node {
+                Node::Pipe => EntryKind::Fifo,
+                _ => EntryKind::Directory(Stream::default()),
+            };
+            let entry = Entry::new(name.as_str(), kind, Metadata::default());
+            SourceItem { name: name.into_bytes(), entry: Ok(entry) }
+        };
+        let again = nodes.iter().enumerate().take(usize::from(!is_ordered));
+        let items: Vec<SourceItem> = nodes.iter().enumerate().chain(again).map(item).collect();
+        let listed = self.1.listed.fetch_add(1 + nodes.len(), Ordering::SeqCst) + 1 + nodes.len();
+        let ahead = listed.saturating_sub(self.1.walked.load(Ordering::SeqCst));
+        self.1.most_ahead.fetch_max(ahead, Ordering::SeqCst);
+        Ok(items)
+    }
+
+    fn complete(&self, _entry: &mut Entry) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn open_directory(&self, name: &[u8]) -> io::Result<Arc<dyn SourceDirectory>> {
+        let (Node::Directory(nodes) | Node::Unordered(nodes)) = &*self.0 else { unreachable!() };
+        let number: usize = std::str::from_utf8(name).unwrap().parse().unwrap();
+        match &nodes[number] {
+            Node::Closed => Err(io::ErrorKind::PermissionDenied.into()),
+            Node::Gone => Err(io::ErrorKind::NotFound.into()),
+            node => Ok(Arc::new(Forest(Arc::new(node.clone()), Arc::clone(&self.1)))),
+        }
+    }
+
+    fn open_file(&self, _name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Forest {
+    fn new(root: Node) -> Forest {
+        Forest(Arc::new(root), Arc::default())
+    }
+
+    fn back_up(&self, repo: &TestRepo, threads: usize, observer: &dyn Observer) -> Result<BackupReport> {
+        let cancel = CancelToken::new();
+        let ctx = Context::new(observer, &cancel).with_parallelism(threads);
+        let mut options = BackupOptions::new();
+        options.parent = Parent::Nothing;
+        repo.repository.backup(self, &options, &ctx)
+    }
+}
+
+/// Holds the walk at its first entry until nothing more may be listed ahead, and counts what it took.
+#[derive(Debug)]
+struct Slow(Arc<Counts>);
+
+impl Observer for Slow {
+    fn event(&self, event: &Event) {
+        if matches!(event, Event::EntryDone { .. }) && self.0.walked.fetch_add(1, Ordering::SeqCst) == 0 {
+            while self.0.listed.load(Ordering::SeqCst) < LISTED_MAX {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_with_nothing_else_to_do_list_ahead_but_not_too_far() {
+    let wide = 200;
+    let forest = Forest::new(Node::Directory(vec![Node::Directory(vec![Node::Pipe; wide]); wide]));
+    let repo = TestRepo::in_memory();
+    // The walk is held at the first pipe: what is listed then was not listed by the walk, but for two directories.
+    let report = forest.back_up(&repo, THREADS, &Slow(Arc::clone(&forest.1))).unwrap();
+    assert_eq!((report.totals.directories, report.totals.others), (200, 40_000));
+    // What the walk itself lists is not ahead of it; its own directories are walked when they end.
+    let most = forest.1.most_ahead.load(Ordering::SeqCst);
+    assert!(most >= LISTED_MAX, "{most}");
+    assert!(most <= LISTED_MAX + (THREADS + 2) * (wide + 1), "{most}");
+}
+
+#[test]
+fn a_listing_that_panics_on_another_thread_does_not_hang_the_backup() {
+    let mut nodes = vec![Node::Directory(vec![Node::Pipe; 3]); 20];
+    nodes.push(Node::Fatal);
+    let forest = Forest::new(Node::Directory(nodes));
+    let repo = TestRepo::in_memory();
+    let outcome =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| forest.back_up(&repo, THREADS, &())));
+    assert!(!matches!(outcome, Ok(Ok(_))));
+    assert!(Forest::new(Node::Directory(vec![Node::Pipe])).back_up(&repo, THREADS, &()).is_ok());
+}
+
+fn nodes() -> impl Strategy<Value = Node> {
+    let leaf = prop_oneof![6 => Just(Node::Pipe), 1 => Just(Node::Closed), 1 => Just(Node::Gone)];
+    leaf.prop_recursive(5, 200, 12, |inner| {
+        let many = proptest::collection::vec(inner, 0..12);
+        prop_oneof![5 => many.clone().prop_map(Node::Directory), 1 => many.prop_map(Node::Unordered)]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_many_threads_list_is_what_one_thread_saves(nodes in proptest::collection::vec(nodes(), 0..20)) {
+        let forest = Forest::new(Node::Directory(nodes));
+        let repo = TestRepo::in_memory();
+        let saved = [1, THREADS, 16].map(|threads| {
+            let report = forest.back_up(&repo, threads, &()).unwrap();
+            let root = repo.repository.view(&repo.latest().unwrap()).unwrap().root();
+            let mut problems: Vec<_> = report.problems.iter().map(|it| (it.path.clone(), it.kind)).collect();
+            problems.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            (root, report.totals.directories, report.totals.others, problems)
+        });
+        prop_assert_eq!(&saved[0], &saved[1]);
+        prop_assert_eq!(&saved[0], &saved[2]);
+    }
+}
