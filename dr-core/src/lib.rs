@@ -114,8 +114,8 @@ pub use snapshot::{
     Snapshot, SnapshotFilter, SnapshotFolder, SnapshotItem, SnapshotPlace, SnapshotTree, Totals, Unit,
 };
 pub use source::{
-    BucketTree, LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source, SourceDirectory,
-    SourceFile, SourceItem, TagFile,
+    BucketTree, Fetched, LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source,
+    SourceDirectory, SourceFile, SourceItem, TagFile,
 };
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};

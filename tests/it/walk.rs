@@ -1,4 +1,5 @@
-//! Directories are listed by other threads before the walk comes to them: never too many of them, and what is saved is the same.
+//! Other threads go ahead of the walk: they list directories, never too many of them, and fetch files of a slow source. What is
+//! saved is the same.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dr_core::{
-    BackupOptions, BackupReport, CancelToken, Context, Entry, EntryKind, Event, Metadata, Observer, Parent,
-    Result, Source, SourceDirectory, SourceFile, SourceItem, Stream,
+    BackupOptions, BackupReport, CancelToken, Clock, Context, CreateOptions, Entry, EntryKind, Event, Extent,
+    Fetched, FileContent, Metadata, Observer, Parent, Repository, RepositoryOptions, RestoreOptions, Result,
+    SnapshotFilter, Source, SourceDirectory, SourceFile, SourceItem, Stream, Timestamp,
 };
 use dr_tests::TestRepo;
 use proptest::prelude::*;
@@ -176,5 +178,125 @@ proptest! {
         });
         prop_assert_eq!(&saved[0], &saved[1]);
         prop_assert_eq!(&saved[0], &saved[2]);
+    }
+}
+
+/// Small files, each of which can be read only after some were fetched, where anything waits for that.
+#[derive(Debug)]
+struct Files {
+    fetched: AtomicUsize,
+    awaited: usize,
+}
+
+const FILES: usize = 200;
+
+#[derive(Debug)]
+struct FilesRoot(Arc<Files>);
+
+#[derive(Debug)]
+struct OneFile(Arc<Files>, Entry);
+
+/// A clock that goes on by as much with every look at it.
+#[derive(Debug)]
+struct Steps(AtomicUsize, usize);
+
+impl Clock for Steps {
+    fn now(&self) -> Timestamp {
+        let microseconds = self.0.fetch_add(self.1, Ordering::SeqCst);
+        Timestamp::from_nanoseconds(1_700_000_000_000_000_000 + microseconds as i128 * 1000)
+    }
+}
+
+fn file(number: usize) -> Entry {
+    let content = FileContent::new(4, Stream::default(), None);
+    Entry::new(format!("{number:03}"), EntryKind::File(content), Metadata::default())
+}
+
+impl Source for FilesRoot {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec!["/".into()]
+    }
+
+    fn open_root(&self) -> io::Result<Arc<dyn SourceDirectory>> {
+        Ok(Arc::new(FilesRoot(Arc::clone(&self.0))))
+    }
+
+    fn missing(&self) -> Vec<(PathBuf, io::Error)> {
+        Vec::new()
+    }
+}
+
+impl SourceDirectory for FilesRoot {
+    fn entries(&self) -> io::Result<Vec<SourceItem>> {
+        Ok((0..FILES)
+            .map(file)
+            .map(|entry| SourceItem { name: entry.name.clone(), entry: Ok(entry) })
+            .collect())
+    }
+
+    fn complete(&self, _entry: &mut Entry) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn open_directory(&self, _name: &[u8]) -> io::Result<Arc<dyn SourceDirectory>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
+        let number = std::str::from_utf8(name).unwrap().parse().unwrap();
+        Ok(Box::new(OneFile(Arc::clone(&self.0), file(number))))
+    }
+
+    fn fetch(&self, _name: &[u8]) -> Fetched {
+        self.0.fetched.fetch_add(1, Ordering::SeqCst);
+        Fetched::Begun
+    }
+}
+
+impl SourceFile for OneFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        // The first files teach the backup that the source is slow.
+        let is_late = self.1.name.as_slice() > b"050".as_slice();
+        while is_late && self.0.fetched.load(Ordering::SeqCst) < self.0.awaited {
+            std::thread::yield_now();
+        }
+        let rest = self.1.name.iter().chain(b"\n").skip(offset as usize);
+        Ok(buffer.iter_mut().zip(rest).map(|(to, from)| *to = *from).count())
+    }
+
+    fn entry(&self) -> io::Result<Entry> {
+        Ok(self.1.clone())
+    }
+
+    fn is_unchanged_since(&self, _entry: &Entry) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn extents(&self, _bytes: u64) -> io::Result<Option<Vec<Extent>>> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn files_of_a_slow_source_are_fetched_before_they_are_read_and_those_of_a_fast_one_are_not() {
+    for (step, awaited) in [(1000, 20), (0, 0)] {
+        let files = Arc::new(Files { fetched: AtomicUsize::new(0), awaited });
+        let options = RepositoryOptions::new().with_clock(Arc::new(Steps(AtomicUsize::new(0), step)));
+        let store = Arc::new(dr_store::sim::SimStore::new());
+        let repository = Repository::create(store, &dr_tests::key(), &CreateOptions::new(), options).unwrap();
+        let cancel = CancelToken::new();
+        let ctx = Context::new(&(), &cancel).with_parallelism(2);
+        let report = repository.backup(&FilesRoot(Arc::clone(&files)), &BackupOptions::new(), &ctx).unwrap();
+        assert!(report.is_complete());
+        assert_eq!((report.totals.files, report.totals.bytes), (FILES as u64, 4 * FILES as u64));
+        assert_eq!(files.fetched.load(Ordering::SeqCst) > 0, awaited > 0);
+        let target = tempfile::tempdir().unwrap();
+        let snapshot = repository.find_snapshot("latest", &SnapshotFilter::new()).unwrap();
+        let report = repository.restore(&snapshot, target.path(), &RestoreOptions::new(), &ctx).unwrap();
+        assert!(report.is_complete());
+        for number in 0..FILES {
+            let read = std::fs::read(target.path().join(format!("{number:03}"))).unwrap();
+            assert_eq!(read, format!("{number:03}\n").as_bytes());
+        }
     }
 }

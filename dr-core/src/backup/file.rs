@@ -18,6 +18,9 @@ const INLINE_EXTENTS_MAX: usize = 32;
 /// Extents in a tree chunk.
 const EXTENTS_PER_CHUNK: usize = 4096;
 
+/// So many bytes may take as long to be read as one small file.
+const SLOW_BYTES: usize = 64 << 10;
+
 /// How often a file is read that is replaced meanwhile.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -212,12 +215,15 @@ impl<'f> Reading<'f> {
     fn store_small(&mut self, storer: &Storer<'_>, name: &[u8]) -> Result<Stream, Failed> {
         let mut chunk = vec![0; self.data_bytes() as usize];
         let mut filled = 0;
+        let begun = storer.repository.clock.now();
         while filled < chunk.len() {
             match self.read(&mut chunk[filled..]).map_err(Failed::Source)? {
                 0 => break,
                 count => filled += count,
             }
         }
+        let taken = storer.repository.clock.now().as_nanoseconds() - begun.as_nanoseconds();
+        storer.queue.took(taken, 1 + filled / SLOW_BYTES);
         if filled < chunk.len() {
             // What says that it is longer than it is, as in /sys, is not kept at that length.
             chunk.truncate(filled);

@@ -8,6 +8,7 @@ mod edit;
 mod file;
 mod mend;
 mod options;
+mod pace;
 mod parent;
 mod put;
 mod queue;
@@ -122,7 +123,7 @@ impl Inner {
         parents.expect_as_much(ctx);
         let storer = Storer::new(self, index.with_distrusted(distrusted), options, ctx)?;
         let mut run = Run::new(&storer, started, paths, &parents)?;
-        let outcome = with_workers(&storer, || {
+        let outcome = workers::with_readers(&storer, || {
             let named = run.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
             let mut scan = Scan::new(&storer, &parents, named);
             for (path, error) in source.missing() {

@@ -5,10 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::ahead::Ahead;
 use super::file::{FileDone, FileJob};
+use super::pace::Pace;
 use super::segment::SegmentJob;
 use super::window::FrameJob;
 use crate::error::{Error, Result};
 use crate::observer::lock;
+use crate::source::{Fetched, SourceDirectory};
 
 /// Files handed out but not begun. Each holds its directory open.
 const FILES_MAX: usize = 128;
@@ -33,11 +35,21 @@ pub(crate) enum Work {
     List(Arc<Ahead>),
 }
 
+/// What is done ahead of the others while the source is slow.
+#[derive(Debug)]
+pub(crate) enum Fetch {
+    List(Arc<Ahead>),
+    /// Have a file brought into memory that will be read soon.
+    File(Arc<dyn SourceDirectory>, Vec<u8>),
+}
+
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<FrameJob>,
     segments: VecDeque<SegmentJob>,
     files: VecDeque<Box<FileJob>>,
+    /// How many of these, from the first one on, were given out to be fetched.
+    fetched: usize,
     /// Directories that the walk will come to, the next one last. Some were listed since.
     directories: Vec<Arc<Ahead>>,
     /// Directories and entries that were listed ahead and wait for the walk. Below zero where it took some before that was said.
@@ -52,7 +64,7 @@ struct State {
     failed: bool,
     /// Threads that wait for each of the queue's events: nobody is woken where nobody waits, which would cost a system call for
     /// every file.
-    waiting: [usize; 3],
+    waiting: [usize; 4],
 }
 
 /// What threads wait for.
@@ -64,13 +76,16 @@ enum Awaited {
     Room,
     /// Some work is done.
     Done,
+    /// The source is slow, and there is something to fetch.
+    Fetch,
 }
 
 /// The queue between the coordinator and the workers.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
-    changed: [Condvar; 3],
+    changed: [Condvar; 4],
+    pace: Pace,
 }
 
 impl Queue {
@@ -81,7 +96,7 @@ impl Queue {
             if state.failed {
                 return None;
             }
-            if let Some(work) = take(&mut state).or_else(|| take_directory(&mut state)) {
+            if let Some(work) = take(&mut state).or_else(|| take_directory(&mut state).map(Work::List)) {
                 if state.files.len() == FILES_MAX / 2 {
                     self.wake(&state, Awaited::Room);
                 }
@@ -98,6 +113,39 @@ impl Queue {
     pub(crate) fn next_now(&self) -> Option<Work> {
         let mut state = lock(&self.state);
         if state.failed { None } else { take(&mut state) }
+    }
+
+    /// What to fetch next, while the source is slow; `None` when there will be no more.
+    pub(crate) fn next_fetch(&self) -> Option<Fetch> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.failed || state.closed {
+                return None;
+            }
+            if self.pace.is_slow() {
+                if let Some(file) = state.files.get(state.fetched) {
+                    let fetch = Fetch::File(Arc::clone(&file.directory), file.entry.name.clone());
+                    state.fetched += 1;
+                    return Some(fetch);
+                }
+                if let Some(directory) = take_directory(&mut state) {
+                    return Some(Fetch::List(directory));
+                }
+            }
+            state = self.wait(state, Awaited::Fetch);
+        }
+    }
+
+    /// Says that so many entries took the source so many nanoseconds.
+    pub(crate) fn took(&self, nanoseconds: i128, entries: usize) {
+        if self.pace.took(nanoseconds, entries) {
+            self.wake(&lock(&self.state), Awaited::Fetch);
+        }
+    }
+
+    /// Says whether a file had to be fetched.
+    pub(crate) fn fetched(&self, fetched: Fetched) {
+        let _ = self.pace.answered(fetched == Fetched::Begun);
     }
 
     /// A frame or segment to be done now by a thread that waits for something else.
@@ -128,6 +176,7 @@ impl Queue {
         }
         state.files.push_back(Box::new(file));
         self.wake(&state, Awaited::Work);
+        self.wake_fetch(&state);
     }
 
     /// Gives directories that the walk will come to, in order, and says how much waits for it that was listed ahead.
@@ -144,6 +193,7 @@ impl Queue {
             state.directories.extend(directories.rev());
             if state.directories.len() > before && !state.is_far_ahead {
                 self.wake(&state, Awaited::Work);
+                self.wake_fetch(&state);
             }
         }
     }
@@ -156,6 +206,7 @@ impl Queue {
         if state.is_far_ahead && state.listed <= LISTED_MAX / 2 {
             state.is_far_ahead = false;
             self.wake(&state, Awaited::Work);
+            self.wake_fetch(&state);
         }
     }
 
@@ -208,6 +259,7 @@ impl Queue {
         let mut state = lock(&self.state);
         state.closed = true;
         self.wake(&state, Awaited::Work);
+        self.wake(&state, Awaited::Fetch);
     }
 
     /// Ends the workers' loops now.
@@ -257,6 +309,13 @@ impl Queue {
         }
     }
 
+    /// Wakes one that fetches: there is one thing more to do.
+    fn wake_fetch(&self, state: &State) {
+        if self.pace.is_slow() && state.waiting[Awaited::Fetch as usize] > 0 {
+            self.changed[Awaited::Fetch as usize].notify_one();
+        }
+    }
+
     fn fail(&self, state: &mut State, error: Error) {
         if !state.failed {
             state.failure = Some(error);
@@ -265,8 +324,9 @@ impl Queue {
         state.frames.clear();
         state.segments.clear();
         state.files.clear();
+        state.fetched = 0;
         state.directories.clear();
-        for awaited in [Awaited::Work, Awaited::Room, Awaited::Done] {
+        for awaited in [Awaited::Work, Awaited::Room, Awaited::Done, Awaited::Fetch] {
             self.wake(state, awaited);
         }
     }
@@ -277,6 +337,7 @@ fn take(state: &mut State) -> Option<Work> {
         return Some(work);
     }
     let file = state.files.pop_front()?;
+    state.fetched = state.fetched.saturating_sub(1);
     state.running += 1;
     Some(Work::File(file))
 }
@@ -290,13 +351,13 @@ fn take_leaf(state: &mut State) -> Option<Work> {
     Some(work)
 }
 
-fn take_directory(state: &mut State) -> Option<Work> {
+fn take_directory(state: &mut State) -> Option<Arc<Ahead>> {
     if state.is_far_ahead {
         return None;
     }
     let directory = state.directories.pop()?;
     state.running += 1;
-    Some(Work::List(directory))
+    Some(directory)
 }
 
 fn is_idle(state: &State) -> bool {

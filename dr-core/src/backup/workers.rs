@@ -1,20 +1,34 @@
 //! The threads of a backup. They are made here and nowhere else. A backup of one thread has none: whoever walks the source
 //! does the work too, so that the same calls in the same order make the same objects.
 
+use super::ahead::Ahead;
 use super::file::FileDone;
-use super::queue::{Queue, Work};
+use super::queue::{Fetch, Queue, Work};
 use super::storer::{Scratch, Storer};
 use crate::error::{Error, ErrorKind, Result};
 
+/// Threads that wait for a slow source beside those that work: a disk or a network answers many at once. They hold nothing.
+const READERS: usize = 16;
+
 /// Runs `coordinate` with worker threads beside it where there are to be several, and ends them whatever it returns.
 pub(crate) fn with_workers<T>(storer: &Storer<'_>, coordinate: impl FnOnce() -> Result<T>) -> Result<T> {
+    with_threads(storer, 0, coordinate)
+}
+
+/// The same, with threads that go ahead of the workers where the source is slow.
+pub(super) fn with_readers<T>(storer: &Storer<'_>, coordinate: impl FnOnce() -> Result<T>) -> Result<T> {
+    with_threads(storer, READERS, coordinate)
+}
+
+fn with_threads<T>(storer: &Storer<'_>, readers: usize, coordinate: impl FnOnce() -> Result<T>) -> Result<T> {
     std::thread::scope(|scope| {
         let _guard = EndOnPanic(&storer.queue);
-        let threads = if is_alone(storer) { 0 } else { storer.ctx.parallelism };
-        for _ in 0..threads {
+        let (workers, readers) = if is_alone(storer) { (0, 0) } else { (storer.ctx.parallelism, readers) };
+        let works = std::iter::repeat_n(("dr-backup", work as fn(&Storer<'_>)), workers);
+        for (name, run) in works.chain(std::iter::repeat_n(("dr-read", fetch as fn(&Storer<'_>)), readers)) {
             std::thread::Builder::new()
-                .name("dr-backup".to_owned())
-                .spawn_scoped(scope, || work(storer))
+                .name(name.to_owned())
+                .spawn_scoped(scope, move || run(storer))
                 .map_err(|error| {
                     Error::new(ErrorKind::Internal, "no thread could be started").with_source(error)
                 })
@@ -73,6 +87,29 @@ fn work(storer: &Storer<'_>) {
     }
 }
 
+/// Goes ahead of the workers while the source is slow.
+fn fetch(storer: &Storer<'_>) {
+    let _guard = EndOnPanic(&storer.queue);
+    while let Some(next) = storer.queue.next_fetch() {
+        match next {
+            Fetch::List(directory) => {
+                list(storer, &directory);
+                storer.queue.finished(Ok(None));
+            }
+            Fetch::File(directory, name) => storer.queue.fetched(directory.fetch(&name)),
+        }
+    }
+}
+
+fn list(storer: &Storer<'_>, directory: &Ahead) {
+    let begun = storer.repository.clock.now();
+    if let Some((listed, below)) = directory.list(&*storer.repository.clock) {
+        let taken = storer.repository.clock.now().as_nanoseconds() - begun.as_nanoseconds();
+        storer.queue.took(taken, listed);
+        storer.queue.push_directories(below.into_iter(), listed);
+    }
+}
+
 /// Does a piece of work.
 pub(crate) fn run(storer: &Storer<'_>, work: Work, scratch: &mut Scratch) -> Result<Option<FileDone>> {
     match work {
@@ -80,9 +117,7 @@ pub(crate) fn run(storer: &Storer<'_>, work: Work, scratch: &mut Scratch) -> Res
         Work::Segment(job) => job.run(storer, scratch).map(|()| None),
         Work::File(job) => job.run(storer, scratch).map(Some),
         Work::List(directory) => {
-            if let Some((listed, below)) = directory.list(&*storer.repository.clock) {
-                storer.queue.push_directories(below.into_iter(), listed);
-            }
+            list(storer, &directory);
             Ok(None)
         }
     }

@@ -67,6 +67,12 @@ pub trait SourceDirectory: Debug + Send + Sync {
     /// Any I/O error; `NotFound` where it has vanished.
     fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>>;
 
+    /// Has the beginning of the file `name` brought into memory, where it is not there and that can be asked for; called of files
+    /// that are about to be read, while the source is slow. What fails here is met again by whoever reads.
+    fn fetch(&self, _name: &[u8]) -> Fetched {
+        Fetched::Nothing
+    }
+
     /// What there is to say of the last listing, beside the entries. Asked once after each.
     fn remarks(&self) -> Vec<Remark> {
         Vec::new()
@@ -79,6 +85,16 @@ pub trait SourceDirectory: Debug + Send + Sync {
     fn is_marked_nodump(&self, _name: &[u8]) -> io::Result<bool> {
         Ok(false)
     }
+}
+
+/// Whether a file had to be fetched before it could be read quickly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fetched {
+    /// It was in memory, or that cannot be told.
+    Nothing,
+    /// It was not, and is on its way.
+    Begun,
 }
 
 /// What a source says of a listing, beside the entries.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::selection::{Selection, TagFile};
-use super::{Remark, Source, SourceDirectory, SourceFile, SourceItem};
+use super::{Fetched, Remark, Source, SourceDirectory, SourceFile, SourceItem};
 use crate::observer::lock;
 use crate::select::{Case, Exclusion, Match, PathKind, Patterns, Verdict};
 use crate::tree::{Entry, EntryKind};
@@ -188,6 +188,10 @@ impl SourceDirectory for SelectedDirectory {
 
     fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
         self.inner.open_file(name)
+    }
+
+    fn fetch(&self, name: &[u8]) -> Fetched {
+        self.inner.fetch(name)
     }
 
     fn remarks(&self) -> Vec<Remark> {

@@ -9,13 +9,13 @@ use rustix::fs::{OFlags, readlinkat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use crate::source::local::file::LocalFile;
+use crate::source::local::file::{self, LocalFile};
 use crate::source::local::names::NameList;
 use crate::source::local::owners::Recent;
 use crate::source::local::stat::{self, Links};
 use crate::source::local::xattrs::{self, Holder};
 use crate::source::local::{Shared, open_quietly};
-use crate::source::{SourceDirectory, SourceFile, SourceItem};
+use crate::source::{Fetched, SourceDirectory, SourceFile, SourceItem};
 use crate::tree::{Entry, EntryKind};
 
 const NAME_BYTES_MAX: usize = 255;
@@ -89,6 +89,10 @@ impl SourceDirectory for RealDirectory {
 
     fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
         Ok(Box::new(LocalFile::open(self.fd.as_fd(), name, &self.shared)?))
+    }
+
+    fn fetch(&self, name: &[u8]) -> Fetched {
+        file::fetch(self.fd.as_fd(), name)
     }
 
     fn is_marked_nodump(&self, name: &[u8]) -> io::Result<bool> {

@@ -1,19 +1,29 @@
 //! An open regular file.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom, Statx, openat, seek};
-use rustix::io::Errno;
+use rustix::fs::{Advice, CWD, FileType, Mode, OFlags, SeekFrom, Statx, fadvise, openat, seek};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::source::local::owners::Recent;
 use crate::source::local::xattrs::{self, Holder};
 use crate::source::local::{Shared, open_quietly, stat};
-use crate::source::{SourceFile, same_content};
+use crate::source::{Fetched, SourceFile, same_content};
 use crate::tree::{Entry, Extent};
+
+/// A file is opened without following a link or waiting for a pipe that took its place.
+const READ_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+/// How much of a file is read ahead. From there on the kernel sees that it is read in order.
+const FETCHED_BYTES: Option<NonZeroU64> = NonZeroU64::new(2 << 20);
 
 /// An open regular file of the tree.
 #[derive(Debug)]
@@ -27,8 +37,7 @@ pub(super) struct LocalFile {
 
 impl LocalFile {
     pub(super) fn open(dir: BorrowedFd<'_>, name: &[u8], shared: &Arc<Shared>) -> io::Result<LocalFile> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = match open_quietly(dir, name, flags) {
+        let fd = match open_quietly(dir, name, READ_FLAGS) {
             // A symbolic link, or a socket or a device without driver: none of them was listed as a file.
             Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Err(not_regular()),
             Err(Errno::AGAIN) => open_leased(dir, name)?,
@@ -76,6 +85,20 @@ impl SourceFile for LocalFile {
             Ok(extents) if extents == [Extent { offset: 0, bytes }] => Ok(None),
             Ok(extents) => Ok(Some(extents)),
         }
+    }
+}
+
+/// Asks the kernel to read the beginning of a file that it does not hold in memory, and does not wait for that.
+pub(super) fn fetch(dir: BorrowedFd<'_>, name: &[u8]) -> Fetched {
+    let Ok(fd) = open_quietly(dir, name, READ_FLAGS) else { return Fetched::Nothing };
+    let mut byte = [0];
+    let looked = preadv2(&fd, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT);
+    if looked != Err(Errno::AGAIN) {
+        return Fetched::Nothing;
+    }
+    match fadvise(&fd, 0, FETCHED_BYTES, Advice::WillNeed) {
+        Ok(()) => Fetched::Begun,
+        Err(_) => Fetched::Nothing,
     }
 }
 
