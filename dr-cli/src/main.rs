@@ -18,6 +18,7 @@ mod metrics;
 #[cfg(feature = "mount")]
 mod mount;
 mod path_lists;
+mod pattern_lists;
 mod ping;
 mod quantity;
 mod render;

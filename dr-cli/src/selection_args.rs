@@ -5,9 +5,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use dr_core::{Case, Patterns, Selection, TagFile};
+use dr_core::{Selection, TagFile};
 
 use crate::error::{CliError, Result};
+use crate::pattern_lists::PatternLists;
 use crate::quantity;
 
 /// The files of patterns that are dr's own, and git's.
@@ -69,15 +70,13 @@ impl SelectionArgs {
     /// What the engine is to leave out.
     pub(crate) fn to_selection(&self) -> Result<Selection> {
         let mut selection = Selection::new();
-        for (files, case) in [(&self.exclude_file, Case::Sensitive), (&self.iexclude_file, Case::Insensitive)]
-        {
-            files.iter().try_for_each(|file| add_file(&mut selection.patterns, file, case))?;
+        selection.patterns = PatternLists {
+            files: &self.exclude_file,
+            ifiles: &self.iexclude_file,
+            patterns: &self.exclude,
+            ipatterns: &self.iexclude,
         }
-        for (patterns, case) in [(&self.iexclude, Case::Insensitive), (&self.exclude, Case::Sensitive)] {
-            for pattern in patterns {
-                selection.patterns.add(pattern.as_bytes(), case)?;
-            }
-        }
+        .gather()?;
         // Of two files in one directory, dr's own has the last word.
         for (is_wanted, name) in [(self.git_ignore, GIT_IGNORE_FILE), (self.ignore_files, OWN_IGNORE_FILE)] {
             if is_wanted {
@@ -94,12 +93,6 @@ impl SelectionArgs {
         selection.exclude_nodump = self.exclude_nodump;
         Ok(selection)
     }
-}
-
-fn add_file(patterns: &mut Patterns, file: &Path, case: Case) -> Result<()> {
-    let text = std::fs::read(file)
-        .map_err(|error| CliError::usage("the patterns cannot be read").with_path(file).with_cause(&error))?;
-    patterns.add_lines(&text, case).map_err(|error| CliError::from(error.with_path(file)))
 }
 
 fn tag_file(text: &OsStr) -> Result<TagFile> {

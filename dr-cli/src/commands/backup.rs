@@ -85,7 +85,7 @@ pub(crate) struct BackupArgs {
     /// Save what standard input gives, as one file
     #[arg(long, conflicts_with_all = [
         "paths", "stdin_from_command", "from_tar", "from_tar_command",
-        "files_from", "files_from_verbatim", "files_from_raw",
+        "files_from", "files_from_verbatim", "files_from_raw", "SelectionArgs",
     ])]
     stdin: bool,
     /// The name of the file that --stdin or --stdin-from-command makes, or of the directory that --from-tar or
@@ -93,19 +93,19 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "NAME")]
     stdin_filename: Option<String>,
     /// Run the command after '--' and save its output as one file; if it fails, there is no snapshot
-    #[arg(long, conflicts_with_all = ["files_from", "files_from_verbatim", "files_from_raw"])]
+    #[arg(long, conflicts_with_all = ["files_from", "files_from_verbatim", "files_from_raw", "SelectionArgs"])]
     stdin_from_command: bool,
-    #[command(flatten)]
-    selection: SelectionArgs,
     /// Save the files that the tar archive FILE holds ('-': standard input), as if they were unpacked
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["paths", "stdin_from_command", "from_tar_command"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["paths", "stdin_from_command", "from_tar_command", "SelectionArgs"])]
     from_tar: Option<PathBuf>,
     /// Run the command after '--' and save the files that the tar archive which it writes holds; if it fails, there is no
     /// snapshot
-    #[arg(long, conflicts_with = "stdin_from_command")]
+    #[arg(long, conflicts_with_all = ["stdin_from_command", "SelectionArgs"])]
     from_tar_command: bool,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
 }
 
 /// How hard to compress.
@@ -207,10 +207,8 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
 fn input(args: &BackupArgs, session: &Session) -> Result<Input> {
     if args.stdin || args.stdin_from_command {
         refuse_lists(args, "a stream")?;
-        refuse_selection(args, "a stream")?;
     } else if args.from_tar.is_some() || args.from_tar_command {
         refuse_lists(args, "an archive")?;
-        refuse_selection(args, "an archive")?;
     }
     if args.stdin {
         return Ok(Input::Stream(Bytes::Read(standard_input()?)));
@@ -263,15 +261,6 @@ fn refuse_lists(args: &BackupArgs, what: &str) -> Result<()> {
     }
     Err(CliError::usage(format!("{what} is backed up alone, without the paths of --files-from and its like"))
         .with_remedy("save the paths with a command of their own; a profile may give them too"))
-}
-
-/// Refuses to save something whole of which a part is to be left out.
-fn refuse_selection(args: &BackupArgs, what: &str) -> Result<()> {
-    if args.selection.to_selection()?.is_empty() {
-        return Ok(());
-    }
-    Err(CliError::usage(format!("nothing can be left out of {what}: --exclude and its like do not apply"))
-        .with_remedy("take them away; a profile may give them too"))
 }
 
 fn open(file: &Path) -> Result<File> {

@@ -6,13 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use dr_core::{
-    Case, Delete, Overwrite, Owner, Patterns, RestoreOptions, RestoreReport, RestoreSelection, Writing,
-};
+use dr_core::{Delete, Overwrite, Owner, RestoreOptions, RestoreReport, RestoreSelection, Writing};
 use serde::Serialize;
 
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
+use crate::pattern_lists::{ORDER, PatternLists};
 use crate::render::{self, Operation, Progress, Skipping, json, text};
 use crate::selector::Selector;
 use crate::session::Session;
@@ -21,14 +20,14 @@ use crate::session::Session;
 /// above: what is in sub/path lands in DIR itself.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "SNAP makes DIR/absolute/path. SNAP:sub/path leaves out the directories above: what is \
+    after_help = format!("SNAP makes DIR/absolute/path. SNAP:sub/path leaves out the directories above: what is \
 in sub/path lands in DIR itself.\nA file that is there is compared, only what differs is fetched, and the new file takes \
 the place of the old one when it is whole. A restore that was interrupted is run again: it goes on where it was. What it \
 was writing has a name that begins with '.dr-restore-', or the mode -rw------T, and the next one with this target goes on \
 with it or removes it.\n--delete only deletes below the paths that were backed up, and nothing that could not be read then, that \
 is left out by --include or --exclude, or that lies on another file system.\nWhat cannot be restored is named, the rest is \
 restored, and the exit code is 1 (also where --verify finds a difference); or 3 where only attributes or special files are \
-missing.\nA restore that finds the target full ends there with exit code 1: make room and run it again."
+missing.\nA restore that finds the target full ends there with exit code 1: make room and run it again.\n{ORDER}")
 )]
 pub(crate) struct RestoreArgs {
     /// The snapshot, also as SNAP:path
@@ -38,7 +37,7 @@ pub(crate) struct RestoreArgs {
     #[arg(short, long, value_name = "DIR")]
     target: PathBuf,
     /// Touch nothing: only say what would be restored, replaced and deleted
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// What becomes of files that are there: always (compare, and replace what differs), if-changed (the same, but take files
     /// of the same length and time to be right), if-newer (only where the snapshot's is the newer one), never
@@ -60,8 +59,6 @@ pub(crate) struct RestoreArgs {
     /// Read everything back at the end, and compare it with the snapshot
     #[arg(long)]
     verify: bool,
-    #[command(flatten)]
-    selection: SelectionArgs,
     /// Restore what is at the absolute path FROM of the snapshot to DIR/TO instead (may be repeated)
     #[arg(long, value_name = "FROM=TO")]
     map_path: Vec<OsString>,
@@ -94,12 +91,14 @@ pub(crate) struct RestoreArgs {
     fsync: bool,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    paths: PathsArgs,
 }
 
 /// Which paths are restored.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which paths (as in gitignore files, compared with paths of the snapshot)")]
-struct SelectionArgs {
+struct PathsArgs {
     /// Only what PATTERN means, with what is below it (may be repeated: any of them)
     #[arg(short, long, value_name = "PATTERN")]
     include: Vec<OsString>,
@@ -109,6 +108,9 @@ struct SelectionArgs {
     /// The same with each line of FILE
     #[arg(long, value_name = "FILE")]
     include_file: Vec<PathBuf>,
+    /// The same without regard to case
+    #[arg(long, value_name = "FILE")]
+    iinclude_file: Vec<PathBuf>,
     /// Not what PATTERN means, nor what is below it (may be repeated)
     #[arg(short, long, value_name = "PATTERN")]
     exclude: Vec<OsString>,
@@ -118,31 +120,36 @@ struct SelectionArgs {
     /// The same with each line of FILE
     #[arg(long, value_name = "FILE")]
     exclude_file: Vec<PathBuf>,
+    /// The same without regard to case
+    #[arg(long, value_name = "FILE")]
+    iexclude_file: Vec<PathBuf>,
 }
 
-impl SelectionArgs {
+impl PathsArgs {
+    /// Whether only some paths are wanted.
+    fn names_some(&self) -> bool {
+        let has_patterns = [&self.include, &self.iinclude].into_iter().any(|list| !list.is_empty());
+        has_patterns || [&self.include_file, &self.iinclude_file].into_iter().any(|list| !list.is_empty())
+    }
+
     fn to_selection(&self) -> Result<RestoreSelection> {
         let mut selection = RestoreSelection::default();
-        selection.include = patterns(&self.include, &self.iinclude, &self.include_file)?;
-        selection.exclude = patterns(&self.exclude, &self.iexclude, &self.exclude_file)?;
+        selection.include = PatternLists {
+            files: &self.include_file,
+            ifiles: &self.iinclude_file,
+            patterns: &self.include,
+            ipatterns: &self.iinclude,
+        }
+        .gather()?;
+        selection.exclude = PatternLists {
+            files: &self.exclude_file,
+            ifiles: &self.iexclude_file,
+            patterns: &self.exclude,
+            ipatterns: &self.iexclude,
+        }
+        .gather()?;
         Ok(selection)
     }
-}
-
-fn patterns(sensitive: &[OsString], insensitive: &[OsString], files: &[PathBuf]) -> Result<Patterns> {
-    let mut patterns = Patterns::new();
-    for (list, case) in [(sensitive, Case::Sensitive), (insensitive, Case::Insensitive)] {
-        for pattern in list {
-            patterns.add(pattern.as_bytes(), case)?;
-        }
-    }
-    for file in files {
-        let text = std::fs::read(file).map_err(|error| {
-            CliError::usage(format!("the file of patterns cannot be read: {}: {error}", file.display()))
-        })?;
-        patterns.add_lines(&text, Case::Sensitive)?;
-    }
-    Ok(patterns)
 }
 
 /// The names of the policies on the command line.
@@ -231,7 +238,7 @@ fn options(args: &RestoreArgs, path: Option<Vec<u8>>) -> Result<RestoreOptions> 
     let mut options = RestoreOptions::new();
     options.strip_path = path.is_some();
     options.path = path.unwrap_or_default();
-    options.selection = args.selection.to_selection()?;
+    options.selection = args.paths.to_selection()?;
     options.overwrite = match args.overwrite {
         OverwriteArg::Always => Overwrite::Always,
         OverwriteArg::IfChanged => Overwrite::IfChanged,
@@ -291,6 +298,10 @@ fn finish(
         verified: (args.verify && !args.dry_run).then_some(verified),
         seconds: progress.elapsed().as_secs_f64(),
     };
+    let found = report.files + report.directories + report.others + report.unchanged + report.kept;
+    if found == 0 && args.paths.names_some() {
+        session.output.warn("nothing in the snapshot is what --include and its like mean");
+    }
     let written = session.output.summary(&summary, |to| write_summary(to, &summary, target));
     let problems = text::count(progress.problems(), "problem", "problems");
     let outcome = if progress.problems() == 0 {

@@ -1,32 +1,29 @@
 //! `dr rewrite`
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Args;
-use dr_core::{Case, Patterns, RewriteOptions, Rewritten, TagChange};
+use dr_core::{RewriteOptions, Rewritten, TagChange};
 use serde::Serialize;
 
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
 use crate::instant::{self, DayMeans};
+use crate::pattern_lists::{ORDER, PatternLists};
 use crate::render::json::{self, TotalsRecord};
 use crate::render::{self, Operation, text};
 use crate::selector::find_whole;
 use crate::session::Session;
 
-/// The longest file of patterns that is read, in bytes.
-const PATTERNS_BYTES_MAX: u64 = 16 << 20;
-
 /// Makes new snapshots of old ones that leave something out, or are filed under something else.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "File contents are not read: what stays is referred to. The old snapshots stay unless --forget is given, and \
+    after_help = format!("File contents are not read: what stays is referred to. The old snapshots stay unless --forget is given, and \
 what they hold until they are forgotten and collected with 'dr prune'. A snapshot in which nothing changes is passed over. One \
 that takes the place of a protected one is protected too. Patterns are those of gitignore files; one that begins with a slash \
-begins at the root of the snapshot."
+begins at the root of the snapshot. 'dr backup --help' says more of them.\n{ORDER}")
 )]
 pub(crate) struct RewriteArgs {
     /// The snapshots; without any, all that pass the filter
@@ -123,7 +120,13 @@ pub(crate) fn run(args: &RewriteArgs, session: &Session) -> Result<()> {
 
 fn options(args: &RewriteArgs) -> Result<RewriteOptions> {
     let mut options = RewriteOptions::new();
-    options.exclude = patterns(args)?;
+    options.exclude = PatternLists {
+        files: &args.exclude_file,
+        ifiles: &args.iexclude_file,
+        patterns: &args.exclude,
+        ipatterns: &args.iexclude,
+    }
+    .gather()?;
     options.host.clone_from(&args.new_host);
     if let Some(text) = &args.new_time {
         let time = instant::parse(text, DayMeans::Start).ok_or_else(|| {
@@ -144,34 +147,6 @@ fn options(args: &RewriteArgs) -> Result<RewriteOptions> {
     }
     (options.forget, options.dry_run) = (args.forget, args.dry_run);
     Ok(options)
-}
-
-fn patterns(args: &RewriteArgs) -> Result<Patterns> {
-    let mut patterns = Patterns::new();
-    for (given, case) in [(&args.exclude, Case::Sensitive), (&args.iexclude, Case::Insensitive)] {
-        for pattern in given {
-            patterns.add(pattern.as_bytes(), case)?;
-        }
-    }
-    for (files, case) in [(&args.exclude_file, Case::Sensitive), (&args.iexclude_file, Case::Insensitive)] {
-        for file in files {
-            patterns.add_lines(&read(file)?, case)?;
-        }
-    }
-    Ok(patterns)
-}
-
-fn read(file: &Path) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let read =
-        std::fs::File::open(file).and_then(|file| file.take(PATTERNS_BYTES_MAX + 1).read_to_end(&mut text));
-    read.map_err(|error| {
-        CliError::source("a file of patterns cannot be read").with_path(file).with_cause(&error)
-    })?;
-    if text.len() as u64 > PATTERNS_BYTES_MAX {
-        return Err(CliError::usage("a file of patterns is too long").with_path(file));
-    }
-    Ok(text)
 }
 
 fn record(rewritten: &Rewritten) -> RewrittenRecord {

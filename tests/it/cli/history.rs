@@ -77,7 +77,7 @@ fn a_rewrite_leaves_out_what_patterns_name() {
     ] {
         shell.run_to(shell.command().args(wrong), 2);
     }
-    let (_, said) = shell.run_to(shell.command().args(["rewrite", "--exclude-file", "/no/such/file"]), 1);
+    let (_, said) = shell.run_to(shell.command().args(["rewrite", "--exclude-file", "/no/such/file"]), 2);
     assert!(said.contains("/no/such/file"), "{said}");
     assert_eq!(shell.snapshots(), [new.as_str()]);
 }

@@ -247,3 +247,46 @@ fn select_explains_paths_and_patterns() {
         assert!(help.contains(part), "{part}: {help}");
     }
 }
+
+#[test]
+fn patterns_count_in_the_same_order_wherever_they_are_given() {
+    let files = ["a.txt", "B.TXT", "k/a.txt", "k/keep.txt"];
+    let cases: [&[&str]; 3] = [
+        &["--exclude-file", "patterns", "--exclude", "*.txt"],
+        &["--iexclude", "*.txt", "--exclude", "!a.txt"],
+        &["--iexclude", "*.txt", "--iexclude-file", "patterns"],
+    ];
+    for arguments in cases {
+        let left = |shell: &Shell, target: &std::path::Path| -> BTreeSet<&str> {
+            let root = dr_tests::steps::restored(target, &shell.workshop.source());
+            files.into_iter().filter(|file| root.join(file).exists()).collect()
+        };
+        let restored = |shell: &Shell, arguments: &[&str]| {
+            let target = shell.workshop.room();
+            let mut command = shell.restore("latest", &target);
+            shell.run(command.current_dir(shell.workshop.path()).args(arguments));
+            left(shell, &target)
+        };
+        let shell = with_files(&files);
+        fs::write(shell.workshop.path().join("patterns"), "!a.txt\n").unwrap();
+        shell.run(&mut backup(&shell, &["source"]));
+        let by_restore = restored(&shell, arguments);
+        let mut rewrite = shell.command();
+        shell.run(rewrite.current_dir(shell.workshop.path()).args(["rewrite", "latest"]).args(arguments));
+        let by_rewrite = restored(&shell, &[]);
+        shell.run(&mut backup(&shell, &[&["source"], arguments].concat()));
+        let by_backup = restored(&shell, &[]);
+        assert_eq!((&by_backup, &by_backup), (&by_restore, &by_rewrite), "{arguments:?}");
+        assert!(by_backup.len() < files.len(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_a_profile_leaves_out_of_files_is_no_matter_to_a_stream() {
+    let shell = with_files(&["file"]);
+    shell.configure("[profiles.default.backup]\nexclude = [\"*.tmp\"]\n");
+    let command = ["--stdin-from-command", "--", "echo", "bytes"];
+    assert!(said(&shell, &command).contains("snapshot"));
+    let (_, why) = shell.run_to(&mut backup(&shell, &["--exclude", "*.o", "--stdin"]), 2);
+    assert!(why.contains("cannot be used with"), "{why}");
+}
