@@ -27,7 +27,7 @@ take nobody's place. Forgotten snapshots come back with 'dr unforget' until 'dr 
 )]
 pub(crate) struct ForgetArgs {
     /// The snapshots to forget; without any, the policy decides
-    #[arg(value_name = "SNAP")]
+    #[arg(value_name = "SNAP", conflicts_with = "KeepArgs")]
     snapshots: Vec<OsString>,
     #[command(flatten)]
     keep: KeepArgs,
@@ -142,10 +142,13 @@ struct ForgetDocument {
     prune: Option<prune::PruneDocument>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct GroupRecord {
     host: Option<String>,
     paths: Option<Vec<String>>,
+    /// The bytes of all paths, where one of them is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths_b64: Option<Vec<String>>,
     tags: Option<Vec<String>>,
     keep: Vec<KeptRecord>,
     remove: Vec<SnapshotRecord>,
@@ -168,6 +171,7 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result<()> {
         groups: Vec::new(),
         prune: None,
     };
+    let mut forgotten: Vec<SnapshotId> = Vec::new();
     let policy = args.keep.to_policy();
     if args.snapshots.is_empty() {
         if policy.is_empty() && !args.unsafe_allow_remove_all {
@@ -193,10 +197,9 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result<()> {
                 .map_err(CliError::output)?;
         }
         document.groups = groups.iter().map(group_record).collect();
+        let decisions = groups.iter().flat_map(|group| &group.decisions);
+        forgotten.extend(decisions.filter(|it| it.reasons.is_empty()).map(|it| it.snapshot.id));
     } else {
-        if !policy.is_empty() {
-            return Err(CliError::usage("name snapshots, or give a policy, not both"));
-        }
         let named = find_all(&args.snapshots, &filter, &repository)?;
         let ids: Vec<SnapshotId> = named.iter().map(|snapshot| snapshot.id).collect();
         let remove = named.iter().map(SnapshotRecord::new).collect();
@@ -208,10 +211,11 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result<()> {
             let count = text::count(ids.len() as u64, "snapshot", "snapshots");
             session.output.summary(&(), |to| writeln!(to, "{verb} {count}"))?;
         }
-        document.groups = vec![GroupRecord { host: None, paths: None, tags: None, keep: Vec::new(), remove }];
+        document.groups = vec![GroupRecord { remove, ..GroupRecord::default() }];
+        forgotten = ids;
     }
     if args.prune {
-        let report = prune::collect(&args.pruning, args.dry_run, &repository, session)?;
+        let report = prune::collect(&args.pruning, args.dry_run, forgotten, &repository, session)?;
         if session.output.is_json() {
             document.prune = Some(report);
         } else {
@@ -224,13 +228,11 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result<()> {
 fn group_record(group: &ForgetGroup) -> GroupRecord {
     let (kept, removed): (Vec<_>, Vec<_>) =
         group.decisions.iter().partition(|decision| !decision.reasons.is_empty());
+    let (paths, paths_b64) = group.group.paths.as_deref().map(json::paths_record).unzip();
     GroupRecord {
         host: group.group.host.clone(),
-        paths: group
-            .group
-            .paths
-            .as_ref()
-            .map(|paths| paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()),
+        paths,
+        paths_b64: paths_b64.flatten(),
         tags: group.group.tags.clone(),
         keep: kept
             .into_iter()
@@ -249,7 +251,7 @@ fn write_group(to: &mut dyn Write, group: &ForgetGroup, dry_run: bool) -> io::Re
     let mut what = Vec::new();
     what.extend(group.group.host.as_ref().map(|host| format!("host {}", text::printable(host))));
     let paths = group.group.paths.iter().flatten();
-    what.extend(paths.map(|path| text::printable(&path.to_string_lossy()).into_owned()));
+    what.extend(paths.map(|path| text::printable_path(path.as_os_str().as_encoded_bytes())));
     what.extend(group.group.tags.iter().flatten().map(|tag| format!("tag {}", text::printable(tag))));
     writeln!(to, "{}", if what.is_empty() { "all snapshots".to_owned() } else { what.join(", ") })?;
     let verdict = if dry_run { "would be forgotten" } else { "forgotten" };

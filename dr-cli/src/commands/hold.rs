@@ -51,7 +51,7 @@ pub(crate) fn run(args: &HoldArgs, session: &Session) -> Result<()> {
         }
         if hold.in_force > hold.set {
             let before = quantity::render_duration(hold.in_force);
-            writeln!(to, "until the hold of {before} before it has passed, that counts")?;
+            writeln!(to, "the {before} that were set before still count, until so long after the change")?;
         }
         Ok(())
     })

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
-use dr_core::{MaxUnused, PruneOptions, PruneReport, Repository, Shard};
+use dr_core::{MaxUnused, PruneOptions, PruneReport, Repository, Shard, SnapshotId};
 use serde::Serialize;
 
 use crate::error::{CliError, Result};
@@ -73,6 +73,7 @@ pub(crate) struct PruneDocument {
     schema: u32,
     dry_run: bool,
     collected: Vec<String>,
+    held: u64,
     packs_dead: u64,
     bytes_dead: u64,
     packs_repacked: u64,
@@ -93,7 +94,7 @@ pub(crate) struct PruneDocument {
 /// Runs the command.
 pub(crate) fn run(command: &PruneCommand, session: &Session) -> Result<()> {
     let repository = session.open_repository()?;
-    let document = collect(&command.args, command.dry_run, &repository, session)?;
+    let document = collect(&command.args, command.dry_run, Vec::new(), &repository, session)?;
     session.output.summary(&document, |to| write_report(to, &document))?;
     if document.packs_damaged.is_empty() {
         return Ok(());
@@ -105,15 +106,16 @@ pub(crate) fn run(command: &PruneCommand, session: &Session) -> Result<()> {
     .with_remedy("nothing of them was deleted: run 'dr check --read-data', then 'dr repair packs'"))
 }
 
-/// Collects, and says what was done.
+/// Collects, and says what was done. A dry run takes these snapshots to be forgotten.
 pub(crate) fn collect(
     args: &PruneArgs,
     dry_run: bool,
+    assume_forgotten: Vec<SnapshotId>,
     repository: &Repository,
     session: &Session,
 ) -> Result<PruneDocument> {
     let mut options = PruneOptions::new();
-    options.dry_run = dry_run;
+    (options.dry_run, options.assume_forgotten) = (dry_run, assume_forgotten);
     options.max_unused = args.max_unused;
     options.max_repack_bytes = args.max_repack_size;
     options.hold = args.hold.unwrap_or_default();
@@ -131,6 +133,7 @@ fn document(report: &PruneReport, dry_run: bool, elapsed: Duration) -> PruneDocu
         schema: json::SCHEMA,
         dry_run,
         collected: report.collected.iter().map(ToString::to_string).collect(),
+        held: report.held,
         packs_dead: report.packs_dead,
         bytes_dead: report.bytes_dead,
         packs_repacked: report.packs_repacked,
@@ -154,6 +157,11 @@ pub(crate) fn write_report(to: &mut dyn Write, report: &PruneDocument) -> io::Re
     let would = if report.dry_run { "would be " } else { "" };
     let packs = |count| text::count(count, "pack", "packs");
     writeln!(to, "{} {would}collected", text::count(report.collected.len() as u64, "snapshot", "snapshots"))?;
+    if report.held > 0 {
+        let (held, are) =
+            (text::count(report.held, "more", "more"), if report.held == 1 { "is" } else { "are" });
+        writeln!(to, "{held} forgotten {are} held ('dr hold' says how long)")?;
+    }
     writeln!(
         to,
         "{} of which nothing is needed ({})",

@@ -259,21 +259,27 @@ impl OriginRecord {
     }
 }
 
+/// Paths as text, and the bytes of all of them where one is no text.
+pub(crate) fn paths_record(paths: &[PathBuf]) -> (Vec<String>, Option<Vec<String>>) {
+    let raw = || paths.iter().map(|path| path.as_os_str().as_bytes());
+    let is_text = raw().all(|path| std::str::from_utf8(path).is_ok());
+    let shown = raw().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+    (shown, (!is_text).then(|| raw().map(base64).collect()))
+}
+
 impl SnapshotRecord {
     /// Describes a snapshot.
     pub(crate) fn new(snapshot: &Snapshot) -> SnapshotRecord {
         let id = snapshot.id.to_string();
-        let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
-        let raw: Vec<Vec<u8>> = snapshot.paths.iter().map(bytes).collect();
-        let is_text = raw.iter().all(|path| std::str::from_utf8(path).is_ok());
+        let (paths, paths_b64) = paths_record(&snapshot.paths);
         SnapshotRecord {
             short_id: short(&id).to_owned(),
             id,
             time: instant::rfc3339(snapshot.time),
             finished: instant::rfc3339(snapshot.finished),
             host: snapshot.host.clone(),
-            paths: raw.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect(),
-            paths_b64: (!is_text).then(|| raw.iter().map(|path| base64(path)).collect()),
+            paths,
+            paths_b64,
             tags: snapshot.tags.clone(),
             partial: snapshot.partial,
             protected: snapshot.protected,

@@ -50,6 +50,7 @@ impl Repository {
         let planned = found.uses.plan(options);
         if options.dry_run {
             report.collected.clone_from(&found.collected);
+            report.held = (snapshots::count_forgotten(&found.log, options) - found.collected.len()) as u64;
             (report.packs_dead, report.bytes_dead) = (planned.dead.len() as u64, planned.dead_bytes);
             (report.packs_repacked, report.bytes_repacked) =
                 (planned.repack.len() as u64, planned.repack_bytes);
@@ -92,6 +93,7 @@ impl Repository {
             report.objects_waiting += waiting;
         }
         repository.sweep_checkpoints(&found.log)?;
+        report.held = snapshots::count_forgotten(&found.log, options) as u64;
         let after = found.uses.plan(options);
         (report.bytes_live, report.bytes_unused) = (after.live_bytes, planned.unused_bytes);
         Ok(report)

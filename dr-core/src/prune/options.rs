@@ -76,6 +76,8 @@ impl FromStr for Shard {
 pub struct PruneOptions {
     /// Only say what would be done.
     pub dry_run: bool,
+    /// Snapshots that a dry run takes to be forgotten now: what `forget` and a collection after it would do.
+    pub assume_forgotten: Vec<SnapshotId>,
     /// How much may be wasted before packs are rewritten.
     pub max_unused: MaxUnused,
     /// How many bytes of packs are rewritten at most.
@@ -97,6 +99,7 @@ impl Default for PruneOptions {
     fn default() -> PruneOptions {
         PruneOptions {
             dry_run: false,
+            assume_forgotten: Vec::new(),
             max_unused: MaxUnused::Percent(5.0),
             max_repack_bytes: None,
             hold: Duration::ZERO,
@@ -121,6 +124,8 @@ impl PruneOptions {
 pub struct PruneReport {
     /// Forgotten snapshots that cannot come back now.
     pub collected: Vec<SnapshotId>,
+    /// Forgotten snapshots that are kept until their hold is over.
+    pub held: u64,
     /// Packs of which nothing was needed, and their bytes.
     pub packs_dead: u64,
     /// Their bytes.

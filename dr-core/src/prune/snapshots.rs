@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::options::{PruneOptions, PruneReport};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::checkpoint::SnapshotState;
 use crate::format::log::{Condemn, Event, HashList};
 use crate::format::names;
 use crate::id::SnapshotId;
@@ -29,12 +30,27 @@ pub(super) fn collectable(
     let hold = hold_in_force(repository, log, now_ms, options)?;
     let mut due = Vec::new();
     for state in log.fold.uncollected_snapshots() {
-        let Some(slot) = state.forgotten else { continue };
-        if is_over(repository, slot, hold, now_ms)? {
+        let is_due = match state.forgotten {
+            Some(slot) => is_over(repository, slot, hold, now_ms)?,
+            None => is_assumed(options, &state.record.id) && hold.is_zero(),
+        };
+        if is_due {
             due.push(state.record.id);
         }
     }
     Ok(due)
+}
+
+/// How many snapshots are forgotten and not collected yet.
+pub(super) fn count_forgotten(log: &Log, options: &PruneOptions) -> usize {
+    let is_forgotten =
+        |state: &&SnapshotState| state.forgotten.is_some() || is_assumed(options, &state.record.id);
+    log.fold.uncollected_snapshots().filter(is_forgotten).count()
+}
+
+/// Whether a dry run takes a snapshot to be forgotten.
+fn is_assumed(options: &PruneOptions, id: &SnapshotId) -> bool {
+    options.dry_run && options.assume_forgotten.contains(id)
 }
 
 /// Collects every forgotten snapshot whose hold is over. No pack goes with the entries, so they hold on any state on which

@@ -99,7 +99,7 @@ fn nothing_is_forgotten_by_a_slip() {
         "{said}"
     );
     let (_, said) = shell.run_to(shell.command().args(["forget", &all[0], "--keep-last", "1"]), 2);
-    assert!(said.contains("not both"), "{said}");
+    assert!(said.contains("cannot be used with"), "{said}");
     // One name that is wrong: the other is not forgotten either.
     let (_, said) = shell.run_to(shell.command().args(["forget", &all[0], "ffffffff"]), 1);
     assert!(said.contains("error: ") && said.contains("hint: "), "{said}");
@@ -164,4 +164,53 @@ fn tags_are_changed_and_filter() {
     assert_eq!((tags(0), tags(1)), (serde_json::json!([]), serde_json::json!([])));
     shell.run_to(shell.command().args(["tag", &all[0]]), 2);
     shell.run_to(shell.command().args(["tag", &all[0], "--set", "a", "--add", "b"]), 2);
+}
+
+#[test]
+fn a_dry_run_with_prune_says_what_the_real_run_does() {
+    let (shell, all) = with_snapshots(4);
+    let dry = json(&shell, &["forget", "--keep-last", "1", "--prune", "--dry-run"]);
+    assert_eq!(shell.snapshots(), all);
+    let real = json(&shell, &["forget", "--keep-last", "1", "--prune"]);
+    for key in ["collected", "packs_dead", "bytes_dead", "packs_repacked", "bytes_live", "held"] {
+        assert_eq!(dry["prune"][key], real["prune"][key], "{key}");
+    }
+    assert_eq!(real["prune"]["collected"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn what_is_held_is_named() {
+    let (shell, _) = with_snapshots(1);
+    shell.run(shell.command().args(["hold", "14d"]));
+    for arguments in [&["forget", "latest", "--prune", "--dry-run"][..], &["forget", "latest", "--prune"]] {
+        let pruned = &json(&shell, arguments)["prune"];
+        assert_eq!((&pruned["held"], &pruned["collected"]), (&1.into(), &serde_json::json!([])));
+    }
+    assert!(said(&shell, &["prune", "--dry-run"]).contains("1 more forgotten is held"));
+}
+
+#[test]
+fn named_snapshots_overrule_the_policy_of_a_profile() {
+    let (shell, all) = with_snapshots(3);
+    shell.configure("[profiles.default.forget]\nkeep-daily = 30\n");
+    assert!(said(&shell, &["forget", &all[0][..12]]).contains("forgot 1 snapshot"));
+    assert_eq!(shell.snapshots(), all[1..]);
+    let command = &mut shell.command();
+    shell.run(command.env("DR_FORGET_KEEP_DAILY", "3").args(["forget", &all[1][..12]]));
+    assert_eq!(shell.snapshots(), all[2..]);
+    // Both on the command line contradict one another.
+    let (_, why) = shell.run_to(shell.command().args(["forget", &all[2][..12], "--keep-last", "1"]), 2);
+    assert!(why.contains("cannot be used with"), "{why}");
+}
+
+#[test]
+fn paths_that_are_no_text_are_told_by_their_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let shell = Shell::new();
+    let odd = shell.workshop.path().join(std::ffi::OsStr::from_bytes(b"nu\xe9"));
+    std::fs::create_dir(&odd).unwrap();
+    shell.run(shell.command().arg("backup").arg(&odd));
+    let document = json(&shell, &["forget", "--keep-last", "1", "--dry-run"]);
+    assert!(document["groups"][0]["paths_b64"][0].is_string(), "{document}");
+    assert!(said(&shell, &["forget", "--keep-last", "1", "--dry-run"]).contains("nu\\xe9"));
 }
