@@ -6,7 +6,7 @@ use std::io;
 use std::process;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::args::{Command, GlobalArgs};
 #[cfg(feature = "mount")]
@@ -152,6 +152,13 @@ fn refused(refusal: &clap::Error, arguments: &[OsString]) -> ExitCode {
         && let Some(instead) = help::instead_of(name)
     {
         let error = CliError::usage(format!("there is no command '{name}'")).with_remedy(instead);
+        return report(&Output::new(format, Verbosity::Normal), &error);
+    }
+    if refusal.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(argument)) = refusal.get(ContextKind::InvalidArg)
+        && let Some(instead) = help::instead_of_option(argument)
+    {
+        let error = CliError::usage(format!("'{argument}' is not known here")).with_remedy(instead);
         return report(&Output::new(format, Verbosity::Normal), &error);
     }
     if format == Format::Json {

@@ -208,8 +208,41 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("delete", "use 'dr forget', then 'dr prune'"),
     ("compact", "use 'dr prune'"),
     ("export-tar", "use 'dr dump SNAP --archive tar'"),
+    ("key", "'dr init' takes passwords and key files; they cannot be changed later yet"),
+    ("passwd", "a password cannot be changed yet"),
+    ("info", "use 'dr stats', 'dr snapshots' or 'dr version'"),
+    ("ncdu", "use 'dr ls SNAP --ncdu | ncdu -f -'"),
+    ("options", "see --help and 'dr config variables'"),
+    ("migrate", "there is nothing to migrate: one version of the format is in use"),
+    ("generate", "use 'dr completions' and 'dr man'"),
+    ("repair-index", "use 'dr repair index'"),
     ("self-update", "update dr in the way it was installed"),
 ];
+
+/// Options of other programs of this kind, and what there is here.
+const OPTIONS_ELSEWHERE: &[(&str, &str)] = &[
+    ("-p", "use --password-file FILE"),
+    ("--no-lock", "leave it away: nothing is ever locked"),
+    ("--no-scan", "leave it away: nothing is counted before it is saved"),
+    ("--recursive", "leave it away: everything below is listed unless --no-recursive is given"),
+    ("--compact", "leave it away: the list has one line for each snapshot"),
+    ("--hostname", "use --host"),
+    ("--newest", "use --older: what was modified before"),
+    ("--oldest", "use --newer: what was modified since"),
+    ("--copy-chunker-params", "'dr init --from-repo' takes them over"),
+    ("--to-repo", "-r is the repository that is copied to, --from-repo the other one"),
+    ("--exclude-pattern", "use --exclude"),
+    ("--numeric-owner", "use --numeric-ids"),
+];
+
+/// What stands in for an option that there is not, where people know it from elsewhere.
+pub(crate) fn instead_of_option(argument: &str) -> Option<&'static str> {
+    let name = argument.split('=').next().unwrap_or(argument);
+    let known = OPTIONS_ELSEWHERE.iter().find(|(option, _)| *option == name).map(|(_, instead)| *instead);
+    known.or_else(|| {
+        argument.starts_with('/').then_some("a path in a snapshot stands behind it: latest:/etc/fstab")
+    })
+}
 
 /// What stands in for a command that there is not, where people know it from elsewhere.
 pub(crate) fn instead_of(command: &str) -> Option<&'static str> {

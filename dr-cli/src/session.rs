@@ -69,7 +69,12 @@ impl Session {
         let options = args.to_options(location, &*variable)?;
         let options = options.with_retries(retries).with_sleep(sleep);
         let options = options.with_variables(move |name| variable(name));
-        Ok(dr_store::open_with(location, mode, &options)?)
+        dr_store::open_with(location, mode, &options).map_err(|error| match mode {
+            // A place that was to be made and is not there is no missing repository.
+            OpenMode::Create => CliError::from(dr_core::Error::from(error))
+                .with_remedy("make the directory above it, or choose another place"),
+            OpenMode::Existing => CliError::from(error),
+        })
     }
 
     /// How calls to another machine that fail for a while are made again: until somebody cancels.

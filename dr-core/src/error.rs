@@ -191,7 +191,16 @@ impl From<StoreError> for Error {
                 (ErrorKind::StorageFull, "free some space and try again: snapshots made before are intact")
             }
             StoreErrorKind::Unavailable => (ErrorKind::StoreUnavailable, "try again when the store answers"),
-            StoreErrorKind::InvalidInput => (ErrorKind::InvalidInput, "check the repository's location"),
+            StoreErrorKind::InvalidInput => {
+                (ErrorKind::InvalidInput, "check the repository's location and the settings of its store")
+            }
+            StoreErrorKind::Changed => {
+                (ErrorKind::StoreUnavailable, "somebody replaced it while it was read: try again")
+            }
+            StoreErrorKind::Unsupported => (
+                ErrorKind::InvalidInput,
+                "this store, or this program as it was built, cannot do that: see 'dr version --verbose'",
+            ),
             _ => (
                 ErrorKind::StoreFailed,
                 "look after the store's disk; what can still be read can be restored",

@@ -62,7 +62,7 @@ struct CheckDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<String>,
     read_data: bool,
-    log_mode: &'static str,
+    log_mode: Option<&'static str>,
     head: u64,
     intact: bool,
     error_count: u64,
@@ -117,8 +117,13 @@ fn finish(
         schema: json::SCHEMA,
         repository,
         shard: args.shard.map(|shard| format!("{}/{}", shard.number(), shard.count())),
-        read_data: args.read_data || args.shard.is_some() || args.read_data_subset.is_some(),
-        log_mode: if report.create_if_absent { "create_if_absent" } else { "siblings" },
+        read_data: args.read_data || args.scrub || args.shard.is_some() || args.read_data_subset.is_some(),
+        log_mode: match (args.scrub, report.create_if_absent) {
+            // Nothing was opened that says it.
+            (true, _) => None,
+            (false, true) => Some("create_if_absent"),
+            (false, false) => Some("siblings"),
+        },
         head: report.head,
         intact: report.is_intact(),
         error_count: report.error_count,
@@ -173,7 +178,7 @@ fn write_summary(to: &mut dyn Write, document: &CheckDocument<'_>, report: &Chec
         text::bytes(document.bytes_read),
         document.seconds,
     )?;
-    if document.log_mode == "siblings" {
+    if document.log_mode == Some("siblings") {
         writeln!(to, "the store does not decide between writers: prune only while nobody writes")?;
     }
     if document.intact { writeln!(to, "no damage was found") } else { Ok(()) }

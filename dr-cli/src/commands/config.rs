@@ -19,7 +19,7 @@ use crate::settings::{DEFAULT_PROFILE, masked_url, options};
 #[command(
     after_help = "A profile is a table in dr.toml, with a table in it for each command; keys are the long names of options:\n\n\
   [profiles.home]\n\
-  repo = \"s3:s3.example.com/backups\"\n\
+  repo = \"s3://backups/desk\"\n\
   password-command = \"pass show backup\"\n\
   [profiles.home.env]\n\
   AWS_ACCESS_KEY_ID = \"AKIA…\"\n\

@@ -26,7 +26,7 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A PATTERN is a line of a gitignore file: '*.jpg' and 'notes' are compared with the last part of every path, \
-'/home/*/notes' and 'src/*.c' with the whole path; a slash at the end means directories only.\n\
+'/home/*/notes' with the whole path from its first slash on, '**/src/*.c' with the end of it; a slash at the end means directories only.\n\
 TIME is as in @TIME for snapshots (2026-11-20, 2026-11-20T10:00), or a length of time before now (36h, 14d).\n\
 A directory that several snapshots share is looked at once."
 )]

@@ -274,7 +274,12 @@ fn write_repairs(to: &mut dyn Write, repairs: &[SnapshotRepair], forget: bool) -
             writeln!(to, "  {verb}snapshot {} holds the rest", json::short(&replacement.to_string()))?;
         }
     }
-    Ok(())
+    if forget || repairs.iter().all(|repair| repair.replacement.is_none()) {
+        return Ok(());
+    }
+    let ids: Vec<String> =
+        repairs.iter().map(|repair| json::short(&repair.snapshot.to_string()).to_owned()).collect();
+    writeln!(to, "'check' and 'prune' meet what is lost until it is forgotten: dr forget {}", ids.join(" "))
 }
 
 fn names<T: ToString>(ids: &[T]) -> Vec<String> {

@@ -113,7 +113,7 @@ fn wait(
             Err(RecvTimeoutError::Timeout) if session.signals.cancel().is_cancelled() => {
                 unmount(unmounter, place, session)?;
                 let _ = ended.recv_timeout(FAREWELL);
-                return Err(CliError::interrupted());
+                return Ok(());
             }
             Err(RecvTimeoutError::Timeout) => {}
         }

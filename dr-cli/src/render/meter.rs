@@ -56,8 +56,10 @@ impl Meter {
             return;
         }
         let newly = self.at_ms as f64 + (self.total - self.done) as f64 / rate;
+        // What was expected while next to nothing was known says nothing.
+        let known = self.end_ms.filter(|_| self.at_ms > SILENT_MS);
         let follow = 1.0 - (-step / END_MS).exp();
-        self.end_ms = Some(self.end_ms.map_or(newly, |end| end + (newly - end) * follow));
+        self.end_ms = Some(known.map_or(newly, |end| end + (newly - end) * follow));
     }
 
     fn milli_rate(&self) -> f64 {
@@ -132,6 +134,14 @@ mod tests {
         }
         let jumps = expected.windows(2).map(|pair| pair[0].1.abs_diff(pair[1].1));
         assert!(jumps.max().unwrap() < 1_500);
+    }
+
+    #[test]
+    fn a_slow_beginning_is_forgotten() {
+        let expected = run(|at| if at < 200 { 1_000 } else { 50_000_000 }, 1_000_000_000);
+        for (at, end) in expected {
+            assert!(end.abs_diff(20_200) < 2_000, "at {at}: {end}");
+        }
     }
 
     #[test]

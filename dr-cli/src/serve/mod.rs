@@ -66,7 +66,7 @@ pub(crate) fn run(
     }
     runtime.shutdown_timeout(FAREWELL);
     drop(graceful);
-    crate::render::outcome(announced, Err(CliError::interrupted()))
+    announced
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -142,10 +142,12 @@ impl Repository {
         let view = self.view(snapshot)?;
         view.use_threads(ctx);
         let found = view.find(&options.path)?;
-        ctx.observer.event(&Event::Total {
-            entries: snapshot.totals.files + snapshot.totals.directories + snapshot.totals.others,
-            bytes: snapshot.totals.bytes,
-        });
+        if options.path.iter().all(|byte| *byte == b'/') {
+            ctx.observer.event(&Event::Total {
+                entries: snapshot.totals.files + snapshot.totals.directories + snapshot.totals.others,
+                bytes: snapshot.totals.bytes,
+            });
+        }
         let to = BufWriter::with_capacity(BUFFER_BYTES, to);
         let archive: Box<dyn Archive + '_> = match options.format {
             ArchiveFormat::Tar => Box::new(TarArchive::new(to)),

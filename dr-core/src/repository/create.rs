@@ -8,14 +8,14 @@ use dr_store::{Name, Payload, PutMode, Store, StoreError, StoreErrorKind};
 
 use super::hold::hold_of;
 use super::probe::check_create;
-use super::{Repository, RepositoryOptions};
+use super::{Repository, RepositoryOptions, get_bounded};
 use crate::chunker::DEFAULT_PARAMS;
 use crate::crypto::{
     Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret, SharedDomain, new_slot, seal_object,
 };
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::config::{Config, LogMode};
+use crate::format::config::{CONFIG_BYTES, Config, LogMode};
 use crate::format::envelope::ObjectType;
 use crate::format::log::{Event, Genesis};
 use crate::format::names;
@@ -138,8 +138,12 @@ fn settle_config(store: &dyn Store, mode: LogMode, entropy: &dyn Entropy) -> Res
     match put {
         Ok(()) => Ok(config),
         Err(error) if error.kind() == StoreErrorKind::AlreadyExists => {
-            let bytes = store.get(&names::config())?;
-            Ok(Config::decode(&bytes).map_err(|error| Error::from(error).with_object(names::config()))?)
+            let bytes = get_bounded(store, &names::config(), CONFIG_BYTES as u64)?;
+            Ok(Config::decode(&bytes).map_err(|error| {
+                Error::from(error)
+                    .with_object(names::config())
+                    .with_remedy("choose an empty place: something else, or a damaged repository, is there")
+            })?)
         }
         Err(error) => Err(error.into()),
     }

@@ -85,6 +85,14 @@ fn read_config(store: &dyn Store) -> Result<Config> {
                     .with_source(known.unwrap_or_else(|| error.to_string()))
                     .with_remedy(remedy));
             }
+            Ok(found) if found.bytes > CONFIG_BYTES as u64 => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "what is there is no repository of dr: its 'config' is too long",
+                )
+                .with_object(store.endpoint())
+                .with_remedy("check the location: another program's repository may be there"));
+            }
             _ => return Err(error),
         },
     };

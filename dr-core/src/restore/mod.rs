@@ -90,10 +90,13 @@ impl Repository {
             None if !options.dry_run => Some(Target::create(target, target_options)?),
             existing => existing,
         };
-        ctx.observer.event(&Event::Total {
-            entries: snapshot.totals.files + snapshot.totals.directories + snapshot.totals.others,
-            bytes: snapshot.totals.bytes,
-        });
+        // How much a part of a snapshot is, nobody knows before all of it was listed.
+        if found.path.is_empty() && options.selection.is_everything() {
+            ctx.observer.event(&Event::Total {
+                entries: snapshot.totals.files + snapshot.totals.directories + snapshot.totals.others,
+                bytes: snapshot.totals.bytes,
+            });
+        }
         let (repository, target) = (&self.0, target.as_ref());
         let job = Job {
             repository,
