@@ -18,9 +18,6 @@ const INLINE_EXTENTS_MAX: usize = 32;
 /// Extents in a tree chunk.
 const EXTENTS_PER_CHUNK: usize = 4096;
 
-/// So many bytes may take as long to be read as one small file.
-const SLOW_BYTES: usize = 64 << 10;
-
 /// How often a file is read that is replaced meanwhile.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -58,6 +55,9 @@ const TOLD_BYTES_MIN: u64 = 8 << 20;
 impl FileJob {
     /// Reads and stores the file. What is wrong with the file is part of the result; an error is the store's or ours.
     pub(crate) fn run(self, storer: &Storer<'_>, scratch: &mut Scratch) -> crate::error::Result<FileDone> {
+        if storer.queue.wants_sample() {
+            storer.queue.fetched(self.directory.fetch(&self.entry.name));
+        }
         let mut attempt = 1;
         loop {
             let done = self.read(storer, scratch)?;
@@ -215,15 +215,12 @@ impl<'f> Reading<'f> {
     fn store_small(&mut self, storer: &Storer<'_>, name: &[u8]) -> Result<Stream, Failed> {
         let mut chunk = vec![0; self.data_bytes() as usize];
         let mut filled = 0;
-        let begun = storer.repository.clock.now();
         while filled < chunk.len() {
             match self.read(&mut chunk[filled..]).map_err(Failed::Source)? {
                 0 => break,
                 count => filled += count,
             }
         }
-        let taken = storer.repository.clock.now().as_nanoseconds() - begun.as_nanoseconds();
-        storer.queue.took(taken, 1 + filled / SLOW_BYTES);
         if filled < chunk.len() {
             // What says that it is longer than it is, as in /sys, is not kept at that length.
             chunk.truncate(filled);

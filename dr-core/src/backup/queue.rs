@@ -136,16 +136,23 @@ impl Queue {
         }
     }
 
-    /// Says that so many entries took the source so many nanoseconds.
-    pub(crate) fn took(&self, nanoseconds: i128, entries: usize) {
-        if self.pace.took(nanoseconds, entries) {
+    /// Says that so many entries were listed in so many nanoseconds.
+    pub(crate) fn listed(&self, nanoseconds: i128, entries: usize) {
+        if self.pace.listed(nanoseconds, entries) {
             self.wake(&lock(&self.state), Awaited::Fetch);
         }
     }
 
     /// Says whether a file had to be fetched.
     pub(crate) fn fetched(&self, fetched: Fetched) {
-        let _ = self.pace.answered(fetched == Fetched::Begun);
+        if self.pace.fetched(fetched == Fetched::Begun) {
+            self.wake(&lock(&self.state), Awaited::Fetch);
+        }
+    }
+
+    /// Whether the next file should be asked whether it is in memory.
+    pub(crate) fn wants_sample(&self) -> bool {
+        self.pace.wants_sample()
     }
 
     /// A frame or segment to be done now by a thread that waits for something else.

@@ -105,7 +105,7 @@ fn list(storer: &Storer<'_>, directory: &Ahead) {
     let begun = storer.repository.clock.now();
     if let Some((listed, below)) = directory.list(&*storer.repository.clock) {
         let taken = storer.repository.clock.now().as_nanoseconds() - begun.as_nanoseconds();
-        storer.queue.took(taken, listed);
+        storer.queue.listed(taken, listed);
         storer.queue.push_directories(below.into_iter(), listed);
     }
 }
