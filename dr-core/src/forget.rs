@@ -185,11 +185,7 @@ impl Repository {
     /// Forgets snapshots that another one stands for, as far as they are there; what others forgot meanwhile is passed over.
     /// The entry follows a state in which that one is there: two calls that each keep what the other forgets leave one. Gives
     /// how many it forgot.
-    pub(crate) fn forget_replaced(
-        &self,
-        replaced: &[SnapshotId],
-        replacement: &SnapshotId,
-    ) -> Result<usize> {
+    pub(crate) fn forget_replaced(&self, replaced: &[SnapshotId], replacement: &SnapshotId) -> Result<usize> {
         let mut count = 0;
         self.0.append_if(&mut |log| {
             let is_live =
