@@ -160,7 +160,6 @@ pub(crate) fn from_program(what: &str, words: &[String]) -> Result<Zeroizing<Vec
         .args(arguments)
         .env_remove("DR_PASSWORD")
         .env_remove("DR_FROM_PASSWORD")
-        .env_remove("DR_FROM_PASSWORD")
         .stdout(Stdio::piped())
         .spawn();
     let mut child = spawned.map_err(|error| failed("cannot be run").with_cause(&error))?;

@@ -175,15 +175,35 @@ impl Repository {
     /// `NotFound` where there is no such snapshot, `InvalidInput` where one is protected, and what the store answers.
     pub fn forget(&self, snapshots: &[SnapshotId]) -> Result<()> {
         self.append_marks(snapshots, Event::Forget, &|log, id| {
-            let state =
-                log.fold.snapshot(id).filter(|state| state.forgotten.is_none()).ok_or_else(|| missing(id))?;
-            if state.protected {
-                return Err(Error::new(ErrorKind::InvalidInput, "the snapshot is protected")
-                    .with_object(format!("snapshot {id}"))
-                    .with_remedy("unprotect it first: dr protect --remove"));
+            if log.fold.snapshot(id).is_none_or(|state| state.forgotten.is_some()) {
+                return Err(missing(id));
             }
-            Ok(())
+            refuse_protected(log, id)
         })
+    }
+
+    /// Forgets snapshots that another one stands for, as far as they are there; what others forgot meanwhile is passed over.
+    /// The entry follows a state in which that one is there: two calls that each keep what the other forgets leave one. Gives
+    /// how many it forgot.
+    pub(crate) fn forget_replaced(&self, replaced: &[SnapshotId], replacement: &SnapshotId) -> Result<usize> {
+        let mut count = 0;
+        self.0.append_if(&mut |log| {
+            let is_live =
+                |id: &SnapshotId| log.fold.snapshot(id).is_some_and(|state| state.forgotten.is_none());
+            if !is_live(replacement) {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "the new snapshot was forgotten meanwhile, so the old stay",
+                )
+                .with_object(format!("snapshot {replacement}"))
+                .with_remedy("bring it back with 'dr unforget', or try again"));
+            }
+            let live: Vec<SnapshotId> = replaced.iter().copied().filter(is_live).collect();
+            live.iter().try_for_each(|id| refuse_protected(log, id))?;
+            count = live.len();
+            Ok((count > 0).then_some(Event::Forget(Snapshots { snapshots: live })))
+        })?;
+        Ok(count)
     }
 
     /// Brings forgotten snapshots back.
@@ -272,6 +292,15 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+fn refuse_protected(log: &Log, id: &SnapshotId) -> Result<()> {
+    if !log.fold.snapshot(id).is_some_and(|state| state.protected) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, "the snapshot is protected")
+        .with_object(format!("snapshot {id}"))
+        .with_remedy("unprotect it first: dr protect --remove"))
 }
 
 fn missing(id: &SnapshotId) -> Error {

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dr_core::{
-    Context, CopyOptions, CopyReport, CreateOptions, Credentials, Damaged, ErrorKind, Event, Relation,
-    Repository, RepositoryOptions, Result, Snapshot, SnapshotFilter, SnapshotId,
+    Case, Context, CopyOptions, CopyReport, CreateOptions, Credentials, Damaged, ErrorKind, Event, Relation,
+    Repository, RepositoryOptions, Result, RewriteOptions, Snapshot, SnapshotFilter, SnapshotId,
 };
 use dr_store::sim::SimStore;
 use dr_tests::damage::{Harm, Patient, open};
 use dr_tests::garbage::prune;
-use dr_tests::history::{data_reads, open_hooked};
+use dr_tests::history::{data_reads, open_hooked, without};
 use dr_tests::steps::{CancelAfter, Workshop, alone, check};
 use dr_tests::{Node, TestRepo, TreeSpec, key};
 
@@ -126,6 +126,63 @@ fn a_copy_holds_the_same_and_is_made_once() {
         let target = open(&store).unwrap();
         prune(&target).unwrap();
         assert_eq!(assert_copies(&workshop, &patient, &store).len(), 3);
+    }
+}
+
+/// What was made of a copy stands for it, unless the caller says otherwise; and what was rewritten where it is copied from is
+/// another snapshot.
+#[test]
+fn a_rewritten_snapshot_is_no_copy_of_its_original() {
+    let workshop = Workshop::new();
+    let mut leaving = RewriteOptions::new();
+    leaving.exclude.add(b"changing", Case::Sensitive).unwrap();
+    let rewrite = |repository: &Repository, forget: bool| {
+        let mut options = leaving.clone();
+        options.forget = forget;
+        let done = alone(&(), |ctx| repository.rewrite(&all(repository), &options, ctx)).unwrap();
+        done[0].replacement.unwrap()
+    };
+    let mut beside = CopyOptions::new();
+    beside.beside_rewritten = true;
+    for ids in [Ids::Own, Ids::Shared] {
+        let patient = patient(&workshop, 1);
+        let less = without(&workshop, &patient.source, &["changing"]);
+        let (source, store) = (open(&patient.store).unwrap(), empty(ids, &patient.store));
+        let target = open(&store).unwrap();
+        let was_there =
+            |report: CopyReport| report.snapshots.iter().filter(|copied| copied.was_there).count();
+        assert_eq!(was_there(copy(&target, &source).unwrap()), 0);
+        // Here it was rewritten, and the copy forgotten: whoever copies again does not get back what was left out.
+        let made = rewrite(&target, true);
+        assert_eq!(was_there(copy(&target, &source).unwrap()), 1);
+        assert_eq!(all(&target).iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(), [made]);
+        // Whoever asks for it does, once.
+        for (round, known) in [(0, 0), (1, 1)] {
+            assert_eq!(was_there(copy_as(&target, &source, &beside).unwrap()), known, "round {round}");
+            assert_eq!(all(&target).len(), 2);
+        }
+        assert_eq!(was_there(copy(&target, &source).unwrap()), 1);
+        // There it was rewritten as well: that is a snapshot of its own, and copied once.
+        let theirs = rewrite(&source, false);
+        for known in [1, 2] {
+            for options in [&beside, &CopyOptions::new()] {
+                let report = copy_as(&target, &source, options).unwrap();
+                let copied = report.snapshots.iter().find(|copied| copied.snapshot == theirs).unwrap();
+                let expected = if std::ptr::eq(options, &beside) && known == 1 { 1 } else { 2 };
+                assert_eq!((was_there(report.clone()), all(&target).len()), (expected, 3), "{copied:?}");
+            }
+        }
+        // And back: the source has all of it, but what the target made itself.
+        let report = copy(&source, &target).unwrap();
+        assert_eq!((report.snapshots.len(), all(&source).len()), (3, 3));
+        for repository in [&source, &target] {
+            for snapshot in all(repository) {
+                let is_less =
+                    snapshot.origins.iter().any(|origin| origin.relation() == Some(Relation::Rewritten));
+                let expected = if is_less { &less } else { &patient.source };
+                workshop.assert_restores(repository, &snapshot, &patient.source, expected);
+            }
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod prune;
 mod put;
 mod repair;
 mod repair_log;
+mod replaced;
 mod restore_policies;
 mod rewrite;
 mod rollback;

@@ -1,25 +1,37 @@
-//! The real program many times at once on one repository: hosts that back up, collectors, somebody who forgets, all of
-//! them killed at random.
+//! The real program many times at once on one repository: hosts that back up, put streams, rewrite and merge what they saved,
+//! collectors, somebody who forgets, and somebody who copies into a second repository, all of them killed at random.
 
 use std::collections::BTreeMap;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use dr_tests::history::without;
 use dr_tests::servers::Server;
 use dr_tests::steps::{Dice, Workshop, program, restored};
-use dr_tests::{Node, TreeSpec, assert_same_tree};
+use dr_tests::{Node, TreeSpec, assert_same_tree, noise};
 
 /// How long they go on; `DR_PROCESSES_SECONDS=3600` for an hour.
 const SECONDS: u64 = 20;
 const HOSTS: u64 = 8;
 const COLLECTORS: u64 = 2;
-/// So many of each host's snapshots are kept.
-const KEPT: usize = 3;
+/// So many of each host's snapshots are kept: more than it makes between two that it is told of, and all of that is killed.
+const KEPT: usize = 6;
+/// What is left out by a rewrite, and what is behind the name of a backup that lacks it.
+const LEFT_OUT: &str = "d1";
+const LESS: &str = "-less";
 /// What a run may say that was not killed and failed: others were always in its way.
-const EXCUSES: [&str; 3] =
-    ["were collected while it ran", "other writers were faster", "changes faster than it can be surveyed"];
+const EXCUSES: [&str; 6] = [
+    "were collected while it ran",
+    "was collected meanwhile",
+    "other writers were faster",
+    "changes faster than it can be surveyed",
+    "there is no such snapshot",
+    // Of a copy: what is collected while it is read is not there any more. In the end nothing excuses it.
+    "not copied: something is damaged",
+];
 
 /// What happened.
 #[derive(Debug, Default)]
@@ -32,6 +44,8 @@ struct Counts {
 /// A repository in a folder or on a server, and those who use it.
 struct Fair {
     workshop: Workshop,
+    /// Where the second repository is.
+    second: Workshop,
     server: Option<Server>,
     /// A run that is to be killed lives so many microseconds at most: about as long as most take.
     life_max: u64,
@@ -44,18 +58,41 @@ struct Fair {
 struct Diary {
     copies: BTreeMap<String, PathBuf>,
     acknowledged: Option<String>,
+    /// What it appended to its stream, and whether it was told that it did.
+    appended: Vec<(Vec<u8>, bool)>,
+    rewritten: u64,
+    merged: u64,
+}
+
+/// A snapshot as it is listed: its id, and the names of the backups that it holds.
+#[derive(Debug, Clone)]
+struct Listed {
+    id: String,
+    names: Vec<String>,
 }
 
 impl Fair {
     fn command(&self, who: &str) -> Command {
-        let at = |name: &str| self.workshop.path().join(name);
+        let mut command = self.plain(&self.workshop, who);
+        match &self.server {
+            Some(server) => server.name_repository(&mut command),
+            None => _ = command.env("DR_REPOSITORY", self.workshop.path().join("repository")),
+        }
+        command
+    }
+
+    /// The program on the second repository.
+    fn command_on_second(&self) -> Command {
+        let mut command = self.plain(&self.second, "copier");
+        command.env("DR_REPOSITORY", self.second.path().join("repository"));
+        command
+    }
+
+    fn plain(&self, workshop: &Workshop, who: &str) -> Command {
+        let at = |name: &str| workshop.path().join(name);
         let mut command = Command::new(program());
         for secret in ["DR_PASSWORD", "DR_PASSWORD_FILE", "DR_PASSWORD_COMMAND"] {
             command.env_remove(secret);
-        }
-        match &self.server {
-            Some(server) => server.name_repository(&mut command),
-            None => _ = command.env("DR_REPOSITORY", at("repository")),
         }
         command
             .env("DR_KEY_FILE", at("key"))
@@ -121,8 +158,79 @@ impl Fair {
             if self.run(command.arg(&source), &mut dice) {
                 diary.acknowledged = Some(tag);
             }
+            // A server is slow, and backups are what it is for here.
+            match dice.below(if self.server.is_some() { 16 } else { 4 }) {
+                0 => self.append(host, &who, &mut diary, &mut dice),
+                1 => self.rewrite(host, &who, &mut diary, &mut dice),
+                2 => self.merge(host, &who, &mut diary, &mut dice),
+                _ => {}
+            }
         }
         diary
+    }
+
+    fn append(&self, host: u64, who: &str, diary: &mut Diary, dice: &mut Dice) {
+        let number = diary.appended.len() as u64;
+        let piece = [format!("<{number}>").as_bytes(), &noise(1000 + number, 3000)].concat();
+        let mut input = tempfile::tempfile_in(self.workshop.path()).unwrap();
+        input.write_all(&piece).unwrap();
+        input.rewind().unwrap();
+        let mut command = self.command(who);
+        // Of a host of its own: what a policy keeps of the one says nothing of the other.
+        command.args(["put", "-q", "--append", "stream", "--host", &format!("putter{host}")]).stdin(input);
+        let is_told = self.run(&mut command, dice);
+        diary.appended.push((piece, is_told));
+    }
+
+    /// What is there of a host, oldest first.
+    fn list(&self, host: &str) -> Vec<Listed> {
+        listed_by(&self.output(self.command("lister").args(["snapshots", "--json", "--host", host])))
+    }
+
+    /// Leaves something out of the host's newest snapshot.
+    fn rewrite(&self, host: u64, who: &str, diary: &mut Diary, dice: &mut Dice) {
+        let Some(Listed { id, names }) = self.list(&format!("host{host}")).pop() else { return };
+        let [name] = &names[..] else { return };
+        let copy = &diary.copies[name];
+        if name.ends_with(LESS) || !copy.join(LEFT_OUT).exists() {
+            return;
+        }
+        let less = format!("{name}{LESS}");
+        diary.copies.insert(less.clone(), without(&self.workshop, copy, &[LEFT_OUT]));
+        let mut command = self.command(who);
+        command.args(["rewrite", "-q", &id, "--exclude", LEFT_OUT, "--set-tags", &less]);
+        if dice.below(3) > 0 {
+            command.arg("--forget");
+        }
+        diary.rewritten += u64::from(self.run(&mut command, dice));
+    }
+
+    /// Makes one of the host's newest two snapshots.
+    fn merge(&self, host: u64, who: &str, diary: &mut Diary, dice: &mut Dice) {
+        let list = self.list(&format!("host{host}"));
+        let [.., older, newer] = &list[..] else { return };
+        if older.names.len() + newer.names.len() > 2 || older.names == newer.names {
+            return;
+        }
+        let mut command = self.command(who);
+        command.args(["merge", "-q", "--by", "last", "--forget", &older.id, &newer.id]);
+        diary.merged += u64::from(self.run(&mut command, dice));
+    }
+
+    fn copy_command(&self) -> Command {
+        let mut command = self.command_on_second();
+        command.args(["copy", "-q", "--threads", "2"]);
+        command.env("DR_FROM_KEY_FILE", self.workshop.path().join("key"));
+        command.env("DR_FROM_REPOSITORY", self.workshop.path().join("repository"));
+        command
+    }
+
+    fn copy(&self) {
+        let mut dice = Dice::new(300);
+        while Instant::now() < self.until {
+            self.run(&mut self.copy_command(), &mut dice);
+            std::thread::sleep(Duration::from_millis(dice.below(500)));
+        }
     }
 
     fn collect(&self, number: u64) {
@@ -150,32 +258,94 @@ impl Fair {
 
     /// Everything that is listed is what its host saw, and the last that each host was told of is there.
     fn verify(&self, diaries: &[Diary]) -> usize {
-        self.output(self.command("last").args(["check", "--read-data"]));
-        let list = self.output(self.command("last").args(["snapshots", "--json"]));
-        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
-        let mut listed = BTreeMap::new();
-        for snapshot in list.as_array().unwrap() {
-            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-            listed.insert(text(&snapshot["tags"][0]), text(&snapshot["id"]));
-        }
+        let last = || self.command("last");
+        self.output(last().args(["check", "--read-data"]));
         for (host, diary) in diaries.iter().enumerate() {
-            let last = diary.acknowledged.as_ref().unwrap();
-            assert!(listed.contains_key(last), "{last} is lost: {:?}", listed.keys());
-            let prefix = format!("host{host}-");
-            let source = self.workshop.path().join(format!("source{host}"));
-            for (tag, id) in listed.iter().filter(|(tag, _)| tag.starts_with(&prefix)) {
-                self.assert_restores(id, &source, &diary.copies[tag]);
+            let list = self.list(&format!("host{host}"));
+            let acknowledged = diary.acknowledged.as_ref().unwrap();
+            let is_it = |name: &String| name.strip_suffix(LESS).unwrap_or(name) == acknowledged;
+            assert!(
+                list.iter().any(|listed| listed.names.iter().any(is_it)),
+                "{acknowledged} is lost: {list:?}"
+            );
+            self.assert_restores(&last, host, &list, diary);
+            if let Some(newest) = self.list(&format!("putter{host}")).last() {
+                assert_appended(&self.stream(&newest.id), &diary.appended);
+            } else {
+                assert!(diary.appended.iter().all(|(_, is_told)| !is_told), "the stream of {host} is lost");
             }
         }
-        listed.len()
+        listed_by(&self.output(last().args(["snapshots", "--json"]))).len()
     }
 
-    fn assert_restores(&self, id: &str, source: &Path, copy: &Path) {
-        let target = self.workshop.room();
-        self.output(self.command("last").arg("restore").arg(id).arg("--target").arg(&target));
-        assert_same_tree(copy, &restored(&target, source));
-        std::fs::remove_dir_all(target).unwrap();
+    fn stream(&self, id: &str) -> Vec<u8> {
+        let output = self.command("last").arg("dump").arg(format!("{id}:/stream")).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
     }
+
+    fn assert_restores(&self, command: &dyn Fn() -> Command, host: usize, list: &[Listed], diary: &Diary) {
+        let source = self.workshop.path().join(format!("source{host}"));
+        for Listed { id, names } in list {
+            let expected = match &names[..] {
+                [one] => diary.copies[one].clone(),
+                [older, newer] => merged(&self.workshop, &diary.copies[older], &diary.copies[newer]),
+                names => panic!("{id} is called {names:?}"),
+            };
+            let target = self.workshop.room();
+            self.output(command().arg("restore").arg(id).arg("--target").arg(&target));
+            assert_same_tree(&expected, &restored(&target, &source));
+            std::fs::remove_dir_all(target).unwrap();
+        }
+    }
+
+    /// All that is listed can be copied, whatever was cut short before, and the copies hold the same.
+    fn verify_copies(&self, diaries: &[Diary]) {
+        self.output(&mut self.copy_command());
+        self.output(self.command_on_second().args(["check", "--read-data"]));
+        for (host, diary) in diaries.iter().enumerate() {
+            let name = format!("host{host}");
+            let copies =
+                self.command_on_second().args(["snapshots", "--json", "--host", &name]).output().unwrap();
+            let copies = listed_by(&String::from_utf8(copies.stdout).unwrap());
+            let names =
+                |list: &[Listed]| -> Vec<Vec<String>> { list.iter().map(|one| one.names.clone()).collect() };
+            let copied = names(&copies);
+            assert!(names(&self.list(&name)).iter().all(|names| copied.contains(names)), "{copied:?}");
+            self.assert_restores(&|| self.command_on_second(), host, &copies, diary);
+        }
+    }
+}
+
+/// The snapshots of a listing.
+fn listed_by(json: &str) -> Vec<Listed> {
+    let list: serde_json::Value = serde_json::from_str(json).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let listed = |snapshot: &serde_json::Value| Listed {
+        id: text(&snapshot["id"]),
+        names: snapshot["tags"].as_array().unwrap().iter().map(text).collect(),
+    };
+    list.as_array().unwrap().iter().map(listed).collect()
+}
+
+/// A tree over another one.
+fn merged(workshop: &Workshop, older: &Path, newer: &Path) -> PathBuf {
+    let both = workshop.copy_of(older);
+    let copied = Command::new("cp").arg("-a").arg(newer.join(".")).arg(&both).status();
+    assert!(copied.unwrap().success());
+    both
+}
+
+/// A stream holds all that was told to be in it, in its order, and of the rest nothing but whole pieces.
+fn assert_appended(stream: &[u8], appended: &[(Vec<u8>, bool)]) {
+    let mut rest = stream;
+    for (number, (piece, is_told)) in appended.iter().enumerate() {
+        match rest.strip_prefix(piece.as_slice()) {
+            Some(behind) => rest = behind,
+            None => assert!(!is_told, "piece {number} is lost"),
+        }
+    }
+    assert!(rest.is_empty(), "{} bytes are nobody's", rest.len());
 }
 
 #[test]
@@ -203,12 +373,18 @@ fn seconds() -> u64 {
 fn run(seconds: u64, server: Option<Server>, life_max: u64) -> (usize, Counts) {
     let fair = Fair {
         workshop: Workshop::new(),
+        second: Workshop::new(),
         server,
         life_max,
         until: Instant::now() + Duration::from_secs(seconds),
         counts: Counts::default(),
     };
-    fair.output(fair.command("last").arg("init").arg("--key-file").arg(fair.workshop.path().join("key")));
+    fair.output(fair.command("last").arg("init"));
+    // From a server is copied no otherwise, and by the tests of copies.
+    let copies = fair.server.is_none();
+    if copies {
+        fair.output(fair.command_on_second().arg("init"));
+    }
     let diaries: Vec<Diary> = std::thread::scope(|scope| {
         let hosts: Vec<_> = (0..HOSTS)
             .map(|host| {
@@ -221,6 +397,9 @@ fn run(seconds: u64, server: Option<Server>, life_max: u64) -> (usize, Counts) {
             scope.spawn(move || fair.collect(number));
         }
         scope.spawn(|| fair.forget());
+        if copies {
+            scope.spawn(|| fair.copy());
+        }
         hosts.into_iter().map(|host| host.join().unwrap()).collect()
     });
     let listed = fair.verify(&diaries);
@@ -229,5 +408,13 @@ fn run(seconds: u64, server: Option<Server>, life_max: u64) -> (usize, Counts) {
     fair.output(fair.command("last").args(all));
     assert_eq!(fair.verify(&diaries), listed);
     assert!(listed >= HOSTS as usize);
+    if copies {
+        fair.verify_copies(&diaries);
+        let count = |of: &dyn Fn(&Diary) -> u64| diaries.iter().map(of).sum::<u64>();
+        let appended = |diary: &Diary| diary.appended.iter().filter(|(_, is_told)| *is_told).count() as u64;
+        let (rewritten, merged) = (count(&|diary| diary.rewritten), count(&|diary| diary.merged));
+        // Each of it happened.
+        assert!(count(&appended) > 0 && rewritten > 0 && merged > 0, "{rewritten} {merged}");
+    }
     (listed, fair.counts)
 }

@@ -38,6 +38,9 @@ impl Tally {
                 self.all.collected += one.collected;
                 self.all.deleted += one.deleted;
                 self.all.restored += one.restored;
+                self.all.put += one.put;
+                self.all.rewritten += one.rewritten;
+                self.all.merged += one.merged;
                 self.all.deaths += one.deaths;
             }
             Err(failure) => self.failures.push(failure),
@@ -90,6 +93,7 @@ fn heavy_histories_lose_nothing() {
         // They do what they are for.
         assert!(all.snapshots > 3 * count && all.collected > count / 2 && all.deleted > count);
         assert!(all.restored > count / 2 && all.deaths > count / 4, "{all:?}");
+        assert!(all.put > count && all.rewritten > count / 2 && all.merged > count / 6, "{all:?}");
     }
 }
 

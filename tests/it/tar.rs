@@ -1,6 +1,8 @@
 //! Tar archives as snapshots: what `tar`, `bsdtar` and Python write comes back as the tree it was made of; what nobody should
 //! write does no harm.
 
+mod bounds;
+
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;

@@ -69,8 +69,8 @@ impl Repository {
                 mend.snapshot(&snapshot, problems, write)
             })?;
             let Some(repair) = repair else { continue };
-            if forget && repair.replacement.is_some() {
-                self.forget(&[snapshot.id])?;
+            if let Some(replacement) = repair.replacement.filter(|_| forget) {
+                self.forget_replaced(&[snapshot.id], &replacement)?;
             }
             repairs.push(repair);
         }

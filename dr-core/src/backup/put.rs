@@ -133,9 +133,10 @@ impl Repository {
             Put { repository, log: &log, chunks: &chunks, before, mode, unchanged, path, options: &own };
         // A stream cannot be read a second time.
         let (report, stale) = put.run(input, *ctx)?.ok_or_else(condemned)?;
-        if let Some(stale) = stale {
-            // Housekeeping: the new heartbeat is there whatever comes of it.
-            let _ = self.forget(&[stale]);
+        if let (Some(stale), Some(beat)) = (stale, &report.backup.snapshot) {
+            // Housekeeping: the new heartbeat is there whatever comes of it. Where somebody has forgotten it already, the old
+            // one may be the last that holds the content.
+            let _ = self.forget_replaced(&[stale], beat);
         }
         Ok(report)
     }

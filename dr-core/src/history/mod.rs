@@ -132,28 +132,16 @@ fn origins_through(repository: &Inner, snapshot: &Snapshot, relation: Relation) 
     std::iter::once(own).chain(further).collect()
 }
 
-/// Forgets what a new snapshot holds, where that is still there; what others forgot meanwhile is passed over. Gives how many it
-/// forgot. An error names the new snapshot.
+/// Forgets what a new snapshot holds, where that is still there. Gives how many it forgot. An error names the new snapshot.
 fn forget_replaced(
     repository: &Repository,
     replaced: &[SnapshotId],
     replacement: &SnapshotId,
 ) -> Result<usize> {
-    let log = repository.0.synchronise()?;
-    let is_live = |id: &SnapshotId| log.fold.snapshot(id).is_some_and(|state| state.forgotten.is_none());
-    if !is_live(replacement) {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "the new snapshot was forgotten meanwhile, so the old stay",
-        )
-        .with_object(format!("snapshot {replacement}"))
-        .with_remedy("bring it back with 'dr unforget', or try again"));
-    }
-    let live: Vec<SnapshotId> = replaced.iter().copied().filter(is_live).collect();
-    if live.is_empty() {
-        return Ok(0);
-    }
-    repository.forget(&live).map(|()| live.len()).map_err(|error| {
+    repository.forget_replaced(replaced, replacement).map_err(|error| {
+        if error.kind() == ErrorKind::NotFound {
+            return error;
+        }
         let what = format!("snapshot {replacement} was made, but what it holds could not be forgotten");
         Error::new(error.kind(), what)
             .with_source(error)

@@ -49,3 +49,49 @@ fn a_key_file_that_others_can_read_is_warned_of_and_works() {
     let warning: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(warning["message_type"], "warning");
 }
+
+/// Programs that are run need no password, and what they write may be seen by others: the variables are taken away.
+#[test]
+fn passwords_in_variables_are_not_for_the_programs_that_are_run() {
+    let shell = Shell::default();
+    let seen = shell.workshop.path().join("seen");
+    fs::create_dir(&seen).unwrap();
+    TreeSpec::files(&[("file", 900)]).write(&shell.workshop.source());
+    let dump = |name: &str| format!("env > {}", seen.join(name).display());
+    let archive = format!("{}; tar -C {} -cf - .", dump("archive"), shell.workshop.source().display());
+    let secret = format!("{}; echo right", dump("secret"));
+    let command = |arguments: &[&str]| {
+        let mut command = shell.command();
+        command.env_remove("DR_KEY_FILE").env("DR_PASSWORD", "right").env("DR_FROM_PASSWORD", "other");
+        command.args(arguments);
+        command
+    };
+    shell.run(&mut command(&["init"]));
+    let hook = |phase: &str| format!("{phase} = \"{}\"\n", dump(phase));
+    shell.configure(&format!(
+        "[profiles.default.hooks]\n{}{}{}\n",
+        hook("before"),
+        hook("after"),
+        hook("finally"),
+    ));
+    shell.run(&mut command(&["backup", "-q", "--stdin-from-command", "--", "sh", "-c", &dump("stream")]));
+    shell.run(&mut command(&["put", "-q", "name", "--", "sh", "-c", &dump("put")]));
+    shell.run(&mut command(&["backup", "-q", "--from-tar-command", "--", "sh", "-c", &archive]));
+    // A program that gives the one password has no need of the other.
+    let quoted = format!("sh -c '{secret}'");
+    shell.run(&mut command(&["snapshots", "--password-command", &quoted]));
+    let from =
+        ["copy", "--dry-run", "--from-repo", "/no/such/repository", "--from-password-command", &quoted];
+    shell.run_to(&mut command(&from), 10);
+    let mut names: Vec<_> =
+        fs::read_dir(&seen).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["after", "archive", "before", "finally", "put", "secret", "stream"]);
+    for name in names {
+        let variables = fs::read_to_string(seen.join(&name)).unwrap();
+        assert!(variables.contains("DR_REPOSITORY="), "{name}: {variables}");
+        let is_secret =
+            |line: &str| line.starts_with("DR_PASSWORD=") || line.starts_with("DR_FROM_PASSWORD=");
+        assert!(!variables.lines().any(is_secret), "{name}: {variables}");
+    }
+}

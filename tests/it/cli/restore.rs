@@ -173,3 +173,107 @@ fn heavy_restores_that_are_killed_leave_old_or_new_files_and_go_on() {
     }
     assert!(killed >= KILLS / 3, "{killed} were killed");
 }
+
+/// In place, a file holds what was there before until each part of it is written; one that was cut short says so, and the next
+/// restore finds it, whatever it is to keep.
+#[test]
+fn heavy_restores_in_place_that_are_killed_go_on() {
+    let (shell, mut dice) = (Shell::new(), Dice::new(11));
+    let (source, target) = (shell.workshop.source(), shell.workshop.room());
+    let mut tree = TreeSpec::files(&[("d/small", 700), ("d/other", 90_000)]);
+    tree.put("large", Node::File { seed: 1000, bytes: 14 << 20 });
+    tree.put("d/also", Node::File { seed: 1001, bytes: 5 << 20 });
+    tree.write(&source);
+    shell.run(&mut shell.backup());
+    let old = shell.workshop.copy_of(&source);
+    tree.put("large", Node::File { seed: 1002, bytes: 15 << 20 });
+    tree.put("d/also", Node::File { seed: 1003, bytes: 4 << 20 });
+    tree.put("d/small", Node::File { seed: 1004, bytes: 700 });
+    tree.write(&source);
+    shell.run(&mut shell.backup());
+    let there = restored(&target, &source);
+    let in_place = |arguments: &[&str]| {
+        let mut command = shell.restore("latest", &target);
+        command.args(["-q", "--in-place"]).args(arguments);
+        command
+    };
+    let prepare = || {
+        let _ = fs::remove_dir_all(&target);
+        shell.run(shell.restore("latest~1", &target).arg("-q"));
+    };
+    prepare();
+    let begun = Instant::now();
+    shell.run(&mut in_place(&[]));
+    let typical_us = begun.elapsed().as_micros() as u64;
+    assert_same_tree(&source, &there);
+    let mut killed = 0;
+    for round in 0..KILLS {
+        prepare();
+        for _ in 0..1 + round % 3 {
+            let mut child = in_place(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_micros(dice.below(typical_us)));
+            let _ = child.kill();
+            killed += u64::from(!child.wait().unwrap().success());
+            assert_no_mixture(&there, &old, &source);
+        }
+        let policy = ["always", "if-changed", "if-newer", "never"][(round % 4) as usize];
+        let arguments = ["--in-place", "--overwrite", policy];
+        let arguments = if round % 2 == 0 { &arguments[1..] } else { &arguments[..] };
+        shell.run(shell.restore("latest", &target).arg("-q").args(arguments));
+        if matches!(policy, "always" | "if-changed") {
+            assert_same_tree(&source, &there);
+        } else {
+            assert_no_mixture(&there, &old, &source);
+            let unfinished = |name: &str| fs::metadata(there.join(name)).unwrap().mode() & 0o7777 == 0o1600;
+            assert!(!unfinished("large") && !unfinished("d/also"));
+        }
+        // And once more over all of it.
+        shell.run(&mut in_place(&["--overwrite", "if-changed"]));
+        assert_same_tree(&source, &there);
+    }
+    assert!(killed >= KILLS / 3, "{killed} were killed");
+}
+
+/// Two go on at once with what a third was killed at: what is there at the end is the snapshot, and nothing else.
+#[test]
+fn heavy_a_restore_that_two_resume_at_once_is_whole() {
+    let (shell, mut dice) = (Shell::new(), Dice::new(13));
+    let (source, target) = (shell.workshop.source(), shell.workshop.room());
+    let mut tree = TreeSpec::default();
+    for number in 0..60 {
+        tree.put(&format!("d{}/f{number}", number % 7), Node::File { seed: number, bytes: 40_000 });
+    }
+    tree.put("large", Node::File { seed: 1000, bytes: 6 << 20 });
+    tree.write(&source);
+    shell.run(&mut shell.backup());
+    let there = restored(&target, &source);
+    for _ in 0..KILLS / 2 {
+        let _ = fs::remove_dir_all(&target);
+        let quiet = || {
+            let mut command = shell.restore("latest", &target);
+            command.args(["-q", "--overwrite", "if-changed"]).stdout(Stdio::null()).stderr(Stdio::piped());
+            command
+        };
+        let mut first = quiet().stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(dice.below(60_000)));
+        let _ = first.kill();
+        first.wait().unwrap();
+        let both = [quiet().spawn().unwrap(), quiet().spawn().unwrap()];
+        let mut is_whole = false;
+        for one in both {
+            // Each may meet what the other is at just then, and says so; it never gives up on the rest.
+            let output = one.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{}: {said}", output.status);
+            assert!(output.status.success() || said.contains("not everything"), "{said}");
+            is_whole |= output.status.success();
+        }
+        // Whoever says that all is there is right.
+        let names = (0..60).map(|number| format!("d{}/f{number}", number % 7)).chain(["large".to_owned()]);
+        for name in names.filter(|_| is_whole) {
+            assert!(fs::read(there.join(&name)).ok() == fs::read(source.join(&name)).ok(), "{name}");
+        }
+        shell.run(&mut quiet());
+        assert_same_tree(&source, &there);
+    }
+}

@@ -249,3 +249,94 @@ fn a_bucket_is_backed_up_with_its_own_keys_and_settings() {
     assert!(Path::new(&shell.repository()).is_dir());
     shell.check();
 }
+
+/// What is one stream cannot be saved in part: whoever asks for that is told, before anything is read or run.
+#[test]
+fn what_selects_files_is_refused_where_there_is_one_stream_or_archive() {
+    let shell = Shell::new();
+    make_source(&shell);
+    let archive = shell.workshop.path().join("a.tar");
+    let made =
+        Command::new("tar").arg("-C").arg(shell.workshop.source()).arg("-cf").arg(&archive).arg(".").status();
+    assert!(made.unwrap().success());
+    let list = shell.workshop.path().join("list");
+    fs::write(&list, "one\n").unwrap();
+    let (archive, list, ran) = (archive.to_str().unwrap(), list.to_str().unwrap(), shell.workshop.room());
+    let run = format!("touch {}", ran.display());
+    let sources: [(&[&str], &[&str]); 4] = [
+        (&["--stdin"], &[]),
+        (&["--stdin-from-command"], &["--", "sh", "-c", &run]),
+        (&["--from-tar", archive], &[]),
+        (&["--from-tar-command"], &["--", "sh", "-c", &run]),
+    ];
+    let selections: [&[&str]; 9] = [
+        &["--exclude", "one"],
+        &["--iexclude", "one"],
+        &["--exclude-file", list],
+        &["--iexclude-file", list],
+        &["--ignore-files"],
+        &["--git-ignore"],
+        &["--exclude-caches"],
+        &["--exclude-if-present", ".nobackup"],
+        &["--exclude-larger-than", "5"],
+    ];
+    for (source, behind) in sources {
+        for selection in selections {
+            let mut command = shell.command();
+            command.arg("backup").args(source).args(selection).args(behind);
+            let (output, said) = shell.run_to(&mut command, 2);
+            let is_told = said.contains("do not apply") && said.contains("take them away");
+            assert!(is_told, "{source:?} {selection:?}: {said}");
+            assert!(output.stdout.is_empty());
+        }
+    }
+    assert!(!ran.exists() && shell.snapshots().is_empty());
+}
+
+/// Several go on with one stream at once: whoever is told that it did is in it once, and whoever is refused can try again.
+#[test]
+fn streams_that_are_appended_to_at_once_lose_nothing() {
+    const WRITERS: usize = 4;
+    let shell = Shell::new();
+    let pieces: Vec<Vec<u8>> = (0..WRITERS).map(|number| noise(number as u64, 200_000 + number)).collect();
+    let append = |number: usize| {
+        let file = shell.workshop.room();
+        fs::write(&file, &pieces[number]).unwrap();
+        let mut command = shell.command();
+        command.args(["put", "-q", "--append", "stream"]).stdin(fs::File::open(&file).unwrap());
+        // Caches of their own: each is a machine of its own.
+        command.env("DR_CACHE_DIR", shell.workshop.path().join(format!("cache{number}")));
+        command.env("DR_STATE_DIR", shell.workshop.path().join(format!("state{number}")));
+        command.stderr(Stdio::piped());
+        command
+    };
+    let mut left: Vec<usize> = (0..WRITERS).collect();
+    let mut rounds = 0;
+    while !left.is_empty() {
+        let running: Vec<_> = left.iter().map(|number| (*number, append(*number).spawn().unwrap())).collect();
+        let before = left.len();
+        left.clear();
+        for (number, child) in running {
+            let output = child.wait_with_output().unwrap();
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(said.contains("another call has put the stream"), "{said}");
+                assert!(said.contains("append the same bytes again"), "{said}");
+                left.push(number);
+            }
+        }
+        assert!(left.len() < before, "one of several is always first");
+        rounds += 1;
+    }
+    assert!(rounds <= WRITERS);
+    let stream = content(&shell, "latest", "stream");
+    assert_eq!(stream.len(), pieces.iter().map(Vec::len).sum::<usize>());
+    let mut rest = stream.as_slice();
+    let mut missing = pieces.clone();
+    while let Some(place) = missing.iter().position(|piece| rest.starts_with(piece)) {
+        rest = &rest[missing.swap_remove(place).len()..];
+    }
+    assert!(missing.is_empty() && rest.is_empty());
+    assert_eq!(shell.snapshots().len(), WRITERS);
+    shell.check();
+}

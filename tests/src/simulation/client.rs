@@ -13,8 +13,8 @@ use dr_core::{
 use dr_store::sim::When;
 use dr_store::{RetryOptions, RetryStore, Store};
 
-use super::model::MarkKind;
-use super::source::{Flat, Tree, TreeSource, content, edit, flatten, read_folder};
+use super::model::{MarkKind, Saw};
+use super::source::{File, Flat, Tree, TreeSource, content, edit, flatten, read_folder};
 use super::store::ActorStore;
 use super::world::{Died, World};
 use crate::steps::{Dice, alone, check};
@@ -28,9 +28,9 @@ const FIRST_TIME: i128 = 2_300_000_000;
 /// A client.
 #[derive(Debug)]
 pub(super) struct Client {
-    world: Arc<World>,
-    number: usize,
-    dice: Dice,
+    pub(super) world: Arc<World>,
+    pub(super) number: usize,
+    pub(super) dice: Dice,
     seed: u64,
     /// Asks again where the store does not answer, so that it never hears of that.
     is_patient: bool,
@@ -41,7 +41,7 @@ pub(super) struct Client {
     is_busy: bool,
     /// Collects more than it does anything else.
     is_collector: bool,
-    host: String,
+    pub(super) host: String,
     folder: PathBuf,
     repository: Option<Repository>,
     clock: Arc<TestClock>,
@@ -50,7 +50,10 @@ pub(super) struct Client {
     rooms: u64,
     tree: Tree,
     /// Why what it saw cannot be.
-    wrong: Option<String>,
+    pub(super) wrong: Option<String>,
+    pub(super) put: u64,
+    pub(super) rewritten: u64,
+    pub(super) merged: u64,
     pub(super) restored: u64,
     pub(super) deleted: u64,
     pub(super) deaths: u64,
@@ -87,6 +90,9 @@ impl Client {
             rooms: 0,
             tree: Tree::new(),
             wrong: None,
+            put: 0,
+            rewritten: 0,
+            merged: 0,
             restored: 0,
             deleted: 0,
             deaths: 0,
@@ -105,7 +111,9 @@ impl Client {
     /// Acts so many times.
     pub(super) fn run(&mut self, acts: u64) {
         for _ in 0..acts {
-            match catch_unwind(AssertUnwindSafe(|| self.act())) {
+            let acted = catch_unwind(AssertUnwindSafe(|| self.act()));
+            self.world.learn();
+            match acted {
                 Ok(()) => {}
                 Err(payload) if payload.is::<Died>() => {
                     if self.world.state().failure.is_some() {
@@ -128,7 +136,7 @@ impl Client {
         }
     }
 
-    fn note(&self, what: String) {
+    pub(super) fn note(&self, what: String) {
         self.world.state().note_operation(format!("client {}: {what}", self.number));
     }
 
@@ -203,7 +211,7 @@ impl Client {
         let drawn = match self.dice.below(4) {
             0 | 1 if self.is_busy => 0,
             0 | 1 if self.is_collector => 18,
-            _ => self.dice.below(29),
+            _ => self.dice.below(38),
         };
         match drawn {
             0..=7 => self.back_up(repository),
@@ -217,6 +225,9 @@ impl Client {
             22..=25 => self.restore_one(repository),
             26 => self.list_one(repository),
             27 => self.check(repository),
+            28..=30 => self.rewrite(repository),
+            31..=32 => self.merge(repository),
+            33..=36 => self.put(repository),
             _ => {
                 self.repository = None;
                 Ok("closes".to_owned())
@@ -224,15 +235,20 @@ impl Client {
         }
     }
 
-    /// The options of a backup that sees `saw`.
-    fn backup_options(&mut self, saw: Flat) -> BackupOptions {
+    /// A time that no other run has.
+    pub(super) fn next_time(&mut self) -> Timestamp {
         self.backups += 1;
-        let time = (FIRST_TIME + self.backups * 100 + self.number as i128) * 1_000_000_000;
+        let seconds = FIRST_TIME + self.backups * 100 + self.number as i128;
+        Timestamp::from_nanoseconds(seconds * 1_000_000_000)
+    }
+
+    /// The options of a backup that sees `saw`.
+    fn backup_options(&mut self, time: Timestamp, saw: Flat) -> BackupOptions {
         // That is a partial snapshot for every entry: too many for a wide tree.
         let is_partial = saw.len() < 50 && self.dice.below(8) == 0;
-        self.world.model().begin_backup(time, saw);
+        self.world.model().begin_backup(time.as_nanoseconds(), Saw::Whole(saw));
         let mut options = BackupOptions::new().host(&self.host);
-        options.time = Some(Timestamp::from_nanoseconds(time));
+        options.time = Some(time);
         options.partial_every = is_partial.then_some(Duration::ZERO);
         if self.dice.below(5) == 0 {
             options.parent = Parent::Nothing;
@@ -244,7 +260,8 @@ impl Client {
         // Hosts of one name never change two files at the same moment.
         let now = self.backups as i64 * 100 + self.number as i64;
         edit(&mut self.tree, &mut self.dice, now);
-        let options = self.backup_options(flatten(&self.tree));
+        let time = self.next_time();
+        let options = self.backup_options(time, flatten(&self.tree));
         let source = TreeSource { host: self.host.clone(), tree: Arc::new(self.tree.clone()) };
         self.note(format!("backs up {} as {}", self.backups, self.host));
         let report = alone(&(), |ctx| repository.backup(&source, &options, ctx))?;
@@ -253,14 +270,16 @@ impl Client {
 
     fn back_up_stream(&mut self, repository: &Repository) -> Result<String> {
         let bytes = content(&mut self.dice);
-        let options = self.backup_options(Flat::from([("dump".to_owned(), Some(bytes.clone()))]));
+        let time = self.next_time();
+        let file = File { bytes: bytes.clone(), modified: time.seconds };
+        let options = self.backup_options(time, Flat::from([("dump".to_owned(), Some(file))]));
         self.note(format!("backs up the stream {}", self.backups));
         let input = StreamInput::new("dump", std::io::Cursor::new(bytes));
         let report = alone(&(), |ctx| repository.backup_stream(input, &options, ctx))?;
         Ok(self.backed_up(&report))
     }
 
-    fn backed_up(&mut self, report: &BackupReport) -> String {
+    pub(super) fn backed_up(&mut self, report: &BackupReport) -> String {
         if !report.is_complete() {
             self.wrong = Some(format!("a backup met problems: {:?}", report.problems));
         }
@@ -271,7 +290,7 @@ impl Client {
     }
 
     /// Draws one or two snapshots of a list.
-    fn draw(&mut self, snapshots: &[Snapshot]) -> Vec<SnapshotId> {
+    pub(super) fn draw(&mut self, snapshots: &[Snapshot]) -> Vec<SnapshotId> {
         let mut ids = Vec::new();
         for _ in 0..=self.dice.below(2) {
             if !snapshots.is_empty() {
@@ -387,6 +406,8 @@ impl Client {
         std::fs::create_dir_all(&self.folder).unwrap();
         let outcome = alone(&(), |ctx| repository.restore(snapshot, &target, &RestoreOptions::new(), ctx));
         // What is forgotten may be collected while it is read.
+        self.world.learn();
+        self.world.model().learn(snapshot);
         let may_vanish = self.world.model().may_be_forgotten(&snapshot.id);
         match outcome {
             Ok(report) if report.is_complete() => {
@@ -430,12 +451,14 @@ impl Client {
             }
             Ok(())
         });
-        let model = self.world.model();
+        self.world.learn();
+        let mut model = self.world.model();
+        model.learn(snapshot);
         if model.may_be_forgotten(&snapshot.id) {
             return Ok("listed".to_owned());
         }
         outcome?;
-        let expected = model.expected(snapshot).map(|flat| flat.keys().cloned().collect::<Vec<_>>());
+        let expected = model.expected(&snapshot.id).map(|flat| flat.keys().cloned().collect::<Vec<_>>());
         paths.sort();
         self.wrong = match expected {
             _ if failure.is_some() => failure,

@@ -3,6 +3,7 @@
 //! call.
 
 mod client;
+mod derive;
 mod model;
 mod source;
 mod store;
@@ -35,6 +36,12 @@ pub struct Summary {
     pub deleted: u64,
     /// Snapshots that were restored and compared while others acted.
     pub restored: u64,
+    /// Streams that were put.
+    pub put: u64,
+    /// Snapshots that were rewritten.
+    pub rewritten: u64,
+    /// Snapshots that were merged of others.
+    pub merged: u64,
     /// Clients that died.
     pub deaths: u64,
 }
@@ -95,6 +102,9 @@ pub fn run(seed: u64) -> Result<Summary, Failure> {
     for actor in &actors {
         summary.restored += actor.restored;
         summary.deleted += actor.deleted;
+        summary.put += actor.put;
+        summary.rewritten += actor.rewritten;
+        summary.merged += actor.merged;
         summary.deaths += actor.deaths;
     }
     let settled = world.state().failure.is_none();
@@ -122,7 +132,9 @@ fn create(world: &World, seed: u64) {
     let options = RepositoryOptions::new()
         .with_clock(Arc::new(TestClock::default()))
         .with_entropy(Arc::new(TestEntropy::new(seed << 16)));
-    Repository::create(Arc::new(world.store.clone()), &key(), &CreateOptions::new(), options).unwrap();
+    let store = Arc::new(world.store.clone());
+    let seer = Repository::create(store, &key(), &CreateOptions::new(), options).unwrap();
+    world.seer.set(seer).unwrap();
 }
 
 /// What must hold when all is over, with everything that was late there or gone; and once more after a collection.
@@ -147,6 +159,7 @@ fn verify(world: &World, client: &mut Client, repository: &Repository) -> Result
     let all = SnapshotFilter::new();
     let live = repository.snapshots(&all).map_err(said)?;
     let forgotten = repository.forgotten_snapshots(&all).map_err(said)?;
+    world.learn();
     world.model().verify(&live, &forgotten)?;
     let unreadable = repository.unreadable_snapshots().map_err(said)?;
     if !unreadable.is_empty() {

@@ -2,19 +2,55 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dr_core::{
-    Entry, EntryKind, Extent, FileContent, Metadata, Source, SourceDirectory, SourceFile, SourceItem, Stream,
+    Entry, EntryKind, Extent, FileContent, MergeBy, Metadata, Source, SourceDirectory, SourceFile,
+    SourceItem, Stream,
 };
 
 use crate::steps::Dice;
 
 /// A directory: names and what they are.
 pub(super) type Tree = BTreeMap<String, Node>;
-/// Paths and contents; directories have none.
-pub(super) type Flat = BTreeMap<String, Option<Vec<u8>>>;
+/// Paths and files; directories are none.
+pub(super) type Flat = BTreeMap<String, Option<File>>;
+
+/// What is compared of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) bytes: Vec<u8>,
+    /// In seconds; 0 for a stream that was put, which may keep the time of the one before.
+    pub(super) modified: i64,
+}
+
+/// When files were modified that never were changed.
+const LONG_AGO: i64 = 1_000_000_000;
+/// Streams that are put have such names.
+pub(super) const PUT_NAMES: [&str; 2] = ["log0", "log1"];
+
+/// What is left of paths where those with a component that `is_left_out` are.
+pub(super) fn without(flat: &Flat, is_left_out: &dyn Fn(&str) -> bool) -> Flat {
+    let stays = |path: &str| !path.split('/').any(is_left_out);
+    flat.iter().filter(|(path, _)| stays(path)).map(|(path, file)| (path.clone(), file.clone())).collect()
+}
+
+/// All that any of several hold; of files that differ the last, or the one that was modified last.
+pub(super) fn merged(flats: &[Flat], by: MergeBy) -> Flat {
+    let mut all = Flat::new();
+    for (path, file) in flats.iter().flatten() {
+        let newer = |known: &Option<File>| match (known, file) {
+            (Some(known), Some(file)) => by == MergeBy::Last || file.modified >= known.modified,
+            _ => false,
+        };
+        if all.get(path).is_none_or(newer) {
+            all.insert(path.clone(), file.clone());
+        }
+    }
+    all
+}
 
 /// An entry of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,11 +115,14 @@ pub(super) fn flatten(tree: &Tree) -> Flat {
     let mut flat = Flat::new();
     for (name, node) in tree {
         match node {
-            Node::File { bytes, .. } => _ = flat.insert(name.clone(), Some(bytes.clone())),
+            Node::File { bytes, changed } => {
+                let file = File { bytes: bytes.clone(), modified: LONG_AGO + changed };
+                flat.insert(name.clone(), Some(file));
+            }
             Node::Directory(below) => {
                 flat.insert(name.clone(), None);
-                for (path, bytes) in flatten(below) {
-                    flat.insert(format!("{name}/{path}"), bytes);
+                for (path, file) in flatten(below) {
+                    flat.insert(format!("{name}/{path}"), file);
                 }
             }
         }
@@ -97,12 +136,15 @@ pub(super) fn read_folder(folder: &Path) -> Flat {
     for found in std::fs::read_dir(folder).unwrap().map(io::Result::unwrap) {
         let name = found.file_name().into_string().unwrap();
         if found.file_type().unwrap().is_dir() {
-            for (path, bytes) in read_folder(&found.path()) {
-                flat.insert(format!("{name}/{path}"), bytes);
+            for (path, file) in read_folder(&found.path()) {
+                flat.insert(format!("{name}/{path}"), file);
             }
             flat.insert(name, None);
         } else {
-            flat.insert(name, Some(std::fs::read(found.path()).unwrap()));
+            let is_put = PUT_NAMES.contains(&name.as_str());
+            let modified = if is_put { 0 } else { found.metadata().unwrap().mtime() };
+            let bytes = std::fs::read(found.path()).unwrap();
+            flat.insert(name, Some(File { bytes, modified }));
         }
     }
     flat
@@ -138,7 +180,7 @@ impl Source for TreeSource {
 fn entry(name: &str, node: &Node) -> Entry {
     let mut metadata = Metadata::default();
     (metadata.mode, metadata.links) = (0o755, 1);
-    (metadata.modified.seconds, metadata.changed.nanoseconds) = (1_000_000_000, 5);
+    (metadata.modified.seconds, metadata.changed.nanoseconds) = (LONG_AGO, 5);
     let kind = match node {
         Node::File { bytes, changed } => {
             metadata.modified.seconds += changed;

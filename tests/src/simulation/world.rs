@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use dr_core::{Repository, SnapshotFilter};
 use dr_store::sim::{SimStore, When};
 use dr_store::{Name, Payload, PutMode, Store};
 
@@ -86,6 +87,8 @@ pub(super) struct World {
     pub(super) turnstile: Turnstile,
     state: Mutex<State>,
     model: Mutex<Model>,
+    /// Sees what is in the store at once, and has no part in the history.
+    pub(super) seer: OnceLock<Repository>,
 }
 
 /// What a client's thread unwinds with when the client dies, or when the history is over.
@@ -111,6 +114,22 @@ impl World {
             turnstile: Turnstile::new(clients, Dice::new(seed ^ 0x7127)),
             state: Mutex::new(state),
             model: Mutex::default(),
+            seer: OnceLock::new(),
+        }
+    }
+
+    /// Lets the model take notice of every snapshot that is there, oldest first.
+    pub(super) fn learn(&self) {
+        let Some(seer) = self.seer.get() else { return };
+        let all = SnapshotFilter::new();
+        let seen = seer.snapshots(&all).and_then(|live| Ok([live, seer.forgotten_snapshots(&all)?].concat()));
+        match seen {
+            Ok(mut seen) => {
+                seen.sort_by_key(|snapshot| snapshot.slot);
+                let mut model = self.model();
+                seen.iter().for_each(|snapshot| model.learn(snapshot));
+            }
+            Err(error) => self.fail(format!("the snapshots cannot be listed: {error:?}")),
         }
     }
 
