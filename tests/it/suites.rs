@@ -74,7 +74,7 @@ fn what_one_cipher_sealed_the_other_reads_adds_to_collects_and_restores() {
             let _ = fs::remove_dir_all(&source);
             tree(round).write(&source);
             copies.push(workshop.copy_of(&source));
-            repo.backup(&[&source]).unwrap();
+            assert!(repo.backup(&[&source]).unwrap().is_complete());
         }
         let snapshots = two.snapshots();
         // What the other stored is not stored again.
@@ -109,7 +109,7 @@ fn an_object_of_an_unknown_suite_is_newer_and_of_another_one_damaged() {
     let repo = TestRepo::sealed_with(Cipher::Aes256Gcm);
     for round in 0..2 {
         tree(round).write(&source);
-        repo.backup(&[&source]).unwrap();
+        assert!(repo.backup(&[&source]).unwrap().is_complete());
     }
     let packs = packs(&repo);
     assert!(packs.len() > 1);
@@ -140,7 +140,7 @@ fn what_is_sealed_by_default_is_what_this_machine_says_it_takes() {
     let workshop = Workshop::new();
     tree(0).write(&workshop.source());
     let repo = TestRepo::in_memory();
-    repo.backup(&[&workshop.source()]).unwrap();
+    assert!(repo.backup(&[&workshop.source()]).unwrap().is_complete());
     let backends = dr_core::backends();
     let (_, sealing) = backends.iter().find(|(name, _)| *name == "sealing").unwrap();
     for pack in packs(&repo) {
