@@ -166,7 +166,8 @@ pub(crate) struct GlobalArgs {
     /// Go on with a repository that went back in time, from what is there now
     #[arg(long, global = true)]
     pub(crate) accept_rollback: bool,
-    /// Seal what is written with this; 'auto': with AES where the processor computes it. All are read [default: auto]
+    /// Seal new objects with CIPHER; 'auto' takes AES where the processor has instructions for it. What is there is read
+    /// whatever it was sealed with [default: auto]
     #[arg(long, global = true, value_enum, value_name = "CIPHER")]
     pub(crate) cipher: Option<CipherName>,
     /// Write results and errors as JSON
