@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dr_benches::{noise, text};
-use dr_core::Compression;
 use dr_core::stages::{Scan, Stages};
+use dr_core::{Cipher, Compression};
 
 const BYTES: usize = 32 << 20;
 
@@ -46,10 +46,14 @@ fn chunk_and_hash(criterion: &mut Criterion) {
         }
     }
     let bytes = noise(1, BYTES);
-    for verify in [false, true] {
-        group.bench_with_input(BenchmarkId::new("seal, verify", verify), &bytes, |bench, bytes| {
-            bench.iter(|| black_box(stages.seal(bytes, verify).unwrap()));
-        });
+    for cipher in [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm] {
+        let stages = Stages::new().unwrap().with_cipher(cipher);
+        for verify in [false, true] {
+            let name = BenchmarkId::new(format!("seal {cipher:?}, verify"), verify);
+            group.bench_with_input(name, &bytes, |bench, bytes| {
+                bench.iter(|| black_box(stages.seal(bytes, verify).unwrap()));
+            });
+        }
     }
     group.finish();
 }

@@ -3,8 +3,8 @@
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
-use dr_core::SnapshotFilter;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use dr_core::{Cipher, SnapshotFilter};
 
 #[cfg(feature = "mount")]
 use crate::commands::mount;
@@ -166,6 +166,10 @@ pub(crate) struct GlobalArgs {
     /// Go on with a repository that went back in time, from what is there now
     #[arg(long, global = true)]
     pub(crate) accept_rollback: bool,
+    /// Seal new objects with CIPHER; 'auto' takes AES where the processor has instructions for it. What is there is read
+    /// whatever it was sealed with [default: auto]
+    #[arg(long, global = true, value_enum, value_name = "CIPHER")]
+    pub(crate) cipher: Option<CipherName>,
     /// Write results and errors as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -186,6 +190,24 @@ pub(crate) struct GlobalArgs {
     pub(crate) reporting: ReportingArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// What new objects are sealed with, as the user names it.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum CipherName {
+    Auto,
+    Chacha20,
+    Aes256,
+}
+
+impl From<CipherName> for Cipher {
+    fn from(name: CipherName) -> Cipher {
+        match name {
+            CipherName::Auto => Cipher::Auto,
+            CipherName::Chacha20 => Cipher::ChaCha20Poly1305,
+            CipherName::Aes256 => Cipher::Aes256Gcm,
+        }
+    }
 }
 
 /// Who else is told of a run. None of it makes a run fail.

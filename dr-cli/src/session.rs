@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dr_core::{
-    CacheCleanup, Context, Credentials, Entropy, Observer, Repository, RepositoryOptions, SystemClock,
-    SystemEntropy,
+    CacheCleanup, Cipher, Context, Credentials, Entropy, Observer, Repository, RepositoryOptions,
+    SystemClock, SystemEntropy,
 };
 use dr_store::{OpenMode, RetryOptions, Sleep, Store};
 use zeroize::Zeroizing;
@@ -137,6 +137,7 @@ impl Session {
             );
         }
         options.accept_rollback = self.global.accept_rollback;
+        options.cipher = self.global.cipher.map(Cipher::from).unwrap_or_default();
         options
     }
 

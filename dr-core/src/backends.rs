@@ -1,12 +1,16 @@
 //! Which implementations of the primitives run on this machine.
 
-/// The implementation of each primitive that this build uses on this machine: name and choice. Whoever embeds the engine
-/// gets ChaCha20's AVX-512 implementation only if the build sets `--cfg chacha20_avx512`.
+use crate::crypto::Cipher;
+
+/// The implementation of each primitive that this build uses on this machine: name and choice; `sealing` is what
+/// [`Cipher::Auto`] takes. Whoever embeds the engine gets ChaCha20's AVX-512 implementation only if the build sets
+/// `--cfg chacha20_avx512`.
 pub fn backends() -> Vec<(&'static str, String)> {
     vec![
         ("blake3", blake3_backend().to_owned()),
         ("chacha20", chacha20_backend().to_owned()),
         ("chunk scan", "portable".to_owned()),
+        ("sealing", Cipher::Auto.suite().cipher_name().to_owned()),
         ("zstd", zstd_version()),
     ]
 }

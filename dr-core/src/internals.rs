@@ -12,7 +12,7 @@ use dr_store::PutMode;
 
 pub use crate::chunker::Scan;
 use crate::chunker::{Chunker, check_params};
-use crate::crypto::{Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret};
+use crate::crypto::{Cipher, Credentials, KdfStrength, Kek, KeyRing, ObjectKey, Secret};
 use crate::entropy::SystemEntropy;
 use crate::error::{Error, Result};
 use crate::format::body;
@@ -291,6 +291,12 @@ impl Keys {
         )
     }
 
+    /// The same keys, new objects sealed with `cipher`; those of `fixed` are sealed with ChaCha20-Poly1305.
+    pub fn sealing_with(mut self, cipher: Cipher) -> Keys {
+        self.0.seal_with(cipher.suite());
+        self
+    }
+
     /// Opens a sealed key ring with the key of one of its slots; gives the keys and the ring's body.
     pub fn open_ring(slot: &ObjectHash, slot_key: [u8; 32], bytes: &[u8]) -> Result<(Keys, Vec<u8>)> {
         let (header, _) = Header::decode(bytes)?;
@@ -298,7 +304,7 @@ impl Keys {
         let Wraps { salt, mut wraps } = Wraps::decode(&header.aux)?;
         let wrap = wraps.iter_mut().find(|wrap| wrap.slot == *slot).ok_or_else(refused)?;
         let wrapping = Secret::new(slot_key).derive("dr 2026 v1 ring wrap", &[&salt]);
-        let key = ObjectKey::from_secret(&wrapping, slot.as_bytes());
+        let key = ObjectKey::wrapping(&wrapping, slot.as_bytes());
         let opened = key.open(0, key.header_hash(), &mut wrap.sealed_key).ok_or_else(refused)?;
         let secret = Secret::new((*opened).try_into().map_err(|_| refused())?);
         let kek = Kek::from_secret(secret.derive("dr 2026 v1 kek ring", &[&header.repository]));
@@ -326,7 +332,8 @@ impl Keys {
 
     /// The commitment to the key that belongs to a header.
     pub fn commitment(&self, header: &[u8]) -> Result<[u8; 32]> {
-        Ok(*ObjectKey::derive(&self.0.kek(&Header::decode(header)?.0)?, header).commit())
+        let (header, _) = Header::decode(header)?;
+        Ok(*ObjectKey::derive(&self.0.kek(&header)?, &header)?.commit())
     }
 
     /// The id of a chunk.
@@ -459,7 +466,7 @@ impl Keys {
     ) -> Result<Vec<u8>> {
         let header = self.0.header(object);
         let mut bytes = header.encode();
-        let key = ObjectKey::derive(&self.0.kek(&header)?, &bytes);
+        let key = ObjectKey::derive(&self.0.kek(&header)?, &header)?;
         bytes.extend_from_slice(key.commit());
         bytes.extend(middle(&key));
         let frames_end = bytes.len() as u64;
@@ -480,7 +487,7 @@ impl Keys {
     pub fn footer_of(&self, bytes: &[u8]) -> Result<Vec<u8>> {
         let short = || Error::corrupt("it is cut short");
         let (header, length) = Header::decode(bytes)?;
-        let key = ObjectKey::derive(&self.0.kek(&header)?, &bytes[..length]);
+        let key = ObjectKey::derive(&self.0.kek(&header)?, &header)?;
         let start =
             bytes.len().checked_sub(64).filter(|start| *start >= length + COMMIT_BYTES).ok_or_else(short)?;
         let mut trailer = bytes[start..].to_vec();

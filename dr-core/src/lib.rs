@@ -86,7 +86,7 @@ pub use backup::{
 };
 pub use cancel::CancelToken;
 pub use check::{CheckOptions, CheckReport, Finding, Subset, scrub};
-pub use crypto::{Credentials, KdfStrength};
+pub use crypto::{Cipher, Credentials, KdfStrength};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, ErrorKind, Result};
 pub use forget::{ForgetGroup, ForgetOptions, RetentionTimes, TagChange};

@@ -2,7 +2,7 @@
 
 pub use crate::chunker::Scan;
 use crate::chunker::{Chunker, DEFAULT_PARAMS};
-use crate::crypto::KeyRing;
+use crate::crypto::{Cipher, KeyRing};
 use crate::entropy::SystemEntropy;
 use crate::error::Result;
 use crate::format::envelope::{ObjectType, PackClass};
@@ -33,6 +33,12 @@ impl Stages {
         let domain = ring.domain()?;
         let ids = *domain.id_key(PackClass::Data);
         Ok(Stages { chunker: Chunker::new(&domain), ring, ids })
+    }
+
+    /// The same keys, packs sealed with another cipher than ChaCha20-Poly1305.
+    pub fn with_cipher(mut self, cipher: Cipher) -> Stages {
+        self.ring.seal_with(cipher.suite());
+        self
     }
 
     /// The same keys, with cuts found in another way. The machine must be able to.

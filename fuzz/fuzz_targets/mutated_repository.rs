@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use dr_core::internals::{Keys, Single, slot_name, write_checkpoint};
 use dr_core::{
-    BackupOptions, CancelToken, CheckOptions, Context, CreateOptions, Credentials, LocalTree,
+    BackupOptions, CancelToken, CheckOptions, Cipher, Context, CreateOptions, Credentials, LocalTree,
     LocalTreeOptions, MaxUnused, PruneOptions, Repository, RepositoryOptions, RestoreOptions, SnapshotFilter,
 };
 use dr_fuzz::Input;
@@ -39,14 +39,18 @@ fn base() -> &'static Base {
     static BASE: OnceLock<Base> = OnceLock::new();
     BASE.get_or_init(|| {
         let store = Arc::new(MemoryStore::new());
-        let repository =
-            Repository::create(store.clone(), &key(), &CreateOptions::new(), RepositoryOptions::new())
-                .expect("a repository is made");
+        let options = |cipher| RepositoryOptions::new().cipher(cipher);
+        let chacha20 = options(Cipher::ChaCha20Poly1305);
+        let one = Repository::create(store.clone(), &key(), &CreateOptions::new(), chacha20)
+            .expect("a repository is made");
+        let two = Repository::open(store.clone(), &key(), options(Cipher::Aes256Gcm)).expect("it is there");
         let folder = memory();
         let source = folder.path().join("source");
         let mut contents: HashMap<PathBuf, Vec<Vec<u8>>> = HashMap::new();
         let mut snapshots = Vec::new();
         for round in 0..3u8 {
+            // Objects of both suites.
+            let repository = if round % 2 == 0 { &one } else { &two };
             for (path, content) in [
                 ("a", b"alpha".repeat(100)),
                 ("d/b", vec![round; 300]),
@@ -65,6 +69,7 @@ fn base() -> &'static Base {
             assert!(report.is_complete());
             snapshots.extend(report.snapshot);
         }
+        let repository = two;
         // Packs that were rewritten, packs and segments that are condemned, and a checkpoint of it all.
         repository.forget(&snapshots[..1]).expect("it is there");
         let mut options = PruneOptions::new();

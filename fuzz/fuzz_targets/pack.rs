@@ -1,9 +1,9 @@
-//! Packs whose footer and trailer authenticate and say anything. A frame that opens has the length that it claims.
+//! Packs of either suite whose footer and trailer authenticate and say anything. A frame that opens has the length that it claims.
 #![no_main]
 use std::sync::OnceLock;
 
 use dr_core::internals::{Class, Fields};
-use dr_fuzz::{Input, frames, keys};
+use dr_fuzz::{Input, frames, keys, sealing_keys};
 
 const FRAMES_START: usize = 98;
 
@@ -34,7 +34,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     } else {
         input.edit(&mut footer)
     }
-    let pack = keys().forge_pack(Class::Data, &region, &footer, trailer).expect("anything is sealed");
+    let pack = sealing_keys(mode >> 2)
+        .forge_pack(Class::Data, &region, &footer, trailer)
+        .expect("anything is sealed");
     if let Ok((fields, raws)) = keys().open_pack(Class::Data, &pack) {
         check(&fields, &raws);
     }

@@ -2,12 +2,22 @@
 
 use std::sync::OnceLock;
 
+use dr_core::Cipher;
 use dr_core::internals::{Class, ForgedFrame, Keys, Kind, Params, decode};
 
 /// Keys that are the same in every run.
 pub fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| Keys::fixed([1; 16], [2; 32], [3; 32], Params::DEFAULT))
+}
+
+/// The same keys, new objects sealed with the cipher that a number stands for.
+pub fn sealing_keys(number: u8) -> &'static Keys {
+    static AES: OnceLock<Keys> = OnceLock::new();
+    match number % 2 {
+        0 => keys(),
+        _ => AES.get_or_init(|| keys().clone().sealing_with(Cipher::Aes256Gcm)),
+    }
 }
 
 /// Decodes, and where that works: what this program then writes, it reads as the same, and writes again alike.

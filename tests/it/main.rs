@@ -40,6 +40,7 @@ mod servers;
 mod siblings;
 mod simulation;
 mod stream;
+mod suites;
 mod tar;
 mod tidy;
 mod vectors;

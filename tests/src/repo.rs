@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dr_core::{
-    BackupOptions, BackupReport, CancelToken, CheckOptions, CheckReport, Context, CreateOptions, Credentials,
-    LocalTree, LocalTreeOptions, Repository, RepositoryOptions, RestoreOptions, RestoreReport, Result,
-    Snapshot, SnapshotFilter,
+    BackupOptions, BackupReport, CancelToken, CheckOptions, CheckReport, Cipher, Context, CreateOptions,
+    Credentials, LocalTree, LocalTreeOptions, Repository, RepositoryOptions, RestoreOptions, RestoreReport,
+    Result, Snapshot, SnapshotFilter,
 };
 use dr_store::Store;
 
@@ -45,6 +45,22 @@ impl TestRepo {
     /// Makes a repository in memory.
     pub fn in_memory() -> TestRepo {
         TestRepo::create(Arc::new(dr_store::MemoryStore::new())).unwrap()
+    }
+
+    /// Makes a repository in memory whose objects are sealed with `cipher`.
+    pub fn sealed_with(cipher: Cipher) -> TestRepo {
+        let store: Arc<dyn Store> = Arc::new(dr_store::MemoryStore::new());
+        let clock = Arc::new(TestClock::default());
+        let options = options(&clock, 1).cipher(cipher);
+        let repository = Repository::create(store.clone(), &key(), &CreateOptions::new(), options).unwrap();
+        TestRepo { repository, store, clock }
+    }
+
+    /// The same repository, opened by somebody who seals with `cipher`.
+    pub fn sealing_with(&self, cipher: Cipher, seed: u64) -> TestRepo {
+        let options = options(&self.clock, seed).cipher(cipher);
+        let repository = Repository::open(self.store.clone(), &key(), options).unwrap();
+        TestRepo { repository, ..self.clone() }
     }
 
     /// Opens the repository in a store.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import zstandard
 from blake3 import blake3
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 
 class Bytes:
@@ -87,8 +87,11 @@ def keys_of(key, header):
     return stream[:32], stream[32:]
 
 
-def unseal(enc, number, sealed, associated):
-    return ChaCha20Poly1305(enc).decrypt(struct.pack("<I8x", number), sealed, associated)
+CIPHERS = {1: ChaCha20Poly1305, 2: AESGCM}
+
+
+def unseal(suite, enc, number, sealed, associated):
+    return CIPHERS[suite](enc).decrypt(struct.pack("<I8x", number), sealed, associated)
 
 
 class Header:
@@ -97,8 +100,8 @@ class Header:
     def __init__(self, data):
         cursor = Bytes(data)
         assert cursor.take(8) == b"\x89drobj\r\n"
-        version, self.type, suite, mode = cursor.take(4)
-        assert (version, suite, mode) == (1, 1, 0)
+        version, self.type, self.suite, mode = cursor.take(4)
+        assert (version, mode) == (1, 0) and self.suite in CIPHERS
         self.epoch, self.repository, self.salt = cursor.fixed("I"), cursor.take(16), cursor.take(32)
         self.aux = cursor.take(cursor.fixed("H"))
         self.raw = data[:cursor.at]
@@ -113,7 +116,7 @@ def open_single(kek, kind, location, data):
     header = Header(data)
     assert header.type == kind
     associated = H(header.raw) + struct.pack("<Q", location)
-    text = unseal(header.key(kek, data), 0, data[len(header.raw) + 32:], associated)
+    text = unseal(header.suite, header.key(kek, data), 0, data[len(header.raw) + 32:], associated)
     length = struct.unpack("<I", text[:4])[0]
     assert len(text) >= 4 + length and not any(text[4 + length:])
     return text[4:4 + length]
@@ -257,7 +260,7 @@ class Repository:
         cursor.take(cursor.u8())
         header, commit, sealed = data[:cursor.at], cursor.take(32), cursor.take(48)
         enc, expected = keys_of(derive("dr 2026 v1 key slot", key), header)
-        return (H(data), unseal(enc, 0, sealed, H(header))) if commit == expected else None
+        return (H(data), unseal(1, enc, 0, sealed, H(header))) if commit == expected else None
 
     def open_ring(self, data, slots, config):
         """Section 5."""
@@ -267,7 +270,7 @@ class Repository:
             slot, sealed = wraps.take(32), wraps.take(48)
             if slot in slots:
                 enc, _ = keys_of(derive("dr 2026 v1 ring wrap", slots[slot] + salt), slot)
-                ring_key = unseal(enc, 0, sealed, H(slot))
+                ring_key = unseal(1, enc, 0, sealed, H(slot))
         if ring_key is None:
             return False
         text = open_single(derive("dr 2026 v1 kek ring", ring_key + self.repository), 1, 0, data)
@@ -338,9 +341,9 @@ class Repository:
         header = Header(data)
         enc = header.key(self.kek(header), data)
         digest = H(header.raw)
-        trailer = Bytes(unseal(enc, 0xFFFFFFFF, data[-64:], digest))
+        trailer = Bytes(unseal(header.suite, enc, 0xFFFFFFFF, data[-64:], digest))
         _, offset, length = trailer.fixed("Q"), trailer.fixed("Q"), trailer.fixed("I")
-        return header, enc, digest, unseal(enc, 0xFFFFFFFE, data[offset:offset + length], digest)
+        return header, enc, digest, unseal(header.suite, enc, 0xFFFFFFFE, data[offset:offset + length], digest)
     def read_segment(self, data, condemned):
         header, enc, digest, footer = self.sealed_parts(data)
         pack = lambda c: c.record(c.u8, c.hash, c.uint)
@@ -352,7 +355,7 @@ class Repository:
             lengths += [min(1024, count - start) * width for start in range(0, count, 1024)]
         at, texts = len(header.raw) + 32, []
         for number, length in enumerate(lengths):
-            texts.append(unseal(enc, number, data[at:at + length + 16], digest))
+            texts.append(unseal(header.suite, enc, number, data[at:at + length + 16], digest))
             at += length + 16
         pages = b"".join(texts[1:])
         records = struct.iter_unpack("<IIIIIIB4x", pages[chunks * 44:])
@@ -376,7 +379,9 @@ class Repository:
         return chunk
     def frame(self, raw_header, shape, sealed):
         number, raw, _, codec = shape
-        text = unseal(keys_of(self.kek(Header(raw_header)), raw_header)[0], number, sealed, H(raw_header) + struct.pack("<IIIB", *shape))
+        header = Header(raw_header)
+        enc, _ = keys_of(self.kek(header), raw_header)
+        text = unseal(header.suite, enc, number, sealed, H(raw_header) + struct.pack("<IIIB", *shape))
         text = zstandard.ZstdDecompressor().decompress(text, max_output_size=raw) if codec == 1 else text
         assert len(text) == raw
         return text

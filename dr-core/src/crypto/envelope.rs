@@ -1,11 +1,11 @@
 //! Sealing and opening: every object has a key of its own, derived from its header, and a commitment to that key.
 
-use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::aead::{AeadInOut, KeyInit};
-use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
+use std::convert::Infallible;
+
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+use super::cipher::KeyedCipher;
 use super::keys::Kek;
 use super::secret::Secret;
 use crate::entropy::{Entropy, random};
@@ -15,20 +15,32 @@ use crate::format::padding;
 
 /// The key of one object.
 pub(crate) struct ObjectKey {
-    cipher: ChaCha20Poly1305,
+    cipher: KeyedCipher,
     commit: [u8; COMMIT_BYTES],
     padding: Secret,
     header_hash: [u8; 32],
 }
 
 impl ObjectKey {
-    /// Derives the key that belongs to a header: `XOF(keyed(KEK, header))` gives the cipher's key, the commitment and the
-    /// padding's key, 32 bytes each.
-    pub(crate) fn derive(kek: &Kek, header: &[u8]) -> ObjectKey {
-        ObjectKey::from_secret(kek.secret(), header)
+    /// Derives the key that belongs to a header, whose suite names the cipher: `XOF(keyed(KEK, header))` gives the cipher's
+    /// key, the commitment and the padding's key, 32 bytes each. All of the header goes in, so that two suites never share a
+    /// key.
+    pub(crate) fn derive(kek: &Kek, header: &Header) -> Result<ObjectKey> {
+        ObjectKey::expand(kek.secret(), &header.encode(), |key| KeyedCipher::new(header.suite, key))
     }
 
-    pub(crate) fn from_secret(secret: &Secret, header: &[u8]) -> ObjectKey {
+    /// Derives the key that wraps another one. No header says how: it is always suite 1.
+    pub(crate) fn wrapping(secret: &Secret, bound: &[u8]) -> ObjectKey {
+        let cipher = |key: &_| Ok::<_, Infallible>(KeyedCipher::chacha20_poly1305(key));
+        let Ok(key) = ObjectKey::expand(secret, bound, cipher);
+        key
+    }
+
+    fn expand<E>(
+        secret: &Secret,
+        header: &[u8],
+        cipher: impl FnOnce(&[u8; 32]) -> std::result::Result<KeyedCipher, E>,
+    ) -> std::result::Result<ObjectKey, E> {
         let mut hasher = blake3::Hasher::new_keyed(secret.bytes());
         hasher.update(header);
         let mut output = hasher.finalize_xof();
@@ -36,12 +48,12 @@ impl ObjectKey {
         output.fill(&mut key);
         output.fill(&mut commit);
         output.fill(&mut padding);
-        let cipher = ChaCha20Poly1305::new(&key.into());
+        let cipher = cipher(&key);
         key.zeroize();
         hasher.zeroize();
         output.zeroize();
         let header_hash = *blake3::hash(header).as_bytes();
-        ObjectKey { cipher, commit, padding: Secret::new(padding), header_hash }
+        Ok(ObjectKey { cipher: cipher?, commit, padding: Secret::new(padding), header_hash })
     }
 
     pub(crate) fn commit(&self) -> &[u8; COMMIT_BYTES] {
@@ -60,9 +72,8 @@ impl ObjectKey {
     /// Encrypts `buffer` in place and gives its tag. A number must be used only once with one key.
     pub(crate) fn seal(&self, number: u32, associated: &[u8], buffer: &mut [u8]) -> [u8; TAG_BYTES] {
         self.cipher
-            .encrypt_inout_detached(&nonce(number), associated, InOutBuf::from(buffer))
-            .expect("a message of the format is far shorter than the cipher's limit of 256 GiB")
-            .into()
+            .seal(nonce(number), associated, buffer)
+            .expect("a message of the format is far shorter than either cipher's limit, of 64 GiB and more")
     }
 
     /// Decrypts `sealed`, a ciphertext and its tag, in place; `None` where it was altered.
@@ -75,10 +86,7 @@ impl ObjectKey {
         let length = sealed.len().checked_sub(TAG_BYTES)?;
         let (text, tag) = sealed.split_at_mut(length);
         let tag: [u8; TAG_BYTES] = (*tag).try_into().ok()?;
-        self.cipher
-            .decrypt_inout_detached(&nonce(number), associated, InOutBuf::from(&mut *text), &Tag::from(tag))
-            .ok()?;
-        Some(text)
+        self.cipher.open(nonce(number), associated, tag, text).then_some(text)
     }
 
     /// Decrypts `sealed`, a ciphertext and its tag, to `text`, whatever that held before; false where it was altered, and
@@ -92,10 +100,7 @@ impl ObjectKey {
     ) -> bool {
         let Some((sealed, tag)) = sealed.split_last_chunk::<TAG_BYTES>() else { return false };
         text.resize(sealed.len(), 0);
-        InOutBuf::new(sealed, text.as_mut_slice()).is_ok_and(|buffers| {
-            let tag = Tag::from(*tag);
-            self.cipher.decrypt_inout_detached(&nonce(number), associated, buffers, &tag).is_ok()
-        })
+        self.cipher.open_into(nonce(number), associated, *tag, sealed, text)
     }
 
     /// Fills `bytes` with what nobody without the key can tell from sealed bytes.
@@ -104,10 +109,10 @@ impl ObjectKey {
     }
 }
 
-fn nonce(number: u32) -> Nonce {
+fn nonce(number: u32) -> [u8; 12] {
     let mut nonce = [0; 12];
     nonce[..4].copy_from_slice(&number.to_le_bytes());
-    nonce.into()
+    nonce
 }
 
 /// What a single object is bound to beside its header: slots of the log to their number, so that none can stand in
@@ -133,7 +138,7 @@ pub(crate) fn seal_object(
         hasher.update(&location.to_le_bytes()).update(body);
     });
     let mut object = header.encode();
-    let key = ObjectKey::derive(kek, &object);
+    let key = ObjectKey::derive(kek, &header)?;
     object.extend_from_slice(key.commit());
     let start = object.len();
     let length = u32::try_from(body.len())
@@ -159,10 +164,10 @@ pub(crate) fn open_object(
         return Err(Error::corrupt("the object is of another type than its name says"));
     }
     let kek = keks(&header)?;
-    let (plain_header, rest) = bytes.split_at(header_bytes);
-    let key = ObjectKey::derive(&kek, plain_header);
-    let (commit, sealed) =
-        rest.split_at_checked(COMMIT_BYTES).ok_or_else(|| Error::corrupt("the object is cut short"))?;
+    let key = ObjectKey::derive(&kek, &header)?;
+    let (commit, sealed) = bytes[header_bytes..]
+        .split_at_checked(COMMIT_BYTES)
+        .ok_or_else(|| Error::corrupt("the object is cut short"))?;
     if !key.is_committed(commit) {
         return Err(Error::corrupt("the object's key commitment does not match"));
     }
@@ -199,10 +204,13 @@ pub(crate) fn hedged_salt(
 mod tests {
     use super::*;
     use crate::entropy::SystemEntropy;
+    use crate::error::ErrorKind;
+    use crate::format::envelope::Suite;
 
-    fn header() -> Header {
+    fn header(suite: Suite) -> Header {
         Header {
             object: ObjectType::List,
+            suite,
             key_mode: 0,
             epoch: 0,
             repository: [1; 16],
@@ -217,19 +225,61 @@ mod tests {
 
     #[test]
     fn objects_round_trip_padded_and_every_flipped_bit_is_noticed() {
-        let sealed = seal_object(&kek(), header(), 5, b"body", &SystemEntropy).unwrap();
-        assert_eq!(sealed.len() as u64, padding::padme(sealed.len() as u64));
-        let open = |bytes: &[u8], location| open_object(|_| Ok(kek()), ObjectType::List, location, bytes);
-        assert_eq!(open(&sealed, 5).unwrap(), b"body");
-        assert!(open(&sealed, 6).is_err(), "an object moved to another place must not open");
-        for bit in 0..sealed.len() * 8 {
-            let mut flipped = sealed.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(open(&flipped, 5).is_err(), "bit {bit}");
+        for suite in Suite::ALL {
+            let sealed = seal_object(&kek(), header(suite), 5, b"body", &SystemEntropy).unwrap();
+            assert_eq!(sealed.len() as u64, padding::padme(sealed.len() as u64));
+            let open = |bytes: &[u8], location| open_object(|_| Ok(kek()), ObjectType::List, location, bytes);
+            assert_eq!(open(&sealed, 5).unwrap(), b"body");
+            assert!(open(&sealed, 6).is_err(), "an object moved to another place must not open");
+            for bit in 0..sealed.len() * 8 {
+                let mut flipped = sealed.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(open(&flipped, 5).is_err(), "bit {bit}");
+            }
+            for cut in 0..sealed.len() {
+                assert!(open(&sealed[..cut], 5).is_err());
+            }
         }
-        for cut in 0..sealed.len() {
-            assert!(open(&sealed[..cut], 5).is_err());
+    }
+
+    #[test]
+    fn an_object_never_opens_with_another_suite() {
+        for suite in Suite::ALL {
+            let sealed = seal_object(&kek(), header(suite), 0, b"body", &SystemEntropy).unwrap();
+            let as_other = |byte: u8| {
+                let mut other = sealed.clone();
+                other[10] = byte;
+                open_object(|_| Ok(kek()), ObjectType::List, 0, &other)
+            };
+            assert_eq!(as_other(suite as u8).unwrap(), b"body");
+            for other in Suite::ALL.into_iter().filter(|other| *other != suite) {
+                let error = as_other(other as u8).unwrap_err();
+                assert!(error.to_string().contains("key commitment"), "{suite:?} as {other:?}: {error}");
+            }
+            for unknown in [0, 3, 255] {
+                assert_eq!(as_other(unknown).unwrap_err().kind(), ErrorKind::UnsupportedFormat);
+            }
         }
+    }
+
+    #[test]
+    fn no_two_suites_share_a_key() {
+        let key = |suite| ObjectKey::derive(&kek(), &header(suite)).unwrap();
+        let [first, second] = Suite::ALL.map(key);
+        assert_ne!(first.commit(), second.commit());
+        assert_ne!(first.header_hash(), second.header_hash());
+        let padding = |key: &ObjectKey| {
+            let mut bytes = [0; 32];
+            key.fill_padding(&mut bytes);
+            bytes
+        };
+        assert_ne!(padding(&first), padding(&second));
+    }
+
+    #[test]
+    fn keys_are_shared_between_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<ObjectKey>();
     }
 
     #[test]
@@ -242,8 +292,10 @@ mod tests {
                 Ok(())
             }
         }
-        let first = seal_object(&kek(), header(), 0, b"one", &Stuck).unwrap();
-        let second = seal_object(&kek(), header(), 0, b"two", &Stuck).unwrap();
-        assert_ne!(first[32..64], second[32..64], "the salts are equal");
+        for suite in Suite::ALL {
+            let first = seal_object(&kek(), header(suite), 0, b"one", &Stuck).unwrap();
+            let second = seal_object(&kek(), header(suite), 0, b"two", &Stuck).unwrap();
+            assert_ne!(first[32..64], second[32..64], "the salts are equal");
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::secret::Secret;
 use crate::entropy::{Entropy, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::body;
-use crate::format::envelope::{Header, ObjectType, PackClass};
+use crate::format::envelope::{Header, ObjectType, PackClass, Suite};
 use crate::format::ring::{ChunkerParams, RingBody, RingKey};
 use crate::id::ObjectHash;
 
@@ -60,6 +60,8 @@ pub(crate) struct KeyRing {
     epochs: Vec<(u32, Secret)>,
     domains: Vec<(u32, Secret, ChunkerParams)>,
     slots: Vec<(ObjectHash, Secret)>,
+    /// What new objects are made with. It is no part of the ring as it is stored.
+    suite: Suite,
 }
 
 impl KeyRing {
@@ -71,7 +73,13 @@ impl KeyRing {
             epochs: vec![(0, Secret::new(random(entropy)?))],
             domains: vec![(0, Secret::new(random(entropy)?), params)],
             slots: Vec::new(),
+            suite: Suite::ChaCha20Poly1305,
         })
+    }
+
+    /// Makes new objects with another suite from now on. Objects of every suite are opened.
+    pub(crate) fn seal_with(&mut self, suite: Suite) {
+        self.suite = suite;
     }
 
     /// The domain that new chunks belong to, for another repository.
@@ -121,10 +129,13 @@ impl KeyRing {
         Ok(Kek(secret.1.derive(context, &[&self.repository, &header.epoch.to_le_bytes()])))
     }
 
-    /// A header for a new object of the newest epoch; its salt is still to be drawn.
+    /// A header for a new object of the newest epoch; its salt is still to be drawn. A ring is made with the suite of the
+    /// key slots that it is wrapped for, which every reader knows.
     pub(crate) fn header(&self, object: ObjectType) -> Header {
+        let suite = if object == ObjectType::Ring { Suite::ChaCha20Poly1305 } else { self.suite };
         Header {
             object,
+            suite,
             key_mode: 0,
             epoch: self.newest_epoch(),
             repository: self.repository,
@@ -174,6 +185,7 @@ impl KeyRing {
             epochs: vec![],
             domains: vec![],
             slots: vec![],
+            suite: Suite::ChaCha20Poly1305,
         };
         for key in &body.keys {
             match key {

@@ -84,7 +84,7 @@ fn wrapping_key(slot: &KeySlot, credentials: &Credentials) -> Result<Option<Obje
         _ => return Ok(None),
     };
     let header = slot.encode_header();
-    Ok(Some(ObjectKey::from_secret(&secret.derive("dr 2026 v1 key slot", &[]), &header)))
+    Ok(Some(ObjectKey::wrapping(&secret.derive("dr 2026 v1 key slot", &[]), &header)))
 }
 
 #[cfg(test)]

@@ -8,14 +8,35 @@ use crate::limits::HEADER_AUX_BYTES_MAX;
 const WHAT: &str = "an object's header";
 const MAGIC: [u8; 8] = *b"\x89drobj\r\n";
 const VERSION: u8 = 1;
-/// The suite: BLAKE3 for derivation, ids and names, ChaCha20-Poly1305 for sealing.
-const SUITE: u8 = 1;
 /// The length of a header without its variable part, in bytes.
 pub(crate) const HEADER_BYTES_MIN: usize = 66;
 /// The length of the key commitment after the header, in bytes.
 pub(crate) const COMMIT_BYTES: usize = 32;
 /// The length of an authentication tag, in bytes.
 pub(crate) const TAG_BYTES: usize = 16;
+
+/// What an object is made with. All use BLAKE3 for derivation, ids and names; they differ in what seals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Suite {
+    ChaCha20Poly1305 = 1,
+    Aes256Gcm = 2,
+}
+
+impl Suite {
+    pub(crate) const ALL: [Suite; 2] = [Suite::ChaCha20Poly1305, Suite::Aes256Gcm];
+
+    fn from_byte(byte: u8) -> Option<Suite> {
+        Suite::ALL.into_iter().find(|suite| *suite as u8 == byte)
+    }
+
+    /// The name of what seals.
+    pub(crate) fn cipher_name(self) -> &'static str {
+        match self {
+            Suite::ChaCha20Poly1305 => "chacha20-poly1305",
+            Suite::Aes256Gcm => "aes-256-gcm",
+        }
+    }
+}
 
 /// What a sealed object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +89,8 @@ impl PackClass {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Header {
     pub(crate) object: ObjectType,
+    /// What this object is sealed with, whatever others of its repository are.
+    pub(crate) suite: Suite,
     /// 0: the object's key comes from the epoch's key-encryption key.
     pub(crate) key_mode: u8,
     pub(crate) epoch: u32,
@@ -81,7 +104,7 @@ impl Header {
         let aux_bytes = u16::try_from(self.aux.len()).expect("the variable part is limited to 16 KiB");
         let mut bytes = Vec::with_capacity(HEADER_BYTES_MIN + self.aux.len());
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&[VERSION, self.object as u8, SUITE, self.key_mode]);
+        bytes.extend_from_slice(&[VERSION, self.object as u8, self.suite as u8, self.key_mode]);
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         bytes.extend_from_slice(&self.repository);
         bytes.extend_from_slice(&self.salt);
@@ -97,11 +120,11 @@ impl Header {
             return Err(invalid(WHAT, "it does not begin with the magic number"));
         }
         let [version, object, suite, key_mode] = reader.array::<4>()?;
-        for (what, found, known) in [(WHAT, version, VERSION), ("an object's suite", suite, SUITE)] {
-            if found != known {
-                return Err(FormatError::Unsupported { what, version: u32::from(found) });
-            }
+        if version != VERSION {
+            return Err(FormatError::Unsupported { what: WHAT, version: u32::from(version) });
         }
+        let suite = Suite::from_byte(suite)
+            .ok_or(FormatError::Unsupported { what: "an object's suite", version: u32::from(suite) })?;
         if key_mode != 0 {
             return Err(FormatError::Unsupported {
                 what: "an object's key mode",
@@ -118,7 +141,7 @@ impl Header {
             return Err(FormatError::TooLarge { what: WHAT });
         }
         let aux = reader.bytes(aux_bytes)?.to_vec();
-        Ok((Header { object, key_mode, epoch, repository, salt, aux }, HEADER_BYTES_MIN + aux_bytes))
+        Ok((Header { object, suite, key_mode, epoch, repository, salt, aux }, HEADER_BYTES_MIN + aux_bytes))
     }
 }
 
@@ -128,23 +151,28 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_refuse_what_they_do_not_know() {
-        let header = Header {
-            object: ObjectType::TreePack,
-            key_mode: 0,
-            epoch: 3,
-            repository: [1; 16],
-            salt: [2; 32],
-            aux: vec![9; 5],
-        };
-        let bytes = header.encode();
-        assert_eq!(Header::decode(&bytes).unwrap(), (header, bytes.len()));
-        for (offset, byte) in [(0, 0), (8, 2), (9, 99), (10, 2), (11, 1)] {
-            let mut other = bytes.clone();
-            other[offset] = byte;
-            assert!(Header::decode(&other).is_err(), "offset {offset}");
-        }
-        for cut in 0..bytes.len() {
-            assert!(Header::decode(&bytes[..cut]).is_err());
+        for suite in Suite::ALL {
+            let header = Header {
+                object: ObjectType::TreePack,
+                suite,
+                key_mode: 0,
+                epoch: 3,
+                repository: [1; 16],
+                salt: [2; 32],
+                aux: vec![9; 5],
+            };
+            let bytes = header.encode();
+            assert_eq!(Header::decode(&bytes).unwrap(), (header, bytes.len()));
+            for (offset, byte) in [(0, 0), (8, 2), (9, 99), (10, 0), (10, 3), (11, 1)] {
+                let mut other = bytes.clone();
+                other[offset] = byte;
+                let error = Header::decode(&other).unwrap_err();
+                let is_newer = matches!(error, FormatError::Unsupported { .. });
+                assert_eq!(is_newer, offset > 0, "offset {offset}: {error}");
+            }
+            for cut in 0..bytes.len() {
+                assert!(Header::decode(&bytes[..cut]).is_err());
+            }
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn seal_segment(
         hasher.update(&table);
     });
     let mut object = header.encode();
-    let key = ObjectKey::derive(&ring.kek(&header)?, &object);
+    let key = ObjectKey::derive(&ring.kek(&header)?, &header)?;
     object.extend_from_slice(key.commit());
     let mut seal = |number: u32, text: &[u8]| {
         let start = object.len();
@@ -99,7 +99,7 @@ pub(super) fn open_head(
     if header.object != ObjectType::Segment {
         return Err(Error::corrupt("the object is no index segment"));
     }
-    let key = ObjectKey::derive(&keks(&header)?, &head[..header_bytes]);
+    let key = ObjectKey::derive(&keks(&header)?, &header)?;
     let start = header_bytes + COMMIT_BYTES;
     if !key.is_committed(head.get(header_bytes..start).ok_or_else(short)?) {
         return Err(Error::corrupt("the index segment's key commitment does not match"));
@@ -217,7 +217,7 @@ pub(crate) fn open_table(keks: impl FnOnce(&Header) -> Result<Kek>, object: &[u8
 mod tests {
     use super::*;
     use crate::entropy::SystemEntropy;
-    use crate::format::envelope::PackClass;
+    use crate::format::envelope::{PackClass, Suite};
     use crate::format::pack::{Codec, FrameShape};
     use crate::id::{ChunkId, ObjectHash};
     use crate::index::Table;
@@ -254,8 +254,9 @@ mod tests {
 
     #[test]
     fn segments_round_trip_and_every_flipped_bit_is_noticed() {
-        let ring = KeyRing::new([1; 16], crate::chunker::DEFAULT_PARAMS, &SystemEntropy).unwrap();
-        for chunks in [0, 10, 3000] {
+        let mut ring = KeyRing::new([1; 16], crate::chunker::DEFAULT_PARAMS, &SystemEntropy).unwrap();
+        for (suite, chunks) in Suite::ALL.into_iter().flat_map(|suite| [0, 10, 3000].map(|n| (suite, n))) {
+            ring.seal_with(suite);
             let segment = segment_of_packs(&packs(&ring, chunks));
             let (object, table) = seal_segment(&ring, &segment, &SystemEntropy).unwrap();
             let opened = open_segment(|header| ring.kek(header), &object).unwrap();

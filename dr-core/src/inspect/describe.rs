@@ -378,6 +378,8 @@ fn entry_of(entry: &Entry) -> Description {
 
 fn header_of(header: &Header) -> Description {
     Description::Record(vec![
+        ("suite", number(header.suite as u8)),
+        ("cipher", text(header.suite.cipher_name())),
         ("key_mode", number(header.key_mode)),
         ("epoch", number(header.epoch)),
         ("repository", hex(&header.repository)),

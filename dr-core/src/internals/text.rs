@@ -42,6 +42,7 @@ impl Text {
 
     pub(super) fn header(&mut self, at: &str, header: &Header) {
         self.put(&format!("{at}type"), header.object as u8);
+        self.put(&format!("{at}suite"), header.suite as u8);
         self.put(&format!("{at}key_mode"), header.key_mode);
         self.put(&format!("{at}epoch"), header.epoch);
         self.hex(&format!("{at}repository"), &header.repository);

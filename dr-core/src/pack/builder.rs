@@ -172,7 +172,7 @@ impl PackBuilder {
         });
         randomness.zeroize();
         let plain_header = header.encode();
-        let key = ObjectKey::derive(&ring.kek(&header)?, &plain_header);
+        let key = ObjectKey::derive(&ring.kek(&header)?, &header)?;
         let frames_start = plain_header.len() + COMMIT_BYTES;
         let mut parts = vec![Bytes::from([plain_header.as_slice(), key.commit()].concat())];
         let mut entry = PackEntry {

@@ -102,7 +102,7 @@ pub(crate) fn open_pack(ring: &KeyRing, class: PackClass, bytes: &[u8]) -> Resul
         if foreign.object != class.object() {
             return Err(Error::corrupt("a frame was sealed for another class"));
         }
-        keys.push(ObjectKey::derive(&ring.kek(foreign)?, &foreign.encode()));
+        keys.push(ObjectKey::derive(&ring.kek(foreign)?, foreign)?);
     }
     let hash = ObjectHash::of_parts([bytes]);
     let entry = entry_of(class, hash, bytes.len() as u64, header, footer, frames_start);
@@ -138,7 +138,7 @@ fn open_head(ring: &KeyRing, class: PackClass, head: &[u8]) -> Result<(Header, O
     if header.object != class.object() {
         return Err(Error::corrupt("the pack is of another class than its name says"));
     }
-    let key = ObjectKey::derive(&ring.kek(&header)?, &head[..header_bytes]);
+    let key = ObjectKey::derive(&ring.kek(&header)?, &header)?;
     let frames_start = header_bytes + COMMIT_BYTES;
     if !key.is_committed(head.get(header_bytes..frames_start).ok_or_else(short)?) {
         return Err(Error::corrupt("the pack's key commitment does not match"));
@@ -191,10 +191,17 @@ mod tests {
     use super::*;
     use crate::chunker::DEFAULT_PARAMS;
     use crate::entropy::SystemEntropy;
+    use crate::format::envelope::Suite;
     use crate::format::pack::Codec;
     use crate::frame::{Compression, Compressor, Frame};
     use crate::limits::PACK_FOREIGN_HEADERS_MAX;
     use crate::pack::{CopiedFrame, PackBuilder, Verify};
+
+    fn ring_of(suite: Suite) -> KeyRing {
+        let mut ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
+        ring.seal_with(suite);
+        ring
+    }
 
     fn sample(ring: &KeyRing) -> (Vec<u8>, Vec<Vec<u8>>) {
         let ids = ring.domain().unwrap().data_ids;
@@ -223,26 +230,29 @@ mod tests {
 
     #[test]
     fn a_pack_opens_from_its_bytes_alone_and_every_flipped_bit_is_noticed() {
-        let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
-        let (bytes, raws) = sample(&ring);
-        assert_eq!(bytes.len(), 64 << 10);
-        let read = |bytes: &[u8]| -> Result<Vec<Vec<u8>>> {
-            let pack = open_pack(&ring, PackClass::Data, bytes)?;
-            (0..pack.entry.frames.len()).map(|number| pack.frame(bytes, number)).collect()
-        };
-        assert_eq!(read(&bytes).unwrap(), raws);
-        assert!(open_pack(&ring, PackClass::Tree, &bytes).is_err());
-        // All of the header and the frames, a sample of the padding, all of the footer and the trailer.
-        for bit in (0..4096 * 8)
-            .chain((4096 * 8..(bytes.len() - 1024) * 8).step_by(997))
-            .chain((bytes.len() - 1024) * 8..bytes.len() * 8)
-        {
-            let mut flipped = bytes.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(read(&flipped).is_err(), "bit {bit}");
-        }
-        for cut in [0, 1, 65, 66, 98, 99, 1000, bytes.len() - 1] {
-            assert!(read(&bytes[..cut]).is_err());
+        for suite in Suite::ALL {
+            let ring = ring_of(suite);
+            let (bytes, raws) = sample(&ring);
+            assert_eq!(bytes.len(), 64 << 10);
+            assert_eq!(bytes[10], suite as u8);
+            let read = |bytes: &[u8]| -> Result<Vec<Vec<u8>>> {
+                let pack = open_pack(&ring, PackClass::Data, bytes)?;
+                (0..pack.entry.frames.len()).map(|number| pack.frame(bytes, number)).collect()
+            };
+            assert_eq!(read(&bytes).unwrap(), raws);
+            assert!(open_pack(&ring, PackClass::Tree, &bytes).is_err());
+            // All of the header and the frames, a sample of the padding, all of the footer and the trailer.
+            for bit in (0..4096 * 8)
+                .chain((4096 * 8..(bytes.len() - 1024) * 8).step_by(997))
+                .chain((bytes.len() - 1024) * 8..bytes.len() * 8)
+            {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(read(&flipped).is_err(), "bit {bit}");
+            }
+            for cut in [0, 1, 65, 66, 98, 99, 1000, bytes.len() - 1] {
+                assert!(read(&bytes[..cut]).is_err());
+            }
         }
     }
 
@@ -271,30 +281,35 @@ mod tests {
 
     #[test]
     fn frames_of_other_packs_are_read_as_before_and_every_flipped_bit_is_noticed() {
-        let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
-        let (first, raws) = sample(&ring);
-        let (second, _) = sample(&ring);
-        // Copied once, and copied again from the copy: both times under the header of the pack that sealed them.
-        let once = copied(&ring, &[first.clone(), second.clone()]);
-        let twice = copied(&ring, &[once.clone(), first.clone()]);
-        let opened = open_pack(&ring, PackClass::Data, &twice).unwrap().entry;
-        let header_of = |pack: &[u8]| Header::decode(pack).unwrap().0;
-        assert_eq!(opened.foreign, [header_of(&once), header_of(&first), header_of(&second)]);
-        let headers: Vec<u32> = opened.frames.iter().map(|frame| frame.header).collect();
-        assert_eq!(headers, [0, 1, 2, 2, 2, 3, 3, 3, 2, 2, 2]);
-        let read = |bytes: &[u8]| -> Result<Vec<Vec<u8>>> {
-            let pack = open_pack(&ring, PackClass::Data, bytes)?;
-            (0..pack.entry.frames.len()).map(|number| pack.frame(bytes, number)).collect()
-        };
-        let own = vec![vec![b"own".to_vec()]; 2].concat();
-        assert_eq!(read(&twice).unwrap(), [own, raws.clone(), raws.clone(), raws].concat());
-        for bit in (0..200 * 8)
-            .chain((200 * 8..(twice.len() - 4096) * 8).step_by(997))
-            .chain(((twice.len() - 4096) * 8..twice.len() * 8).step_by(3))
-        {
-            let mut flipped = twice.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(read(&flipped).is_err(), "bit {bit}");
+        for [one, other] in [Suite::ALL, [Suite::Aes256Gcm, Suite::ChaCha20Poly1305]] {
+            let mut ring = ring_of(one);
+            let (first, raws) = sample(&ring);
+            ring.seal_with(other);
+            let (second, _) = sample(&ring);
+            // Copied once, and copied again from the copy: both times under the header of the pack that sealed them, and with
+            // its suite.
+            let once = copied(&ring, &[first.clone(), second.clone()]);
+            ring.seal_with(one);
+            let twice = copied(&ring, &[once.clone(), first.clone()]);
+            let opened = open_pack(&ring, PackClass::Data, &twice).unwrap().entry;
+            let header_of = |pack: &[u8]| Header::decode(pack).unwrap().0;
+            assert_eq!(opened.foreign, [header_of(&once), header_of(&first), header_of(&second)]);
+            let headers: Vec<u32> = opened.frames.iter().map(|frame| frame.header).collect();
+            assert_eq!(headers, [0, 1, 2, 2, 2, 3, 3, 3, 2, 2, 2]);
+            let read = |bytes: &[u8]| -> Result<Vec<Vec<u8>>> {
+                let pack = open_pack(&ring, PackClass::Data, bytes)?;
+                (0..pack.entry.frames.len()).map(|number| pack.frame(bytes, number)).collect()
+            };
+            let own = vec![vec![b"own".to_vec()]; 2].concat();
+            assert_eq!(read(&twice).unwrap(), [own, raws.clone(), raws.clone(), raws].concat());
+            for bit in (0..200 * 8)
+                .chain((200 * 8..(twice.len() - 4096) * 8).step_by(997))
+                .chain(((twice.len() - 4096) * 8..twice.len() * 8).step_by(3))
+            {
+                let mut flipped = twice.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(read(&flipped).is_err(), "bit {bit}");
+            }
         }
     }
 

@@ -365,8 +365,7 @@ pub(crate) fn cut_short(error: StoreError) -> Error {
 
 /// Opens a sealed frame that was fetched.
 pub(crate) fn open_located(repository: &Inner, location: &Location, sealed: &[u8]) -> Result<Vec<u8>> {
-    let header = location.header.encode();
-    let key = ObjectKey::derive(&repository.ring.kek(&location.header)?, &header);
+    let key = ObjectKey::derive(&repository.ring.kek(&location.header)?, &location.header)?;
     open_frame(&key, &location.shape, sealed).map_err(|error| error.with_object(pack_name(location)))
 }
 

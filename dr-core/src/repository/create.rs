@@ -77,6 +77,7 @@ impl Repository {
         };
         let config = settle_config(&*store, mode, &*entropy)?;
         let mut ring = KeyRing::new(config.repository, DEFAULT_PARAMS, &*entropy)?;
+        ring.seal_with(options.cipher.suite());
         if let Some(domain) = &create.domain {
             ring.share_domain(domain);
         }
@@ -192,7 +193,7 @@ fn wrap(ring_key: &Secret, salt: &[u8; 32], slot: &ObjectHash, slot_key: &Secret
 
 /// The key that wraps one ring's key for one key slot: the ring's salt is part of it, so that it is used once.
 pub(crate) fn wrap_key(slot_key: &Secret, salt: &[u8; 32], slot: &ObjectHash) -> ObjectKey {
-    ObjectKey::from_secret(&slot_key.derive("dr 2026 v1 ring wrap", &[salt]), slot.as_bytes())
+    ObjectKey::wrapping(&slot_key.derive("dr 2026 v1 ring wrap", &[salt]), slot.as_bytes())
 }
 
 pub(crate) fn ring_kek(ring_key: &Secret, repository: &[u8; 16]) -> Kek {

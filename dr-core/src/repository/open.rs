@@ -41,7 +41,8 @@ impl Repository {
         let opened = open_rings(&*store, &config, credentials)?;
         let cache = options.cache_dir.as_deref();
         let cache = cache.map(|directory| Cache::new(directory, &config.id(), options.clock.now()));
-        let (ring, log) = choose_ring(&*store, &config, opened, cache.as_ref())?;
+        let (mut ring, log) = choose_ring(&*store, &config, opened, cache.as_ref())?;
+        ring.seal_with(options.cipher.suite());
         let domain = ring.domain()?;
         if let Some(seen) = &seen {
             seen.check(before, &log, &*store)?;

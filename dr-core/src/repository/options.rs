@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::crypto::Cipher;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::time::{Clock, SystemClock};
 
@@ -17,6 +18,8 @@ pub struct RepositoryOptions {
     pub state_dir: Option<PathBuf>,
     /// Takes a log that is shorter than, or different from, what this client has seen before for the truth from now on.
     pub accept_rollback: bool,
+    /// What new objects are sealed with.
+    pub cipher: Cipher,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Gives randomness. Whoever replaces it in production loses the secrecy of everything written.
@@ -29,6 +32,7 @@ impl Default for RepositoryOptions {
             cache_dir: None,
             state_dir: None,
             accept_rollback: false,
+            cipher: Cipher::Auto,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }
@@ -36,7 +40,7 @@ impl Default for RepositoryOptions {
 }
 
 impl RepositoryOptions {
-    /// No cache and no state on this machine, the system's clock and randomness.
+    /// No cache and no state on this machine, the faster cipher, the system's clock and randomness.
     pub fn new() -> RepositoryOptions {
         RepositoryOptions::default()
     }
@@ -59,6 +63,13 @@ impl RepositoryOptions {
     #[must_use]
     pub fn accept_rollback(mut self) -> Self {
         self.accept_rollback = true;
+        self
+    }
+
+    /// Seals new objects with `cipher`. What is there is read whatever it was sealed with.
+    #[must_use]
+    pub fn cipher(mut self, cipher: Cipher) -> Self {
+        self.cipher = cipher;
         self
     }
 

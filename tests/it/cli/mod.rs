@@ -1,6 +1,7 @@
 //! The real program: forgetting and collecting; profiles, hooks and who else is told of a run; and where something is in its way: a full disk, a lack of rights, a wrong
 //! password, a signal.
 
+mod cipher;
 mod completions;
 mod disk;
 mod env;

@@ -29,18 +29,20 @@ fn object_keys(kek: &[u8; 32], header: &[u8]) -> [u8; 96] {
 
 pub(super) fn write_all() {
     let keys = keys();
-    let header = header(5);
     let derived = keys.derived().unwrap();
     let kek: [u8; 32] =
         from_hex(&derived.iter().find(|(name, _)| name == "kek.log").unwrap().1).try_into().unwrap();
-    let case = Case::new("one epoch, one domain")
-        .with_hex("repository", &REPOSITORY)
-        .with_hex("epoch", &EPOCH)
-        .with_hex("domain", &DOMAIN)
-        .with_hex("header", &header)
-        .with_hex("object keys", &object_keys(&kek, &header))
-        .meaning(derived)
-        .with("is id of data abc", keys.chunk_id(Class::Data, b"abc").unwrap())
-        .with("is id of tree abc", keys.chunk_id(Class::Tree, b"abc").unwrap());
-    write("derivations.txt", "Derived keys and ids: FORMAT.md, sections 5 and 6.", &[case]);
+    let case = |title: &str, header: Vec<u8>| {
+        Case::new(title)
+            .with_hex("repository", &REPOSITORY)
+            .with_hex("epoch", &EPOCH)
+            .with_hex("domain", &DOMAIN)
+            .with_hex("header", &header)
+            .with_hex("object keys", &object_keys(&kek, &header))
+            .meaning(derived.clone())
+            .with("is id of data abc", keys.chunk_id(Class::Data, b"abc").unwrap())
+            .with("is id of tree abc", keys.chunk_id(Class::Tree, b"abc").unwrap())
+    };
+    let cases = [case("one epoch, one domain", header(5, 1)), case("a header of suite 2", header(5, 2))];
+    write("derivations.txt", "Derived keys and ids: FORMAT.md, sections 5 and 6.", &cases);
 }

@@ -12,6 +12,7 @@ mod repository;
 mod sealed;
 mod values;
 
+use dr_core::Cipher;
 use dr_core::internals::{Keys, Params};
 
 const REPOSITORY: [u8; 16] = [1; 16];
@@ -22,9 +23,14 @@ fn keys() -> Keys {
     Keys::fixed(REPOSITORY, EPOCH, DOMAIN, Params::DEFAULT)
 }
 
+/// The same keys, new objects made with suite 2.
+fn keys_of_suite_2() -> Keys {
+    keys().sealing_with(Cipher::Aes256Gcm)
+}
+
 /// The header of an object of epoch 0 whose salt is 32 bytes of 4.
-fn header(kind: u8) -> Vec<u8> {
-    [&b"\x89drobj\r\n"[..], &[1, kind, 1, 0], &[0; 4], &REPOSITORY, &[4; 32], &[0; 2]].concat()
+fn header(kind: u8, suite: u8) -> Vec<u8> {
+    [&b"\x89drobj\r\n"[..], &[1, kind, suite, 0], &[0; 4], &REPOSITORY, &[4; 32], &[0; 2]].concat()
 }
 
 #[test]

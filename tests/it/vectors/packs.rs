@@ -4,7 +4,7 @@ use dr_core::ChunkId;
 use dr_core::internals::{self, Class, ForgedFrame};
 
 use super::case::{Case, cases, to_hex, write};
-use super::keys;
+use super::{keys, keys_of_suite_2};
 
 #[test]
 fn packs_open_as_written() {
@@ -64,21 +64,33 @@ pub(super) fn write_all() {
     // A copy of a copy keeps the header that it was sealed under first.
     let third = keys().seal_pack_with_copies(Class::Data, frames(2, 1), &[second, first.clone()]).unwrap();
     let copies = keys().seal_pack_with_copies(Class::Data, Vec::new(), &[third]).unwrap();
-    let cases =
-        [("three frames", first), ("copies of frames of three packs", copies)].map(|(title, bytes)| {
-            let (fields, raws) = keys().open_pack(Class::Data, &bytes).unwrap();
-            let case = Case::new(title).with("class", "data").with_hex("bytes", &bytes).meaning(fields);
-            let case = raws.iter().fold(case, |case, raw| case.with_hex("raw", raw));
-            // Header, commitment, frames are left to the frames' own tags; padding, footer, trailer.
-            ["flip 72", "flip 600", "flip 8000", "flip 522000", "flip 524287", "truncate 65535", "append 00"]
-                .into_iter()
-                .fold(case, |case, reject| case.with("reject", reject))
-        });
+    let packs = [
+        ("three frames", first.clone()),
+        ("copies of frames of three packs", copies),
+        ("three frames, suite 2", keys_of_suite_2().seal_pack(Class::Data, frames(3, 4)).unwrap()),
+        ("frames of both suites", {
+            keys_of_suite_2().seal_pack_with_copies(Class::Data, frames(2, 1), &[first]).unwrap()
+        }),
+    ];
+    let cases = packs.map(|(title, bytes)| {
+        let (fields, raws) = keys().open_pack(Class::Data, &bytes).unwrap();
+        let case = Case::new(title).with("class", "data").with_hex("bytes", &bytes).meaning(fields);
+        let case = raws.iter().fold(case, |case, raw| case.with_hex("raw", raw));
+        // Header, commitment, frames are left to the frames' own tags; padding, footer, trailer.
+        ["flip 72", "flip 600", "flip 8000", "flip 522000", "flip 524287", "truncate 65535", "append 00"]
+            .into_iter()
+            .fold(case, |case, reject| case.with("reject", reject))
+    });
     write("pack.txt", "Packs under the keys of derivations.txt: FORMAT.md, section 8.", &cases);
     let mut cases = Vec::new();
-    for (title, count, chunks) in [("without a filter", 2, 3), ("with a filter", 26, 10)] {
-        let (bytes, ..) = keys().seal_segment(Class::Data, frames(count, chunks)).unwrap();
-        let (fields, _) = keys().open_segment(&bytes).unwrap();
+    for (title, count, chunks, keys) in [
+        ("without a filter", 2, 3, keys()),
+        ("with a filter", 26, 10, keys()),
+        ("without a filter, suite 2", 2, 3, keys_of_suite_2()),
+        ("with a filter, suite 2", 26, 10, keys_of_suite_2()),
+    ] {
+        let (bytes, ..) = keys.seal_segment(Class::Data, frames(count, chunks)).unwrap();
+        let (fields, _) = keys.open_segment(&bytes).unwrap();
         let case = Case::new(title).with_hex("bytes", &bytes).meaning(fields);
         let last = bytes.len() * 8 - 1;
         let rejects = [72, 600, 800, last / 2, last - 600, last].map(|bit| format!("flip {bit}"));

@@ -1,5 +1,6 @@
 //! Whole repositories, frozen, and a second reader of them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::process::Command;
@@ -7,7 +8,8 @@ use std::sync::Arc;
 
 use dr_core::internals::{self, Class, Keys, Kind, Single};
 use dr_core::{
-    Credentials, MaxUnused, PruneOptions, Repository, RepositoryOptions, Result, SnapshotFilter, TagChange,
+    Cipher, Credentials, MaxUnused, PruneOptions, Repository, RepositoryOptions, Result, SnapshotFilter,
+    TagChange,
 };
 use dr_store::{MemoryStore, Name, PutMode, Store};
 use dr_tests::repo::with_context;
@@ -17,8 +19,9 @@ use dr_tests::{TestRepo, noise};
 use super::case::{Case, cases, folder, from_hex, to_hex, write};
 use super::key_slots;
 
-/// The frozen repositories: one as backups leave it, and one in which garbage was collected.
-const FROZEN: [&str; 2] = ["repository.txt", "pruned.txt"];
+/// The frozen repositories: one as backups leave it, one in which garbage was collected, and one whose objects are of both
+/// suites.
+const FROZEN: [&str; 3] = ["repository.txt", "pruned.txt", "suites.txt"];
 
 /// The objects and files of a frozen repository.
 fn frozen(file: &str) -> (Case, Case) {
@@ -95,6 +98,31 @@ fn the_pruned_repository_has_what_a_reader_must_be_tested_with() {
 }
 
 #[test]
+fn the_repository_of_both_suites_has_what_a_reader_must_be_tested_with() {
+    let (objects, _) = frozen("suites.txt");
+    let keys = Keys::of(&open(&objects));
+    let suite_of = |header: &[u8]| header[10];
+    let (mut folders, mut copied) = (BTreeSet::new(), BTreeSet::new());
+    for (name, bytes) in &objects.values {
+        let (bytes, folder) = (from_hex(bytes), name.split('/').next().unwrap());
+        if !matches!(folder, "config" | "keys") {
+            folders.insert((folder, suite_of(&bytes)));
+        }
+        if folder == "data" {
+            let (fields, _) = keys.open_pack(Class::Data, &bytes).unwrap();
+            let foreign = fields.iter().filter(|(field, _)| field.starts_with("foreign."));
+            copied.extend(foreign.map(|(_, header)| (name, suite_of(&from_hex(header)))));
+        }
+    }
+    for place in [("data", 1), ("data", 2), ("log", 1), ("log", 2), ("tree", 1), ("ckpt", 2), ("ring", 1)] {
+        assert!(folders.contains(&place), "{place:?}: {folders:?}");
+    }
+    assert!(!folders.contains(&("ring", 2)));
+    let (one, two): (Vec<_>, Vec<_>) = copied.iter().partition(|(_, suite)| *suite == 1);
+    assert!(one.iter().any(|(name, _)| two.iter().any(|(other, _)| name == other)), "{copied:?}");
+}
+
+#[test]
 fn another_reader_written_from_the_document_reads_the_frozen_repositories() {
     let python = Command::new("python3").args(["-c", "import blake3, cryptography, zstandard"]).output();
     if !python.is_ok_and(|run| run.status.success()) {
@@ -143,7 +171,7 @@ pub(super) fn write_all() -> Result<()> {
         ("text", b"text ".repeat(2000)),
         ("z", noise(1, 3000)),
     ];
-    let repo = TestRepo::in_memory();
+    let repo = TestRepo::sealed_with(Cipher::ChaCha20Poly1305);
     for (path, content) in &files {
         fs::create_dir_all(source.join(path).parent().unwrap()).unwrap();
         fs::write(source.join(path), content).unwrap();
@@ -163,7 +191,42 @@ pub(super) fn write_all() -> Result<()> {
     let about =
         "A whole repository, its key 32 bytes of 42 (2a), and the BLAKE3 of the files in its snapshot.";
     write("repository.txt", about, &[objects, contents]);
-    write_pruned()
+    write_pruned()?;
+    write_suites()
+}
+
+/// A repository that two wrote to, each with another suite, and in which frames of both were copied into one pack.
+fn write_suites() -> Result<()> {
+    let room = tempfile::tempdir().unwrap();
+    let source = room.path().join("source");
+    fs::create_dir_all(&source).unwrap();
+    let put = |name: &str, content: &[u8]| fs::write(source.join(name), content).unwrap();
+    let one = TestRepo::sealed_with(Cipher::ChaCha20Poly1305);
+    let two = one.sealing_with(Cipher::Aes256Gcm, 2);
+    put("large", &b"a line that is compressed well\n".repeat(20_000));
+    put("first", &noise(1, 2000));
+    let first = one.backup(&[&source])?.snapshot.unwrap();
+    put("larger", &b"another line that is compressed well\n".repeat(20_000));
+    put("second", &noise(2, 2000));
+    let second = two.backup(&[&source])?.snapshot.unwrap();
+    fs::remove_file(source.join("first")).unwrap();
+    fs::remove_file(source.join("second")).unwrap();
+    assert!(one.backup(&[&source])?.is_complete());
+    two.repository.forget(&[first, second])?;
+    let mut options = PruneOptions::new();
+    options.max_unused = MaxUnused::Bytes(0);
+    with_context(|ctx| two.repository.prune(&options, ctx))?;
+    put("last", &noise(3, 2000));
+    assert!(one.backup(&[&source])?.is_complete());
+    internals::write_checkpoint(&two.repository)?;
+    let mut contents = Case::new("files");
+    for path in ["large", "larger", "last"] {
+        let content = fs::read(source.join(path)).unwrap();
+        contents = contents.with(source.join(path).to_str().unwrap(), blake3::hash(&content));
+    }
+    let about = "A whole repository of objects of both suites, its key that of repository.txt, and the files of its newest snapshot.";
+    write("suites.txt", about, &[objects_of(&one)?, contents]);
+    Ok(())
 }
 
 /// A repository in which garbage was collected: frames that were copied as they were, packs and segments that are
@@ -173,7 +236,7 @@ fn write_pruned() -> Result<()> {
     let source = room.path().join("source");
     fs::create_dir_all(&source).unwrap();
     let put = |name: &str, content: &[u8]| fs::write(source.join(name), content).unwrap();
-    let repo = TestRepo::in_memory();
+    let repo = TestRepo::sealed_with(Cipher::ChaCha20Poly1305);
     put("large", &b"a line that is compressed well\n".repeat(20_000));
     put("first", &noise(1, 2000));
     let first = repo.backup(&[&source])?.snapshot.unwrap();

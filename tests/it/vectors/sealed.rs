@@ -3,7 +3,7 @@
 use dr_core::internals::Single;
 
 use super::case::{Case, cases, to_hex, write};
-use super::keys;
+use super::{keys, keys_of_suite_2};
 
 #[test]
 fn sealed_objects_open_as_written() {
@@ -28,29 +28,31 @@ fn single_of(name: &str) -> Single {
 
 pub(super) fn write_all() {
     let mut cases = Vec::new();
-    for (kind, location, body) in [
-        ("slot", 7, &b"a slot's body"[..]),
-        ("list", 0, b""),
-        ("snapshot", 0, &[5; 300]),
-        ("checkpoint", 0, &[6; 20]),
-    ] {
-        let bytes = keys().seal(single_of(kind), location, body).unwrap();
-        let last = bytes.len() * 8 - 1;
-        cases.push(
-            Case::new(kind)
-                .with("kind", kind)
-                .with("location", location)
-                .with_hex("bytes", &bytes)
-                .with_hex("body", body)
-                .with("reject", "flip 72")
-                .with("reject", "flip 300")
-                .with("reject", "flip 530")
-                .with("reject", "flip 800")
-                .with("reject", format!("flip {last}"))
-                .with("reject", format!("truncate {}", bytes.len() - 1))
-                .with("reject", "truncate 97")
-                .with("reject", "append 00"),
-        );
+    for (suffix, keys) in [("", keys()), (", suite 2", keys_of_suite_2())] {
+        for (kind, location, body) in [
+            ("slot", 7, &b"a slot's body"[..]),
+            ("list", 0, b""),
+            ("snapshot", 0, &[5; 300]),
+            ("checkpoint", 0, &[6; 20]),
+        ] {
+            let bytes = keys.seal(single_of(kind), location, body).unwrap();
+            let last = bytes.len() * 8 - 1;
+            cases.push(
+                Case::new(&format!("{kind}{suffix}"))
+                    .with("kind", kind)
+                    .with("location", location)
+                    .with_hex("bytes", &bytes)
+                    .with_hex("body", body)
+                    .with("reject", "flip 72")
+                    .with("reject", "flip 300")
+                    .with("reject", "flip 530")
+                    .with("reject", "flip 800")
+                    .with("reject", format!("flip {last}"))
+                    .with("reject", format!("truncate {}", bytes.len() - 1))
+                    .with("reject", "truncate 97")
+                    .with("reject", "append 00"),
+            );
+        }
     }
     write("sealed.txt", "Single objects under the keys of derivations.txt: FORMAT.md, section 7.", &cases);
 }

@@ -226,8 +226,14 @@ pub(super) fn write_all() {
         value(
             "header",
             "header",
-            header(2),
+            header(2, 1),
             &["flip 0", "flip 64", "flip 75", "flip 80", "flip 88", "flip 519", "truncate 65"],
+        ),
+        value(
+            "header of suite 2",
+            "header",
+            header(2, 2),
+            &["flip 64", "flip 75", "flip 80", "flip 81", "flip 88", "truncate 65"],
         ),
         value(
             "key slot of a password",

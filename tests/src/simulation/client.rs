@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dr_core::{
-    BackupOptions, BackupReport, Error, ErrorKind, MaxUnused, Parent, PruneOptions, Repository,
+    BackupOptions, BackupReport, Cipher, Error, ErrorKind, MaxUnused, Parent, PruneOptions, Repository,
     RepositoryOptions, RestoreOptions, Result, Shard, Snapshot, SnapshotFilter, SnapshotId, StreamInput,
     TagChange, Timestamp,
 };
@@ -193,7 +193,11 @@ impl Client {
             bare
         };
         let seed = (self.seed << 16) + ((self.number as u64 + 1) << 8) + self.opened;
+        // Named, so that a seed gives the same history on every processor.
+        let ciphers = [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm];
+        let cipher = ciphers[(self.seed as usize).wrapping_add(self.number) % 2];
         let mut options = RepositoryOptions::new()
+            .cipher(cipher)
             .with_clock(self.clock.clone())
             .with_entropy(Arc::new(TestEntropy::new(seed)));
         if self.has_cache {

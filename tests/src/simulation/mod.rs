@@ -14,7 +14,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use dr_core::{CreateOptions, MaxUnused, PruneOptions, Repository, RepositoryOptions, SnapshotFilter};
+use dr_core::{
+    Cipher, CreateOptions, MaxUnused, PruneOptions, Repository, RepositoryOptions, SnapshotFilter,
+};
 
 use crate::steps::{Dice, alone, check};
 use crate::{TestClock, TestEntropy, key};
@@ -130,6 +132,7 @@ fn rates(dice: &mut Dice) -> Rates {
 
 fn create(world: &World, seed: u64) {
     let options = RepositoryOptions::new()
+        .cipher(Cipher::ChaCha20Poly1305)
         .with_clock(Arc::new(TestClock::default()))
         .with_entropy(Arc::new(TestEntropy::new(seed << 16)));
     let store = Arc::new(world.store.clone());

@@ -5,7 +5,7 @@ use crate::chunker::DEFAULT_PARAMS;
 use crate::crypto::KeyRing;
 use crate::entropy::SystemEntropy;
 use crate::error::ErrorKind;
-use crate::format::envelope::{ObjectType, PackClass};
+use crate::format::envelope::{ObjectType, PackClass, Suite};
 use crate::format::pack::{Codec, FrameShape};
 use crate::format::segment::Segment;
 use crate::id::ObjectHash;
@@ -50,6 +50,11 @@ impl SegmentSource for Sealed {
 
 impl Sealed {
     fn new(segment: &Segment, ring: KeyRing) -> (Sealed, Table) {
+        Sealed::of_suite(segment, ring, Suite::ChaCha20Poly1305)
+    }
+
+    fn of_suite(segment: &Segment, mut ring: KeyRing, suite: Suite) -> (Sealed, Table) {
+        ring.seal_with(suite);
         let (object, table) = seal_segment(&ring, segment, &SystemEntropy).unwrap();
         let object = Arc::new(Mutex::new(object));
         let (is_away, read) = (Arc::default(), Arc::default());
@@ -69,19 +74,20 @@ fn id(number: u32) -> ChunkId {
     ChunkId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes())
 }
 
-/// A segment of so many chunks; the chunks whose numbers are a multiple of `repeats` stand 2,500 times.
+/// A segment of so many chunks in packs of both suites; the chunks whose numbers are a multiple of `repeats` stand 2,500 times.
 fn segment(chunks: u32, repeats: u32) -> (Segment, KeyRing) {
-    let ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
+    let mut ring = KeyRing::new([1; 16], DEFAULT_PARAMS, &SystemEntropy).unwrap();
+    let headers = Suite::ALL.map(|suite| {
+        ring.seal_with(suite);
+        ring.header(ObjectType::DataPack)
+    });
     let pack = |number| SegmentPack {
         class: PackClass::Data,
         hash: ObjectHash::from_bytes([number; 32]),
         bytes: 1 << 25,
     };
-    let mut segment = Segment {
-        packs: vec![pack(1), pack(2)],
-        headers: vec![ring.header(ObjectType::DataPack), ring.header(ObjectType::DataPack)],
-        ..Segment::default()
-    };
+    let mut segment =
+        Segment { packs: vec![pack(1), pack(2)], headers: headers.to_vec(), ..Segment::default() };
     let frames = chunks.div_ceil(10);
     segment.frames.extend((0..frames).map(|number| FrameRecord {
         pack: number % 2,
@@ -123,40 +129,45 @@ fn parts_of_another_segment_are_noticed() {
     let (one, ring) = segment(2100, 1_000_000);
     let (mut two, _) = segment(2100, 1_000_000);
     two.packs[0].hash = ObjectHash::from_bytes([9; 32]);
-    let (sealed, table) = Sealed::new(&one, ring.clone());
-    let (other, other_table) = Sealed::new(&two, ring);
-    let (first, second) = (lock(&sealed.object).clone(), lock(&other.object).clone());
-    assert_eq!(first.len(), second.len());
-    let layout = sealed.open().unwrap().layout;
-    let end = first.len() - TRAILER_BYTES;
-    let mut parts = vec![0..layout.start as usize, layout.end() as usize..end, end..first.len()];
-    parts.extend((0..=4).map(|number| {
-        let section = layout.section(number).unwrap();
-        section.start as usize..section.end as usize
-    }));
-    for part in parts {
-        let mut spliced = first.clone();
-        spliced[part.clone()].copy_from_slice(&second[part.clone()]);
-        assert!(is_noticed(&sealed, spliced, &one, &table), "{part:?} of the other");
-        let mut spliced = second.clone();
-        spliced[part.clone()].copy_from_slice(&first[part.clone()]);
-        assert!(is_noticed(&sealed, spliced, &two, &other_table), "all but {part:?} of the other");
+    let pairs = Suite::ALL.into_iter().flat_map(|first| Suite::ALL.map(|second| (first, second)));
+    for (first, second) in pairs {
+        let (sealed, table) = Sealed::of_suite(&one, ring.clone(), first);
+        let (other, other_table) = Sealed::of_suite(&two, ring.clone(), second);
+        let (first, second) = (lock(&sealed.object).clone(), lock(&other.object).clone());
+        assert_eq!(first.len(), second.len());
+        let layout = sealed.open().unwrap().layout;
+        let end = first.len() - TRAILER_BYTES;
+        let mut parts = vec![0..layout.start as usize, layout.end() as usize..end, end..first.len()];
+        parts.extend((0..=4).map(|number| {
+            let section = layout.section(number).unwrap();
+            section.start as usize..section.end as usize
+        }));
+        for part in parts {
+            let mut spliced = first.clone();
+            spliced[part.clone()].copy_from_slice(&second[part.clone()]);
+            assert!(is_noticed(&sealed, spliced, &one, &table), "{part:?} of the other");
+            let mut spliced = second.clone();
+            spliced[part.clone()].copy_from_slice(&first[part.clone()]);
+            assert!(is_noticed(&sealed, spliced, &two, &other_table), "all but {part:?} of the other");
+        }
+        let [one_page, next_page] = [1, 2].map(|number| layout.section(number).unwrap());
+        let mut swapped = first.clone();
+        let page = |range: &Range<u64>| range.start as usize..range.end as usize;
+        swapped[page(&one_page)].copy_from_slice(&first[page(&next_page)]);
+        swapped[page(&next_page)].copy_from_slice(&first[page(&one_page)]);
+        assert!(is_noticed(&sealed, swapped, &one, &table), "pages in each other's place");
+        // All of the other says what the other says.
+        assert!(!is_noticed(&sealed, second, &two, &other_table));
     }
-    let [one_page, next_page] = [1, 2].map(|number| layout.section(number).unwrap());
-    let mut swapped = first.clone();
-    let page = |range: &Range<u64>| range.start as usize..range.end as usize;
-    swapped[page(&one_page)].copy_from_slice(&first[page(&next_page)]);
-    swapped[page(&next_page)].copy_from_slice(&first[page(&one_page)]);
-    assert!(is_noticed(&sealed, swapped, &one, &table), "pages in each other's place");
-    // All of the other says what the other says.
-    assert!(!is_noticed(&sealed, second, &two, &other_table));
 }
 
 #[test]
 fn pages_say_what_the_whole_table_says() {
-    for (chunks, repeats) in [(10, 11), (300, 150), (1024, 2000), (300_000, 50_000)] {
+    let [chacha, aes] = Suite::ALL;
+    let cases = [(10, 11, chacha), (300, 150, aes), (1024, 2000, chacha), (300_000, 50_000, aes)];
+    for (chunks, repeats, suite) in cases {
         let (segment, ring) = segment(chunks, repeats);
-        let (sealed, table) = Sealed::new(&segment, ring);
+        let (sealed, table) = Sealed::of_suite(&segment, ring, suite);
         let paged = sealed.open().unwrap();
         assert_eq!(paged.chunks(), table.chunks());
         assert!(paged.packs().iter().cloned().eq(table.packs()));
@@ -215,45 +226,47 @@ fn opening_and_lookups_read_little() {
 #[test]
 fn every_flipped_bit_is_noticed() {
     let (segment, ring) = segment(2100, 1_000_000);
-    let (sealed, table) = Sealed::new(&segment, ring);
-    let paged = sealed.open().unwrap();
-    let layout = paged.layout;
-    let pages = layout.section(1).unwrap().start..layout.end();
-    // The ends: nothing is opened.
-    for bit in (0..pages.start * 8).step_by(41).chain((pages.end * 8..sealed.bytes() * 8).step_by(3)) {
-        sealed.flip(bit);
-        assert!(sealed.open().is_err(), "bit {bit}");
-        sealed.flip(bit);
-    }
-    // Every bit of the two smallest pages.
-    for number in [3, 4] {
-        let section = layout.section(number).unwrap();
-        let mut page = lock(&sealed.object)[section.start as usize..section.end as usize].to_vec();
-        assert!(paged.open_page(number, &page).is_ok() && paged.open_page(number - 1, &page).is_err());
-        for bit in 0..page.len() * 8 {
-            page[bit / 8] ^= 1 << (bit % 8);
-            assert!(paged.open_page(number, &page).is_err(), "bit {bit} of page {number}");
-            page[bit / 8] ^= 1 << (bit % 8);
-        }
-    }
-    // A damaged page is a gap, and nothing else is.
-    for bit in (pages.start * 8..pages.end * 8).step_by(16_001) {
-        sealed.flip(bit);
+    for suite in Suite::ALL {
+        let (sealed, table) = Sealed::of_suite(&segment, ring.clone(), suite);
         let paged = sealed.open().unwrap();
-        let mut lost = 0;
-        for record in segment.chunks.iter().step_by(50) {
-            let found = places(paged.lookup(&record.id).unwrap());
-            lost += usize::from(found.is_empty());
-            assert!(found.is_empty() || found == places(table.lookup(&record.id)), "bit {bit}");
+        let layout = paged.layout;
+        let pages = layout.section(1).unwrap().start..layout.end();
+        // The ends: nothing is opened.
+        for bit in (0..pages.start * 8).step_by(41).chain((pages.end * 8..sealed.bytes() * 8).step_by(3)) {
+            sealed.flip(bit);
+            assert!(sealed.open().is_err(), "bit {bit}");
+            sealed.flip(bit);
         }
-        assert!(paged.gap().unwrap().contains("index/sealed") && lost > 0, "bit {bit}");
-        assert!(lost < 22 || bit / 8 >= layout.section(4).unwrap().start);
-        sealed.flip(bit);
-    }
-    for cut in [0, 1, 100, 5000, sealed.bytes() - 1] {
-        let object = lock(&sealed.object)[..cut as usize].to_vec();
-        let short = Sealed { object: Arc::new(Mutex::new(object)), ..sealed.clone() };
-        assert!(short.open().is_err_and(|error| error.kind() == ErrorKind::Corrupt));
+        // Every bit of the two smallest pages.
+        for number in [3, 4] {
+            let section = layout.section(number).unwrap();
+            let mut page = lock(&sealed.object)[section.start as usize..section.end as usize].to_vec();
+            assert!(paged.open_page(number, &page).is_ok() && paged.open_page(number - 1, &page).is_err());
+            for bit in 0..page.len() * 8 {
+                page[bit / 8] ^= 1 << (bit % 8);
+                assert!(paged.open_page(number, &page).is_err(), "bit {bit} of page {number}");
+                page[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+        // A damaged page is a gap, and nothing else is.
+        for bit in (pages.start * 8..pages.end * 8).step_by(16_001) {
+            sealed.flip(bit);
+            let paged = sealed.open().unwrap();
+            let mut lost = 0;
+            for record in segment.chunks.iter().step_by(50) {
+                let found = places(paged.lookup(&record.id).unwrap());
+                lost += usize::from(found.is_empty());
+                assert!(found.is_empty() || found == places(table.lookup(&record.id)), "bit {bit}");
+            }
+            assert!(paged.gap().unwrap().contains("index/sealed") && lost > 0, "bit {bit}");
+            assert!(lost < 22 || bit / 8 >= layout.section(4).unwrap().start);
+            sealed.flip(bit);
+        }
+        for cut in [0, 1, 100, 5000, sealed.bytes() - 1] {
+            let object = lock(&sealed.object)[..cut as usize].to_vec();
+            let short = Sealed { object: Arc::new(Mutex::new(object)), ..sealed.clone() };
+            assert!(short.open().is_err_and(|error| error.kind() == ErrorKind::Corrupt));
+        }
     }
 }
 
