@@ -213,6 +213,7 @@ impl ChunkRecord {
         }
     }
 
+    #[inline]
     pub(crate) fn decode(record: &[u8]) -> Result<ChunkRecord, FormatError> {
         let mut reader = Reader::new(WHAT, record);
         let id = ChunkId::from_bytes(reader.array()?);
@@ -245,6 +246,7 @@ impl FrameRecord {
         into.extend_from_slice(&[shape.codec as u8, 0, 0, 0, 0]);
     }
 
+    #[inline]
     pub(crate) fn decode(record: &[u8]) -> Result<FrameRecord, FormatError> {
         let mut reader = Reader::new(WHAT, record);
         let (pack, offset, header) = (reader.u32()?, reader.u32()?, reader.u32()?);

@@ -29,6 +29,8 @@ const FAN_OUT: usize = 4;
 const PROBED_TOGETHER: usize = 16;
 /// The least that a pack takes in a table.
 const PACK_BYTES_MIN: usize = 34;
+/// Where in a pack its name begins.
+const PACK_HASH_OFFSET: usize = 1;
 /// The checksum of larger tables is not compared when they are opened: it would read them whole. A damaged record can
 /// only make a chunk unreadable until the cache is deleted, since every chunk is verified against its id.
 const CHECKED_BYTES_MAX: usize = 16 << 20;
@@ -296,8 +298,22 @@ impl Table {
 
     /// The packs that hold a chunk which the filter let pass.
     pub(super) fn packs_of_passed<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = ObjectHash> + 'a {
-        let found = self.ordinals_in(self.candidates(id), id).filter_map(|ordinal| self.record(ordinal));
-        found.filter_map(|record| Some(self.pack(self.frame(record.frame)?.pack)?.hash))
+        self.ordinals_in(self.candidates(id), id).filter_map(|ordinal| self.pack_of_record(ordinal, id))
+    }
+
+    /// The pack that a record speaks of, if it is one of this chunk.
+    #[inline]
+    pub(super) fn pack_of_record(&self, ordinal: usize, id: &ChunkId) -> Option<ObjectHash> {
+        let record = self.record(ordinal).filter(|record| record.id == *id)?;
+        self.pack_hash(self.frame(record.frame)?.pack)
+    }
+
+    /// The name of the pack of a number: no more of it is decoded.
+    #[inline]
+    fn pack_hash(&self, number: u32) -> Option<ObjectHash> {
+        let start = *self.packs.get(number as usize)? as usize + PACK_HASH_OFFSET;
+        let hash = self.bytes[self.tail.clone()].get(start..)?.first_chunk()?;
+        Some(ObjectHash::from_bytes(*hash))
     }
 
     /// The place that a record of this table speaks of.
@@ -352,6 +368,7 @@ impl Table {
     }
 
     /// The record of a number below `chunks`.
+    #[inline]
     pub(crate) fn record(&self, ordinal: usize) -> Option<ChunkRecord> {
         let start = ordinal.checked_mul(CHUNK_RECORD_BYTES)?;
         let record = self.bytes[self.chunks.clone()].get(start..start + CHUNK_RECORD_BYTES)?;
@@ -402,6 +419,7 @@ impl Table {
     }
 
     /// The frame record of a number below `frames`.
+    #[inline]
     pub(crate) fn frame(&self, number: u32) -> Option<FrameRecord> {
         let start = (number as usize).checked_mul(FRAME_RECORD_BYTES)?;
         let record = self.bytes[self.frames.clone()].get(start..start + FRAME_RECORD_BYTES)?;
@@ -449,6 +467,8 @@ mod tests {
                 let found: Vec<_> = table.lookup(&record.id).collect();
                 assert_eq!(found.len(), 1);
                 assert_eq!((found[0].offset, found[0].bytes), (record.offset, 1));
+                let packs: Vec<_> = table.packs_of_passed(&record.id).collect();
+                assert_eq!(packs, [found[0].pack.hash]);
             }
             for number in count..count + 1000 {
                 let id = ChunkId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
