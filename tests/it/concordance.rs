@@ -75,12 +75,7 @@ impl Bench {
 
     fn assert_restores_latest(&self, repository: &Repository) {
         let latest = repository.find_snapshot("latest", &SnapshotFilter::new()).unwrap();
-        self.workshop.assert_restores(
-            repository,
-            &latest,
-            &self.workshop.source(),
-            &self.workshop.source(),
-        );
+        self.workshop.assert_restores(repository, &latest, &self.workshop.source(), &self.workshop.source());
     }
 }
 

@@ -213,13 +213,20 @@ impl ChunkRecord {
         }
     }
 
-    #[inline]
     pub(crate) fn decode(record: &[u8]) -> Result<ChunkRecord, FormatError> {
         let mut reader = Reader::new(WHAT, record);
         let id = ChunkId::from_bytes(reader.array()?);
         let record = ChunkRecord { id, frame: reader.u32()?, offset: reader.u32()?, bytes: reader.u32()? };
         reader.finish()?;
         Ok(record)
+    }
+
+    /// The frame that an encoded record names, if it is one of this chunk: no more of it is decoded.
+    #[inline]
+    pub(crate) fn frame_of(record: &[u8; CHUNK_RECORD_BYTES], id: &ChunkId) -> Option<u32> {
+        let (found, rest) = record.split_first_chunk()?;
+        let frame = u32::from_le_bytes(*rest.first_chunk()?);
+        (found == id.as_bytes()).then_some(frame)
     }
 
     pub(crate) fn check(self, frames: &[FrameRecord]) -> Result<ChunkRecord, FormatError> {
@@ -246,7 +253,6 @@ impl FrameRecord {
         into.extend_from_slice(&[shape.codec as u8, 0, 0, 0, 0]);
     }
 
-    #[inline]
     pub(crate) fn decode(record: &[u8]) -> Result<FrameRecord, FormatError> {
         let mut reader = Reader::new(WHAT, record);
         let (pack, offset, header) = (reader.u32()?, reader.u32()?, reader.u32()?);
@@ -258,6 +264,15 @@ impl FrameRecord {
         reader.finish()?;
         let shape = FrameShape { number, raw_bytes, stored_bytes, codec };
         Ok(FrameRecord { pack, offset, header, shape })
+    }
+
+    /// The pack that an encoded record names, where `decode` does not refuse it: no more of it is decoded.
+    #[inline]
+    pub(crate) fn pack_of(record: &[u8; FRAME_RECORD_BYTES]) -> Option<u32> {
+        let (pack, rest) = record.split_first_chunk()?;
+        let [codec, reserved @ ..] = rest.last_chunk::<5>()?;
+        let is_sound = *codec <= Codec::Zstd as u8 && *reserved == [0; 4];
+        is_sound.then_some(u32::from_le_bytes(*pack))
     }
 
     pub(crate) fn check(

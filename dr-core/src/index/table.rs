@@ -301,11 +301,14 @@ impl Table {
         self.ordinals_in(self.candidates(id), id).filter_map(|ordinal| self.pack_of_record(ordinal, id))
     }
 
-    /// The pack that a record speaks of, if it is one of this chunk.
+    /// The pack that a record speaks of, if it is one of this chunk. Few steps depend on the records, so that the processor
+    /// gets to the next lookup while this one waits for memory.
     #[inline]
     pub(super) fn pack_of_record(&self, ordinal: usize, id: &ChunkId) -> Option<ObjectHash> {
-        let record = self.record(ordinal).filter(|record| record.id == *id)?;
-        self.pack_hash(self.frame(record.frame)?.pack)
+        let record = self.bytes[self.chunks.clone()].get(ordinal.checked_mul(CHUNK_RECORD_BYTES)?..)?;
+        let frame = ChunkRecord::frame_of(record.first_chunk()?, id)? as usize;
+        let record = self.bytes[self.frames.clone()].get(frame.checked_mul(FRAME_RECORD_BYTES)?..)?;
+        self.pack_hash(FrameRecord::pack_of(record.first_chunk()?)?)
     }
 
     /// The name of the pack of a number: no more of it is decoded.
@@ -368,7 +371,6 @@ impl Table {
     }
 
     /// The record of a number below `chunks`.
-    #[inline]
     pub(crate) fn record(&self, ordinal: usize) -> Option<ChunkRecord> {
         let start = ordinal.checked_mul(CHUNK_RECORD_BYTES)?;
         let record = self.bytes[self.chunks.clone()].get(start..start + CHUNK_RECORD_BYTES)?;
@@ -419,7 +421,6 @@ impl Table {
     }
 
     /// The frame record of a number below `frames`.
-    #[inline]
     pub(crate) fn frame(&self, number: u32) -> Option<FrameRecord> {
         let start = (number as usize).checked_mul(FRAME_RECORD_BYTES)?;
         let record = self.bytes[self.frames.clone()].get(start..start + FRAME_RECORD_BYTES)?;
@@ -474,6 +475,27 @@ mod tests {
                 let id = ChunkId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
                 assert_eq!(table.lookup(&id).count(), 0);
             }
+        }
+    }
+
+    #[test]
+    fn what_lookups_read_of_records_is_what_is_decoded() {
+        let segment = segment(1);
+        let (mut frame, mut chunk) = (Vec::new(), Vec::new());
+        segment.frames[0].encode(&mut frame);
+        segment.chunks[0].encode(&mut chunk);
+        for (position, byte) in (0..FRAME_RECORD_BYTES).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+            let mut record: [u8; FRAME_RECORD_BYTES] = frame[..].try_into().unwrap();
+            record[position] = byte;
+            let decoded = FrameRecord::decode(&record).ok().map(|frame| frame.pack);
+            assert_eq!(FrameRecord::pack_of(&record), decoded, "byte {position} is {byte}");
+        }
+        for position in 0..CHUNK_RECORD_BYTES {
+            let mut record: [u8; CHUNK_RECORD_BYTES] = chunk[..].try_into().unwrap();
+            record[position] ^= 1;
+            let decoded = ChunkRecord::decode(&record).ok();
+            let found = decoded.filter(|it| it.id == segment.chunks[0].id).map(|it| it.frame);
+            assert_eq!(ChunkRecord::frame_of(&record, &segment.chunks[0].id), found, "byte {position}");
         }
     }
 

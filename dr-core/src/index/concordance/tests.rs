@@ -280,13 +280,14 @@ fn tables_are_collated_once_many_lookups_were_made() {
     // Where there is one, it takes four tables beside it.
     let (folder, bytes) = write(&tables, limits);
     let more = |count: u32| {
-        let tables: Named = tables
-            .iter()
-            .cloned()
-            .chain(numbered(count, 1000).into_iter().map(|(name, table)| {
-                (ObjectHash::from_bytes(name.as_bytes().map(|byte| byte + 50)), table)
-            }))
-            .collect();
+        let tables: Named =
+            tables
+                .iter()
+                .cloned()
+                .chain(numbered(count, 1000).into_iter().map(|(name, table)| {
+                    (ObjectHash::from_bytes(name.as_bytes().map(|byte| byte + 50)), table)
+                }))
+                .collect();
         let index = index(&tables, Some(open(&folder, &bytes).unwrap()), limits);
         ids(100).find_map(|id| index.count_lookup(&id)).map(|collation| collation.chunks())
     };
