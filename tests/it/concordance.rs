@@ -134,7 +134,7 @@ fn whatever_is_in_its_place_harms_nothing() {
     let (bench, repository) = Bench::new();
     let path = bench.file(&repository);
     drop(repository);
-    drop(bench.back_up(&bench.reopen()));
+    bench.back_up(&bench.reopen());
     let sound = fs::read(&path).unwrap();
     for damaged in [Vec::new(), sound[..sound.len() / 2].to_vec(), vec![0; 4096], vec![0xff; 4096]] {
         fs::remove_file(&path).unwrap();
