@@ -9,7 +9,7 @@ use std::time::Instant;
 use dr_tests::simulation::{Failure, Summary, run};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// How many histories every run of the tests makes: about 340 seconds of one core, shared by all there are.
+/// How many histories every run of the tests makes: about 380 seconds of one core, shared by all there are.
 const SEEDS: u64 = 24_000;
 /// After so many failures the rest is left out; the shortest is shown.
 const FAILURES_MAX: usize = 10;
