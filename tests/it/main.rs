@@ -7,6 +7,7 @@ mod cache;
 mod cancel;
 mod cli;
 mod cold;
+mod concordance;
 mod concurrency;
 mod copy;
 mod costs;

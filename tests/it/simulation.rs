@@ -9,8 +9,8 @@ use std::time::Instant;
 use dr_tests::simulation::{Failure, Summary, run};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// How many histories every run of the tests makes: about 170 seconds of one core, shared by all there are.
-const SEEDS: u64 = 12_000;
+/// How many histories every run of the tests makes: about 380 seconds of one core, shared by all there are.
+const SEEDS: u64 = 24_000;
 /// After so many failures the rest is left out; the shortest is shown.
 const FAILURES_MAX: usize = 10;
 /// Histories whose records are compared with those of another process.

@@ -90,6 +90,7 @@ pub(super) fn check_index(
             }
         }
     }
+    repository.drop_damaged_concordance();
     let index = Index::new(tables, log.fold.condemned().clone());
     Ok(if has_gaps { index.with_gaps() } else { index })
 }

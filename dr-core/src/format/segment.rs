@@ -221,6 +221,14 @@ impl ChunkRecord {
         Ok(record)
     }
 
+    /// The frame that an encoded record names, if it is one of this chunk: no more of it is decoded.
+    #[inline]
+    pub(crate) fn frame_of(record: &[u8; CHUNK_RECORD_BYTES], id: &ChunkId) -> Option<u32> {
+        let (found, rest) = record.split_first_chunk()?;
+        let frame = u32::from_le_bytes(*rest.first_chunk()?);
+        (found == id.as_bytes()).then_some(frame)
+    }
+
     pub(crate) fn check(self, frames: &[FrameRecord]) -> Result<ChunkRecord, FormatError> {
         self.check_in(frames.get(self.frame as usize).ok_or(invalid(WHAT, "a chunk names no frame"))?)
     }
@@ -256,6 +264,15 @@ impl FrameRecord {
         reader.finish()?;
         let shape = FrameShape { number, raw_bytes, stored_bytes, codec };
         Ok(FrameRecord { pack, offset, header, shape })
+    }
+
+    /// The pack that an encoded record names, where `decode` does not refuse it: no more of it is decoded.
+    #[inline]
+    pub(crate) fn pack_of(record: &[u8; FRAME_RECORD_BYTES]) -> Option<u32> {
+        let (pack, rest) = record.split_first_chunk()?;
+        let [codec, reserved @ ..] = rest.last_chunk::<5>()?;
+        let is_sound = *codec <= Codec::Zstd as u8 && *reserved == [0; 4];
+        is_sound.then_some(u32::from_le_bytes(*pack))
     }
 
     pub(crate) fn check(

@@ -3,6 +3,7 @@
 //! Segments come from the store sealed; each becomes a table of fixed-width records in the cache directory, searched in
 //! place. The tables are only ever copies. Of a large segment that is not there yet, single pages are read.
 
+mod concordance;
 mod filter;
 mod lookups;
 mod mapped;
@@ -15,12 +16,15 @@ mod table;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+pub(crate) use concordance::{Collation, ConcordanceFile, Limits};
 pub(crate) use lookups::Lookups;
 pub(crate) use paged::{PagedTable, STEP_BYTES, SegmentSource};
 pub(crate) use pages::Pages;
 pub(crate) use record_set::{Place, RecordSet};
 pub(crate) use segment::{open_segment, open_table, seal_segment, segment_of_packs};
 pub(crate) use table::Table;
+
+use concordance::{Answer, Concording};
 
 use crate::error::Result;
 use crate::format::envelope::Header;
@@ -157,13 +161,49 @@ pub(crate) struct Index {
     /// Packs that are known to be damaged: what lies in them is stored again.
     distrusted: Arc<HashSet<ObjectHash>>,
     is_whole: bool,
+    /// What finds a chunk in all large tables at once; none without a cache.
+    concording: Option<Arc<Concording>>,
 }
 
 impl Index {
     pub(crate) fn new(parts: impl IntoIterator<Item = impl Into<Part>>, condemned: Arc<Condemned>) -> Index {
         let parts: Vec<Part> = parts.into_iter().map(Into::into).collect();
         let tables = parts.iter().map(|part| part.whole().cloned()).collect();
-        Index { parts, tables, condemned, distrusted: Arc::default(), is_whole: true }
+        Index { parts, tables, condemned, distrusted: Arc::default(), is_whole: true, concording: None }
+    }
+
+    /// The same index of segments of these names, as many as it has parts, which may have a concordance.
+    pub(crate) fn with_concordance(
+        mut self,
+        names: Vec<ObjectHash>,
+        limits: Limits,
+        file: Option<ConcordanceFile>,
+    ) -> Index {
+        let concording = Concording::new(names, limits);
+        if let Some(file) = file {
+            concording.consult(file, &self.parts);
+        }
+        self.concording = Some(Arc::new(concording));
+        self
+    }
+
+    /// Asks this concordance from now on, and so do clones of this index.
+    pub(crate) fn consult(&self, file: ConcordanceFile) {
+        if let Some(concording) = &self.concording {
+            concording.consult(file, &self.parts);
+        }
+    }
+
+    /// Counts a lookup by `pack_of`. Gives, to one caller, the tables of which to make a concordance, once that is worth it.
+    #[inline]
+    pub(crate) fn count_lookup(&self, id: &ChunkId) -> Option<Collation> {
+        self.concording.as_ref()?.count(id, &self.parts)
+    }
+
+    /// The tables of which to make a concordance, however few lookups there were.
+    #[cfg(feature = "internals")]
+    pub(crate) fn collation(&self) -> Option<Collation> {
+        self.concording.as_ref()?.collation(&self.parts)
     }
 
     /// The same index, of which a segment could not be read.
@@ -238,24 +278,17 @@ impl Index {
             (self.condemned.is_empty() || !self.condemned.contains_key(pack))
                 && (self.distrusted.is_empty() || !self.distrusted.contains(pack))
         };
-        for parts in self.parts.chunks(FILTERED_TOGETHER) {
-            // All filters are asked before any answer is looked at: they wait for memory together.
-            let passed = parts
-                .iter()
-                .enumerate()
-                .fold(0, |passed: u32, (number, part)| passed | u32::from(part.may_hold(id)) << number);
-            let passing = |(number, _): &(usize, &Part)| passed >> number & 1 == 1;
-            for (_, part) in parts.iter().enumerate().filter(passing) {
-                let found = match part {
-                    Part::Whole(table) => table.packs_of_passed(id).find(is_good),
-                    Part::Paged(table) => table.lookup(id)?.into_iter().map(|it| it.pack.hash).find(is_good),
-                };
-                if found.is_some() {
-                    return Ok(found);
-                }
+        let Some(concordance) = self.concording.as_ref().and_then(|it| it.concordance()) else {
+            return pack_among(&self.parts, id, is_good);
+        };
+        match concordance.find(id, is_good) {
+            // Of several places the first counts.
+            Answer::At(number, pack) => {
+                Ok(pack_among(concordance.others_before(number), id, is_good)?.or(Some(pack)))
             }
+            Answer::Nowhere => pack_among(concordance.others_before(usize::MAX), id, is_good),
+            Answer::Unknown => pack_among(&self.parts, id, is_good),
         }
-        Ok(None)
     }
 
     /// How many chunks the segments list, copies counted each time.
@@ -275,4 +308,30 @@ impl Index {
         }
         packs
     }
+}
+
+/// The pack of the first place among some parts whose pack is good enough.
+fn pack_among(
+    parts: &[Part],
+    id: &ChunkId,
+    is_good: impl Fn(&ObjectHash) -> bool,
+) -> Result<Option<ObjectHash>> {
+    for parts in parts.chunks(FILTERED_TOGETHER) {
+        // All filters are asked before any answer is looked at: they wait for memory together.
+        let passed = parts
+            .iter()
+            .enumerate()
+            .fold(0, |passed: u32, (number, part)| passed | u32::from(part.may_hold(id)) << number);
+        let passing = |(number, _): &(usize, &Part)| passed >> number & 1 == 1;
+        for (_, part) in parts.iter().enumerate().filter(passing) {
+            let found = match part {
+                Part::Whole(table) => table.packs_of_passed(id).find(&is_good),
+                Part::Paged(table) => table.lookup(id)?.into_iter().map(|it| it.pack.hash).find(&is_good),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(None)
 }

@@ -29,6 +29,8 @@ const FAN_OUT: usize = 4;
 const PROBED_TOGETHER: usize = 16;
 /// The least that a pack takes in a table.
 const PACK_BYTES_MIN: usize = 34;
+/// Where in a pack its name begins.
+const PACK_HASH_OFFSET: usize = 1;
 /// The checksum of larger tables is not compared when they are opened: it would read them whole. A damaged record can
 /// only make a chunk unreadable until the cache is deleted, since every chunk is verified against its id.
 const CHECKED_BYTES_MAX: usize = 16 << 20;
@@ -296,8 +298,25 @@ impl Table {
 
     /// The packs that hold a chunk which the filter let pass.
     pub(super) fn packs_of_passed<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = ObjectHash> + 'a {
-        let found = self.ordinals_in(self.candidates(id), id).filter_map(|ordinal| self.record(ordinal));
-        found.filter_map(|record| Some(self.pack(self.frame(record.frame)?.pack)?.hash))
+        self.ordinals_in(self.candidates(id), id).filter_map(|ordinal| self.pack_of_record(ordinal, id))
+    }
+
+    /// The pack that a record speaks of, if it is one of this chunk. Few steps depend on the records, so that the processor
+    /// gets to the next lookup while this one waits for memory.
+    #[inline]
+    pub(super) fn pack_of_record(&self, ordinal: usize, id: &ChunkId) -> Option<ObjectHash> {
+        let record = self.bytes[self.chunks.clone()].get(ordinal.checked_mul(CHUNK_RECORD_BYTES)?..)?;
+        let frame = ChunkRecord::frame_of(record.first_chunk()?, id)? as usize;
+        let record = self.bytes[self.frames.clone()].get(frame.checked_mul(FRAME_RECORD_BYTES)?..)?;
+        self.pack_hash(FrameRecord::pack_of(record.first_chunk()?)?)
+    }
+
+    /// The name of the pack of a number: no more of it is decoded.
+    #[inline]
+    fn pack_hash(&self, number: u32) -> Option<ObjectHash> {
+        let start = *self.packs.get(number as usize)? as usize + PACK_HASH_OFFSET;
+        let hash = self.bytes[self.tail.clone()].get(start..)?.first_chunk()?;
+        Some(ObjectHash::from_bytes(*hash))
     }
 
     /// The place that a record of this table speaks of.
@@ -449,11 +468,34 @@ mod tests {
                 let found: Vec<_> = table.lookup(&record.id).collect();
                 assert_eq!(found.len(), 1);
                 assert_eq!((found[0].offset, found[0].bytes), (record.offset, 1));
+                let packs: Vec<_> = table.packs_of_passed(&record.id).collect();
+                assert_eq!(packs, [found[0].pack.hash]);
             }
             for number in count..count + 1000 {
                 let id = ChunkId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
                 assert_eq!(table.lookup(&id).count(), 0);
             }
+        }
+    }
+
+    #[test]
+    fn what_lookups_read_of_records_is_what_is_decoded() {
+        let segment = segment(1);
+        let (mut frame, mut chunk) = (Vec::new(), Vec::new());
+        segment.frames[0].encode(&mut frame);
+        segment.chunks[0].encode(&mut chunk);
+        for (position, byte) in (0..FRAME_RECORD_BYTES).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+            let mut record: [u8; FRAME_RECORD_BYTES] = frame[..].try_into().unwrap();
+            record[position] = byte;
+            let decoded = FrameRecord::decode(&record).ok().map(|frame| frame.pack);
+            assert_eq!(FrameRecord::pack_of(&record), decoded, "byte {position} is {byte}");
+        }
+        for position in 0..CHUNK_RECORD_BYTES {
+            let mut record: [u8; CHUNK_RECORD_BYTES] = chunk[..].try_into().unwrap();
+            record[position] ^= 1;
+            let decoded = ChunkRecord::decode(&record).ok();
+            let found = decoded.filter(|it| it.id == segment.chunks[0].id).map(|it| it.frame);
+            assert_eq!(ChunkRecord::frame_of(&record, &segment.chunks[0].id), found, "byte {position}");
         }
     }
 

@@ -3,11 +3,12 @@
 
 use super::forge::append_snapshot;
 use super::*;
+use crate::cancel::CancelToken;
 use crate::format::envelope::{Header, PackClass};
 use crate::format::pack::FrameShape;
 use crate::format::segment::{ChunkRecord, FrameRecord, SegmentPack};
 use crate::frame::FRAME_TARGET_BYTES;
-use crate::index::Index;
+use crate::index::{Index, Limits};
 use crate::observer::Context;
 use crate::tree::Metadata;
 
@@ -227,6 +228,11 @@ fn metadata(number: u64) -> Metadata {
     metadata
 }
 
+/// Lets the repository make a concordance of any four tables, however few chunks they list.
+pub fn collate_small(repository: &Repository) {
+    let _ = repository.0.limits.set(Limits { table_chunks: 1, tables: 4, chunks: 1 });
+}
+
 /// The index of an open repository.
 #[derive(Debug)]
 pub struct OpenIndex(Index);
@@ -240,6 +246,13 @@ impl OpenIndex {
     /// Whether a chunk is found, by the way that a backup asks.
     pub fn holds(&self, id: &ChunkId) -> bool {
         self.0.pack_of(id).is_ok_and(|pack| pack.is_some())
+    }
+
+    /// Makes a concordance of all large tables and asks it from now on; false where it is not worth it, or there is one.
+    pub fn collate(&self, repository: &Repository) -> bool {
+        let Some(collation) = self.0.collation() else { return false };
+        repository.0.collate(&self.0, &collation, &CancelToken::new());
+        self.0.collation().is_none()
     }
 
     /// How many segments there are.

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use dr_store::{Bytes, Name};
 
 use super::caches::mark_used;
-use super::state::{write_private, write_private_copy};
+use super::state::{write_private, write_private_copy, write_private_with};
 use crate::error::Result;
 use crate::id::ObjectHash;
-use crate::index::Table;
+use crate::index::{ConcordanceFile, Table};
 use crate::limits::LIST_BYTES_MAX;
 use crate::log::EntryCopies;
 use crate::time::Timestamp;
 
 /// The checkpoint's file.
 pub(super) const CHECKPOINT: &str = "checkpoint";
+/// The file that finds chunks in all large tables at once. There is one: that of other tables is replaced.
+pub(super) const CONCORDANCE: &str = "concordance";
 
 /// This repository's part of the cache directory.
 #[derive(Debug, Clone)]
@@ -83,8 +85,36 @@ impl Cache {
         let _ = write_private(&self.directory.join(CHECKPOINT), sealed);
     }
 
-    /// Replaces a table by one that was just made of the segment in the store, and opens it.
+    /// The concordance, where there is one.
+    pub(crate) fn concordance(&self) -> Result<ConcordanceFile> {
+        ConcordanceFile::open(&self.directory.join(CONCORDANCE))
+    }
+
+    /// Keeps a concordance.
+    ///
+    /// # Errors
+    /// What `write` says, or the cache's file system: then there is the one that there was.
+    pub(crate) fn keep_concordance(
+        &self,
+        write: impl FnOnce(&mut File) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        write_private_with(&self.directory.join(CONCORDANCE), write)
+    }
+
+    /// Removes a concordance that is of no use.
+    pub(crate) fn remove_concordance(&self) {
+        let _ = std::fs::remove_file(self.directory.join(CONCORDANCE));
+    }
+
+    /// Replaces a table by one that was just made of the segment in the store, and opens it. Where it was another one, no
+    /// concordance may go on hiding what that one hid.
     pub(crate) fn renew_table(&self, segment: &ObjectHash, table: &[u8]) -> Option<Table> {
+        if let Ok(kept) = self.table(segment) {
+            if kept.is_copy_of(table) {
+                return Some(kept);
+            }
+            self.remove_concordance();
+        }
         self.keep_table(segment, table);
         let kept = Table::open(&self.table_path(segment)).ok()?;
         kept.is_copy_of(table).then_some(kept)

@@ -163,7 +163,7 @@ fn is_own(relative: &str) -> bool {
     let is_hash = |text: &str| ObjectHash::from_hex(text).is_some();
     let parts: Vec<&str> = name.split('/').collect();
     match parts[..] {
-        [USED] | [super::cache::CHECKPOINT] => true,
+        [USED | super::cache::CHECKPOINT | super::cache::CONCORDANCE] => true,
         ["index", table] => is_hash(table),
         ["blocks", segment, block] => is_hash(segment) && block.parse::<u64>().is_ok(),
         ["log", ..] => names::is_own(name),
@@ -274,6 +274,8 @@ mod tests {
             "used".to_owned(),
             "checkpoint".to_owned(),
             "checkpoint.12-0.tmp".to_owned(),
+            "concordance".to_owned(),
+            "concordance.12-0.tmp".to_owned(),
             format!("index/{hash}"),
             format!("index/{hash}.4711-12.tmp"),
             format!("blocks/{hash}/7"),
@@ -283,6 +285,7 @@ mod tests {
             "notes.txt".to_owned(),
             "checkpoint.bak".to_owned(),
             "checkpoint.12-.tmp".to_owned(),
+            "concordance.1".to_owned(),
             "index/notes".to_owned(),
             hash.to_string(),
             format!("blocks/{hash}/x"),

@@ -9,6 +9,7 @@ mod caches;
 mod checkpoints;
 mod chunk_writer;
 mod chunks;
+mod collate;
 mod create;
 mod distrust;
 mod hold;
@@ -54,7 +55,7 @@ use crate::entropy::Entropy;
 use crate::error::Result;
 use crate::format::config::Config;
 use crate::id::ObjectHash;
-use crate::index::{Index, Pages, Part};
+use crate::index::{Index, Limits, Pages, Part};
 use crate::log::{Log, Sync};
 use crate::observer::lock;
 use crate::time::Clock;
@@ -83,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) log: Mutex<Log>,
     parts: Mutex<Vec<(ObjectHash, Part)>>,
     pages: Arc<Pages>,
+    /// For which tables a concordance is made, if not for those for which it is worth having.
+    pub(crate) limits: OnceLock<Limits>,
 }
 
 impl fmt::Debug for Repository {
@@ -196,7 +199,11 @@ impl Inner {
             }
         }
         parts.clone_from(&ordered);
-        let index = Index::new(ordered.into_iter().map(|(_, part)| part), log.fold.condemned().clone());
+        let (names, ordered): (Vec<ObjectHash>, Vec<Part>) = ordered.into_iter().unzip();
+        let mut index = Index::new(ordered, log.fold.condemned().clone());
+        if self.cache.is_some() {
+            index = index.with_concordance(names, self.concordance_limits(), self.concordance(&live));
+        }
         Ok(if has_gaps { index.with_gaps() } else { index })
     }
 }

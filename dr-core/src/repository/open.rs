@@ -66,6 +66,7 @@ impl Repository {
             log: Mutex::new(log.clone()),
             parts: Mutex::default(),
             pages: Arc::default(),
+            limits: OnceLock::new(),
         };
         inner.cache_checkpoint(&log, read_from);
         Ok(Repository(Arc::new(inner)))

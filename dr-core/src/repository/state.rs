@@ -117,15 +117,27 @@ impl SeenHead {
 
 /// Writes a file of mode 0600 in a directory of mode 0700, whole or not at all, whatever crashes.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    write_and(path, bytes, fs::File::sync_all)
+    write_private_with(path, |file| file.write_all(bytes))
+}
+
+/// The same, of what is written piece by piece.
+pub(crate) fn write_private_with(
+    path: &Path,
+    write: impl FnOnce(&mut fs::File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    write_and(path, write, fs::File::sync_all)
 }
 
 /// The same for what may be torn by a crash of the machine, as its reader sees that.
 pub(crate) fn write_private_copy(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    write_and(path, bytes, |_| Ok(()))
+    write_and(path, |file| file.write_all(bytes), |_| Ok(()))
 }
 
-fn write_and(path: &Path, bytes: &[u8], settle: fn(&fs::File) -> std::io::Result<()>) -> std::io::Result<()> {
+fn write_and(
+    path: &Path,
+    write: impl FnOnce(&mut fs::File) -> std::io::Result<()>,
+    settle: fn(&fs::File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -135,7 +147,7 @@ fn write_and(path: &Path, bytes: &[u8], settle: fn(&fs::File) -> std::io::Result
     let staged = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-    let written = file.write_all(bytes).and_then(|()| settle(&file)).and_then(|()| fs::rename(&staged, path));
+    let written = write(&mut file).and_then(|()| settle(&file)).and_then(|()| fs::rename(&staged, path));
     if written.is_err() {
         let _ = fs::remove_file(&staged);
     }

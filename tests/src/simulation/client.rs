@@ -207,6 +207,7 @@ impl Client {
             options = options.state_dir(self.folder.join("state"));
         }
         let repository = Repository::open(store, &key(), options)?;
+        dr_core::internals::scale::collate_small(&repository);
         self.repository = Some(repository.clone());
         Ok(repository)
     }
