@@ -2,13 +2,22 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::limits::{DEPTH_MAX, PATH_BYTES_MAX};
 use crate::observer::lock;
-use crate::source::{SourceDirectory, SourceItem};
+use crate::source::{Remark, SourceDirectory, SourceItem};
 use crate::time::{Clock, Timestamp};
 use crate::tree::Entry;
+
+/// What a directory that is listed weighs beside its entries: it is held open, and a process may not hold many.
+const DIRECTORY_WEIGHT: usize = 32;
+/// Of the directories in one that is listed, so many at a time may be listed ahead, and as many as have keys of so many bytes.
+const BELOW_MAX: usize = 256;
+const KEYS_BYTES_MAX: usize = 32 << 10;
+/// A listing that waited longer for the walk is made again.
+const STALE_NANOSECONDS: i128 = 60_000_000_000;
 
 /// A directory that the walk will come to. Whoever is first lists it: a thread that has nothing else to do, or the walk.
 #[derive(Debug)]
@@ -20,11 +29,12 @@ pub(crate) struct Ahead {
 }
 
 /// Where a directory stands.
-#[derive(Debug, Clone, Copy, Default)]
-struct Place {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
     /// How many directories are above it.
     depth: usize,
-    path_bytes: usize,
+    /// The names on the way to it with zeros between them: in the order of these bytes, the walk comes to directories.
+    key: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -32,8 +42,28 @@ enum Stage {
     /// In this directory.
     Waiting(Arc<dyn SourceDirectory>),
     Begun,
-    Listed(Listing),
+    Listed(Listing, Weight),
     Taken,
+}
+
+/// What is listed and waits for the walk counts until this is dropped.
+#[derive(Debug)]
+struct Weight {
+    all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Weight {
+    fn add(all: &Arc<AtomicUsize>, own: usize) -> Weight {
+        all.fetch_add(own, Ordering::Relaxed);
+        Weight { all: Arc::clone(all), own }
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+    }
 }
 
 /// What came of listing a directory.
@@ -48,12 +78,34 @@ pub(crate) struct Listing {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) directory: Arc<dyn SourceDirectory>,
+    pub(crate) place: Place,
     /// What it holds, in ascending order of name.
     pub(crate) items: Vec<SourceItem>,
     /// What was listed twice, or out of order.
     pub(crate) unordered: Vec<SourceItem>,
-    /// The directories among its items, but those that are nested too deep.
+    /// What the source says of the listing.
+    pub(crate) remarks: Vec<Remark>,
+    /// The first directories among its items, but those that are nested too deep.
     pub(crate) below: VecDeque<Arc<Ahead>>,
+}
+
+/// What a thread found that listed a directory ahead.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// What waits for the walk by that.
+    pub(crate) weight: usize,
+    /// How many entries were looked at.
+    pub(crate) entries: usize,
+    /// The first directories below.
+    pub(crate) below: VecDeque<Arc<Ahead>>,
+}
+
+/// Who made a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListedBy {
+    /// Another thread, before the walk came to the directory.
+    Other,
+    Walk,
 }
 
 impl Listing {
@@ -62,35 +114,58 @@ impl Listing {
         Listing { looked: clock.now(), opened: Opened::read(root, Place::default()) }
     }
 
-    fn read(above: &dyn SourceDirectory, name: &[u8], place: Place, clock: &dyn Clock) -> Listing {
-        let looked = clock.now();
-        let opened = above.open_directory(name).and_then(|directory| Opened::read(directory, place));
-        Listing { looked, opened }
+    /// What is said of a directory that is nested too deep.
+    pub(crate) fn too_deep(clock: &dyn Clock) -> Listing {
+        let why = "directories are nested too deep (4,096 levels, or 32 KiB of path)";
+        Listing { looked: clock.now(), opened: Err(io::Error::other(why)) }
     }
 
-    /// Its entries and itself: a directory without any is held open too.
-    fn weight(&self) -> usize {
-        1 + self.opened.as_ref().map_or(0, |opened| opened.items.len())
+    fn read(above: &dyn SourceDirectory, name: &[u8], place: &Place, clock: &dyn Clock) -> Listing {
+        let looked = clock.now();
+        let opened = above.open_directory(name).and_then(|directory| Opened::read(directory, place.clone()));
+        Listing { looked, opened }
     }
 }
 
 impl Opened {
     fn read(directory: Arc<dyn SourceDirectory>, place: Place) -> io::Result<Opened> {
         let (items, unordered) = in_order(directory.entries()?);
-        let below =
-            items.iter().filter_map(|item| Ahead::of(item, &directory, place)).map(Arc::new).collect();
-        Ok(Opened { directory, items, unordered, below })
+        let remarks = directory.remarks();
+        let below = Ahead::among(&items, &directory, &place);
+        Ok(Opened { directory, place, items, unordered, remarks, below })
+    }
+
+    fn weight(&self) -> usize {
+        DIRECTORY_WEIGHT + self.items.len() + self.unordered.len() + self.remarks.len()
     }
 }
 
 impl Ahead {
-    /// The directory that an item of `above` is; none where it is something else, or nested too deep.
-    fn of(item: &SourceItem, above: &Arc<dyn SourceDirectory>, place: Place) -> Option<Ahead> {
+    /// The first directories among items of `above`, but those that are nested too deep.
+    pub(crate) fn among(
+        items: &[SourceItem],
+        above: &Arc<dyn SourceDirectory>,
+        place: &Place,
+    ) -> VecDeque<Arc<Ahead>> {
+        let directories = items.iter().filter_map(|item| Ahead::of(item, above, place));
+        let count = BELOW_MAX.min(KEYS_BYTES_MAX / (place.key.len() + 1)).max(1);
+        directories.take(count).map(Arc::new).collect()
+    }
+
+    fn of(item: &SourceItem, above: &Arc<dyn SourceDirectory>, place: &Place) -> Option<Ahead> {
         let is_directory = |entry: &Entry| entry.is_directory() && entry.name == item.name;
-        let place = Place { depth: place.depth + 1, path_bytes: place.path_bytes + 1 + item.name.len() };
-        let is_too_deep = place.depth >= DEPTH_MAX || place.path_bytes > PATH_BYTES_MAX;
-        (!is_too_deep && item.entry.as_ref().is_ok_and(is_directory)).then(|| Ahead {
-            name: item.name.clone(),
+        let is_listed = item.entry.as_ref().is_ok_and(is_directory);
+        is_listed.then(|| Ahead::new(&item.name, above, place)).flatten()
+    }
+
+    /// The directory `name` in `above`; none where it is nested too deep.
+    pub(crate) fn new(name: &[u8], above: &Arc<dyn SourceDirectory>, place: &Place) -> Option<Ahead> {
+        let key = if place.depth == 0 { name.to_vec() } else { [&place.key, &[0][..], name].concat() };
+        let place = Place { depth: place.depth + 1, key };
+        // A path begins with a slash.
+        let is_too_deep = place.depth >= DEPTH_MAX || place.key.len() + 1 > PATH_BYTES_MAX;
+        (!is_too_deep).then(|| Ahead {
+            name: name.to_vec(),
             place,
             stage: Mutex::new(Stage::Waiting(Arc::clone(above))),
             ended: Condvar::new(),
@@ -101,14 +176,14 @@ impl Ahead {
         &self.name
     }
 
-    /// Whether nobody has begun to list it.
-    pub(crate) fn is_waiting(&self) -> bool {
-        matches!(*lock(&self.stage), Stage::Waiting(_))
+    /// Directories that the walk comes to earlier have a smaller one; those below begin with it and a zero.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.place.key
     }
 
-    /// Lists the directory unless somebody has begun to. Gives what waits for the walk then, the directory and its entries, and
-    /// the directories below.
-    pub(crate) fn list(&self, clock: &dyn Clock) -> Option<(usize, Vec<Arc<Ahead>>)> {
+    /// Lists the directory unless somebody has begun to, and adds what waits for the walk then to `all`. What fails is left to
+    /// the walk, by whose time it may be well again.
+    pub(crate) fn list(&self, clock: &dyn Clock, all: &Arc<AtomicUsize>) -> Option<Found> {
         let above = {
             let mut stage = lock(&self.stage);
             let Stage::Waiting(above) = &*stage else { return None };
@@ -117,33 +192,31 @@ impl Ahead {
             above
         };
         let mut begun = Begun { ahead: self, left: Stage::Waiting(Arc::clone(&above)) };
-        let listing = Listing::read(&*above, &self.name, self.place, clock);
-        let weight = listing.weight();
-        let below =
-            listing.opened.as_ref().map_or_else(|_| Vec::new(), |it| it.below.iter().cloned().collect());
-        begun.left = Stage::Listed(listing);
-        Some((weight, below))
+        let listing = Listing::read(&*above, &self.name, &self.place, clock);
+        let opened = listing.opened.as_ref().ok()?;
+        let (weight, entries) = (opened.weight(), opened.items.len() + opened.remarks.len());
+        let below = opened.below.clone();
+        begun.left = Stage::Listed(listing, Weight::add(all, weight));
+        Some(Found { weight, entries, below })
     }
 
-    /// Gives the listing to the walk, and how much waited for it. What nobody has begun is listed now.
-    pub(crate) fn take(&self, clock: &dyn Clock) -> (Listing, usize) {
+    /// Gives the listing to the walk. What nobody has begun, or what is old, is listed now.
+    pub(crate) fn take(&self, above: &dyn SourceDirectory, clock: &dyn Clock) -> (Listing, ListedBy) {
         let mut stage = lock(&self.stage);
         while matches!(*stage, Stage::Begun) {
             stage = self.ended.wait(stage).unwrap_or_else(PoisonError::into_inner);
         }
         let left = std::mem::replace(&mut *stage, Stage::Taken);
         drop(stage);
-        match left {
-            Stage::Listed(listing) => {
-                let weight = listing.weight();
-                (listing, weight)
-            }
-            Stage::Waiting(above) => (Listing::read(&*above, &self.name, self.place, clock), 0),
-            Stage::Begun | Stage::Taken => {
-                let error = io::Error::other("was walked twice, which is a fault of this program");
-                (Listing { looked: clock.now(), opened: Err(error) }, 0)
+        if let Stage::Listed(listing, weight) = left {
+            // It does not wait any more.
+            drop(weight);
+            let age = clock.now().as_nanoseconds() - listing.looked.as_nanoseconds();
+            if (0..STALE_NANOSECONDS).contains(&age) {
+                return (listing, ListedBy::Other);
             }
         }
+        (Listing::read(above, &self.name, &self.place, clock), ListedBy::Walk)
     }
 }
 

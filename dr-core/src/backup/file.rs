@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::segment::StreamCutter;
 use super::storer::{Scratch, Storer};
+use super::workers;
 use crate::error::Error;
 use crate::format::snapshot::{Problem, ProblemKind};
 use crate::format::tree::encode_extents;
@@ -55,7 +56,7 @@ const TOLD_BYTES_MIN: u64 = 8 << 20;
 impl FileJob {
     /// Reads and stores the file. What is wrong with the file is part of the result; an error is the store's or ours.
     pub(crate) fn run(self, storer: &Storer<'_>, scratch: &mut Scratch) -> crate::error::Result<FileDone> {
-        if storer.queue.wants_sample() {
+        if !workers::is_alone(storer) && storer.queue.wants_sample() {
             storer.queue.fetched(self.directory.fetch(&self.entry.name));
         }
         let mut attempt = 1;

@@ -39,7 +39,7 @@ impl Repository {
     /// one is forgotten if `forget` says so. Unless `write` is set, only says what is lost.
     ///
     /// # Errors
-    /// `Cancelled`, and what the store answers.
+    /// `Corrupt` where the index is damaged, `Cancelled`, and what the store answers.
     pub fn repair_snapshots(
         &self,
         write: bool,
@@ -48,6 +48,11 @@ impl Repository {
     ) -> Result<Vec<SnapshotRepair>> {
         let repository = &self.0;
         let (log, index) = repository.current_whole()?;
+        // Tables of the cache are not all compared when they are opened.
+        if !index.is_whole() || !index.tables().iter().all(|table| table.is_intact()) {
+            return Err(Error::corrupt("a part of the index cannot be read, so what is lost cannot be told")
+                .with_remedy("run 'dr check', and 'dr repair index' where that finds the index damaged"));
+        }
         if write {
             repository.prepare_to_write(&log)?;
         }

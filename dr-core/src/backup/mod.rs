@@ -6,6 +6,7 @@ mod commit;
 mod derive;
 mod edit;
 mod file;
+mod frontier;
 mod mend;
 mod options;
 mod pace;

@@ -1,10 +1,12 @@
 //! The work of a backup's threads: a queue that is bounded, prefers what frees memory, and stops at the first failure.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, ListedBy};
 use super::file::{FileDone, FileJob};
+use super::frontier::Frontier;
 use super::pace::Pace;
 use super::segment::SegmentJob;
 use super::window::FrameJob;
@@ -19,8 +21,8 @@ const SEGMENTS_MAX: usize = 1;
 
 /// Frames gathered but not compressed: those of a window, and some of trees.
 const FRAMES_MAX: usize = 16;
-/// Directories and entries listed but not walked. When so many wait, none is listed ahead before half of them are walked.
-const LISTED_MAX: isize = 8 << 10;
+/// While more files wait to be read, the walk is fast enough: nothing is listed ahead of it.
+const FILES_ENOUGH: usize = FILES_MAX / 2;
 
 /// A piece of work.
 #[derive(Debug)]
@@ -50,12 +52,7 @@ struct State {
     files: VecDeque<Box<FileJob>>,
     /// How many of these, from the first one on, were given out to be fetched.
     fetched: usize,
-    /// Directories that the walk will come to, the next one last. Some were listed since.
-    directories: Vec<Arc<Ahead>>,
-    /// Directories and entries that were listed ahead and wait for the walk. Below zero where it took some before that was said.
-    listed: isize,
-    /// Whether these are so many that none is listed ahead.
-    is_far_ahead: bool,
+    frontier: Frontier,
     done: Vec<FileDone>,
     /// Pieces of work that threads hold, and files whose result is not yet in `done`.
     running: usize,
@@ -89,7 +86,8 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// The next piece of work; `None` when there will be no more. The caller must call `finished` after it.
+    /// The next piece of work; `None` when there will be no more. The caller must call `finished` after it, or `list_ended` after a
+    /// directory was listed.
     pub(crate) fn next(&self) -> Option<Work> {
         let mut state = lock(&self.state);
         loop {
@@ -99,6 +97,9 @@ impl Queue {
             if let Some(work) = take(&mut state).or_else(|| take_directory(&mut state).map(Work::List)) {
                 if state.files.len() == FILES_MAX / 2 {
                     self.wake(&state, Awaited::Room);
+                }
+                if state.files.len() + 1 == FILES_ENOUGH {
+                    self.wake_listers(&state);
                 }
                 return Some(work);
             }
@@ -137,7 +138,7 @@ impl Queue {
     }
 
     /// Says that so many entries were listed in so many nanoseconds.
-    pub(crate) fn listed(&self, nanoseconds: i128, entries: usize) {
+    pub(crate) fn listing_took(&self, nanoseconds: i128, entries: usize) {
         if self.pace.listed(nanoseconds, entries) {
             self.wake(&lock(&self.state), Awaited::Fetch);
         }
@@ -145,7 +146,12 @@ impl Queue {
 
     /// Says whether a file had to be fetched.
     pub(crate) fn fetched(&self, fetched: Fetched) {
-        if self.pace.fetched(fetched == Fetched::Begun) {
+        let turned_slow = match fetched {
+            Fetched::Unknown => false,
+            Fetched::Begun => self.pace.fetched(true),
+            Fetched::Nothing => self.pace.fetched(false),
+        };
+        if turned_slow {
             self.wake(&lock(&self.state), Awaited::Fetch);
         }
     }
@@ -183,38 +189,38 @@ impl Queue {
         }
         state.files.push_back(Box::new(file));
         self.wake(&state, Awaited::Work);
-        self.wake_fetch(&state);
+        self.wake_readers(&state);
     }
 
-    /// Gives directories that the walk will come to, in order, and says how much waits for it that was listed ahead.
-    pub(crate) fn push_directories(
-        &self,
-        directories: impl DoubleEndedIterator<Item = Arc<Ahead>>,
-        listed: usize,
-    ) {
+    /// Gives directories that the walk will come to.
+    pub(crate) fn push_directories(&self, directories: impl IntoIterator<Item = Arc<Ahead>>) {
         let mut state = lock(&self.state);
-        state.listed += listed as isize;
-        state.is_far_ahead |= state.listed >= LISTED_MAX;
         if !state.failed {
-            let before = state.directories.len();
-            state.directories.extend(directories.rev());
-            if state.directories.len() > before && !state.is_far_ahead {
-                self.wake(&state, Awaited::Work);
-                self.wake_fetch(&state);
-            }
+            state.frontier.push(directories);
+            self.wake_listers(&state);
         }
     }
 
-    /// Says that the walk took a directory, and how much it took of what was listed ahead.
-    pub(crate) fn walked(&self, listed: usize) {
+    /// What is listed ahead adds itself to this.
+    pub(crate) fn listed(&self) -> Arc<AtomicUsize> {
+        lock(&self.state).frontier.listed()
+    }
+
+    /// Says that a thread has listed a directory, which weighs so much and has these below.
+    pub(crate) fn list_ended(&self, weight: usize, below: impl IntoIterator<Item = Arc<Ahead>>) {
         let mut state = lock(&self.state);
-        while state.directories.pop_if(|last| !last.is_waiting()).is_some() {}
-        state.listed -= listed as isize;
-        if state.is_far_ahead && state.listed <= LISTED_MAX / 2 {
-            state.is_far_ahead = false;
-            self.wake(&state, Awaited::Work);
-            self.wake_fetch(&state);
+        state.frontier.ended(weight);
+        if !state.failed {
+            state.frontier.push(below);
+            self.wake_listers(&state);
         }
+    }
+
+    /// Says that the walk came to a directory.
+    pub(crate) fn came_to(&self, directory: &Ahead, listed_by: ListedBy) {
+        let mut state = lock(&self.state);
+        state.frontier.came_to(directory, listed_by);
+        self.wake_listers(&state);
     }
 
     pub(crate) fn push_frames(&self, frames: impl IntoIterator<Item = FrameJob>) {
@@ -316,10 +322,18 @@ impl Queue {
         }
     }
 
-    /// Wakes one that fetches: there is one thing more to do.
-    fn wake_fetch(&self, state: &State) {
-        if self.pace.is_slow() && state.waiting[Awaited::Fetch as usize] > 0 {
-            self.changed[Awaited::Fetch as usize].notify_one();
+    /// Wakes those that list directories, where one may be listed.
+    fn wake_listers(&self, state: &State) {
+        if wants_listing(state) {
+            self.wake(state, Awaited::Work);
+            self.wake_readers(state);
+        }
+    }
+
+    /// Wakes those that go ahead while the source is slow.
+    fn wake_readers(&self, state: &State) {
+        if self.pace.is_slow() {
+            self.wake(state, Awaited::Fetch);
         }
     }
 
@@ -332,7 +346,7 @@ impl Queue {
         state.segments.clear();
         state.files.clear();
         state.fetched = 0;
-        state.directories.clear();
+        state.frontier.clear();
         for awaited in [Awaited::Work, Awaited::Room, Awaited::Done, Awaited::Fetch] {
             self.wake(state, awaited);
         }
@@ -359,12 +373,11 @@ fn take_leaf(state: &mut State) -> Option<Work> {
 }
 
 fn take_directory(state: &mut State) -> Option<Arc<Ahead>> {
-    if state.is_far_ahead {
-        return None;
-    }
-    let directory = state.directories.pop()?;
-    state.running += 1;
-    Some(directory)
+    if wants_listing(state) { state.frontier.next() } else { None }
+}
+
+fn wants_listing(state: &State) -> bool {
+    state.files.len() < FILES_ENOUGH && state.frontier.has_next()
 }
 
 fn is_idle(state: &State) -> bool {

@@ -1,10 +1,9 @@
 //! Walks the source beside the parents, hands out the files that changed, and puts the directories together.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 
-use super::ahead::{Ahead, Listing, Opened};
+use super::ahead::{self, Ahead, ListedBy, Listing, Opened};
 use super::file::{FileDone, FileJob, Place, is_racy, problem_of};
 use super::options::BackupOptions;
 use super::parent::{ParentDirectory, Parents};
@@ -58,7 +57,8 @@ struct OpenDirectory<'p> {
     /// Open while it is listed.
     directory: Option<Arc<dyn SourceDirectory>>,
     items: std::vec::IntoIter<SourceItem>,
-    /// The directories among its items that are still to be walked, in order.
+    place: ahead::Place,
+    /// Of the directories among its items that are still to be walked, the first ones.
     below: VecDeque<Arc<Ahead>>,
     looked: Timestamp,
     parent: ParentDirectory<'p>,
@@ -94,9 +94,8 @@ impl<'s, 'a> Scan<'s, 'a> {
             crate::Error::new(crate::ErrorKind::Source, "the source cannot be listed").with_source(error)
         })?;
         if !workers::is_alone(self.storer) {
-            self.storer.queue.push_directories(opened.below.iter().cloned(), 0);
+            self.storer.queue.push_directories(opened.below.iter().cloned());
         }
-        self.take_remarks(&[], &*opened.directory);
         self.open_directory(Vec::new(), opened, looked, self.parents.root(), None);
         let mut scratch = Scratch::new(self.storer.options)?;
         loop {
@@ -152,7 +151,7 @@ impl<'s, 'a> Scan<'s, 'a> {
             }
         };
         match entry.kind {
-            EntryKind::Directory(_) => self.take_directory(id, &*directory, entry, known, path),
+            EntryKind::Directory(_) => self.take_directory(id, &directory, entry, known, path),
             EntryKind::File(_) => {
                 self.take_file(id, directory, entry, known, path);
                 Ok(())
@@ -167,7 +166,7 @@ impl<'s, 'a> Scan<'s, 'a> {
     fn take_directory(
         &mut self,
         id: u64,
-        directory: &dyn SourceDirectory,
+        directory: &Arc<dyn SourceDirectory>,
         mut entry: Entry,
         known: Vec<Option<Entry>>,
         path: Vec<u8>,
@@ -178,11 +177,11 @@ impl<'s, 'a> Scan<'s, 'a> {
         let known_entry = known.iter().flatten().find(|before| before.is_directory()).cloned();
         match known_entry.filter(|before| is_unchanged(before, &entry, self.storer.options)) {
             Some(before) => entry.metadata.xattrs = before.metadata.xattrs,
-            None => is_whole = self.complete(directory, &mut entry, &path),
+            None => is_whole = self.complete(&**directory, &mut entry, &path),
         }
         // What could not be read now is looked at again next time.
         entry.metadata.racy = !is_whole || is_racy(&entry, looked);
-        let Listing { looked, opened } = self.list(id, &entry.name);
+        let Listing { looked, opened } = self.list(id, directory, &entry.name);
         let place = self.reserve(id);
         let opened = match opened {
             Ok(opened) => opened,
@@ -195,7 +194,6 @@ impl<'s, 'a> Scan<'s, 'a> {
                 return self.finish_if_done(id);
             }
         };
-        self.take_remarks(&path, &*opened.directory);
         let first = known.first().cloned().flatten();
         let parent = self.parents.directory_of(&known);
         self.open_directory(path, opened, looked, parent, Some((entry, first, place)));
@@ -203,18 +201,26 @@ impl<'s, 'a> Scan<'s, 'a> {
     }
 
     /// Lists a directory, or takes what was listed ahead.
-    fn list(&mut self, id: u64, name: &[u8]) -> Listing {
+    fn list(&mut self, id: u64, above: &Arc<dyn SourceDirectory>, name: &[u8]) -> Listing {
         let clock = &*self.storer.repository.clock;
+        let queue = &self.storer.queue;
+        let Some(open) = self.open.get_mut(&id) else { return Listing::too_deep(clock) };
         let is_next = |next: &mut Arc<Ahead>| next.name() == name;
-        let Some(next) = self.open.get_mut(&id).and_then(|open| open.below.pop_front_if(is_next)) else {
-            let error = io::Error::other("directories are nested too deep (4,096 levels, or 32 KiB of path)");
-            return Listing { looked: clock.now(), opened: Err(error) };
+        let next = open.below.pop_front_if(is_next);
+        let Some(next) = next.or_else(|| Ahead::new(name, above, &open.place).map(Arc::new)) else {
+            return Listing::too_deep(clock);
         };
-        let (listing, listed) = next.take(clock);
-        self.storer.queue.walked(listed);
-        let below = listing.opened.as_ref().ok().filter(|_| listed == 0 && !workers::is_alone(self.storer));
-        if let Some(opened) = below {
-            self.storer.queue.push_directories(opened.below.iter().cloned(), 0);
+        let (listing, listed_by) = next.take(&**above, clock);
+        queue.came_to(&next, listed_by);
+        if workers::is_alone(self.storer) {
+            return listing;
+        }
+        if open.below.is_empty() {
+            open.below = Ahead::among(open.items.as_slice(), above, &open.place);
+            queue.push_directories(open.below.iter().cloned());
+        }
+        if let (ListedBy::Walk, Ok(opened)) = (listed_by, &listing.opened) {
+            queue.push_directories(opened.below.iter().cloned());
         }
         listing
     }
@@ -329,7 +335,8 @@ impl<'s, 'a> Scan<'s, 'a> {
     ) {
         let id = self.next_id;
         self.next_id += 1;
-        let Opened { directory, items, unordered, below } = opened;
+        let Opened { directory, place, items, unordered, remarks, below } = opened;
+        self.take_remarks(&path, remarks);
         let unordered: Vec<Vec<u8>> =
             (unordered.iter()).map(|item| [path.as_slice(), b"/", &item.name].concat()).collect();
         let open = OpenDirectory {
@@ -337,6 +344,7 @@ impl<'s, 'a> Scan<'s, 'a> {
             directory: Some(directory),
             entries: Vec::with_capacity(items.len()),
             items: items.into_iter(),
+            place,
             below,
             looked,
             parent,
@@ -486,8 +494,8 @@ impl<'s, 'a> Scan<'s, 'a> {
     }
 
     /// Tells and counts what a source left out of a listing.
-    fn take_remarks(&mut self, path: &[u8], directory: &dyn SourceDirectory) {
-        for remark in directory.remarks() {
+    fn take_remarks(&mut self, path: &[u8], remarks: Vec<Remark>) {
+        for remark in remarks {
             let event = match remark {
                 Remark::Excluded { name, reason } => {
                     self.tally.entries_excluded += 1;

@@ -189,7 +189,12 @@ impl<'a> Storer<'a> {
 
     /// Whether a chunk is stored already; then the snapshot rests on it.
     pub(crate) fn has_chunk(&self, id: &ChunkId) -> Result<bool> {
-        match self.pack_of(id)? {
+        // That it is not there is believed of the tables only.
+        let found = match self.pack_of(id)? {
+            None => self.index.pack_in_tables(id)?,
+            found => found,
+        };
+        match found {
             Some(pack) => {
                 lock(&self.dedup_packs).insert(pack);
                 Ok(true)

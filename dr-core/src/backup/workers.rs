@@ -24,15 +24,21 @@ fn with_threads<T>(storer: &Storer<'_>, readers: usize, coordinate: impl FnOnce(
     std::thread::scope(|scope| {
         let _guard = EndOnPanic(&storer.queue);
         let (workers, readers) = if is_alone(storer) { (0, 0) } else { (storer.ctx.parallelism, readers) };
-        let works = std::iter::repeat_n(("dr-backup", work as fn(&Storer<'_>)), workers);
-        for (name, run) in works.chain(std::iter::repeat_n(("dr-read", fetch as fn(&Storer<'_>)), readers)) {
+        for _ in 0..workers {
             std::thread::Builder::new()
-                .name(name.to_owned())
-                .spawn_scoped(scope, move || run(storer))
+                .name("dr-backup".to_owned())
+                .spawn_scoped(scope, || work(storer))
                 .map_err(|error| {
                     Error::new(ErrorKind::Internal, "no thread could be started").with_source(error)
                 })
                 .inspect_err(|_| storer.queue.abort(Error::cancelled()))?;
+        }
+        for _ in 0..readers {
+            // Where the system gives no more threads, those that are there do it.
+            let reader = std::thread::Builder::new().name("dr-read".to_owned());
+            if reader.spawn_scoped(scope, || fetch(storer)).is_err() {
+                break;
+            }
         }
         match coordinate() {
             Ok(value) => {
@@ -82,6 +88,11 @@ fn work(storer: &Storer<'_>) {
         Err(error) => return storer.queue.abort(error),
     };
     while let Some(work) = storer.queue.next() {
+        if let Work::List(directory) = work {
+            // Nothing waits for it but the walk, when it comes there.
+            list(storer, &directory);
+            continue;
+        }
         let result = storer.ctx.cancel.check().and_then(|()| run(storer, work, &mut scratch));
         storer.queue.finished(result);
     }
@@ -92,22 +103,20 @@ fn fetch(storer: &Storer<'_>) {
     let _guard = EndOnPanic(&storer.queue);
     while let Some(next) = storer.queue.next_fetch() {
         match next {
-            Fetch::List(directory) => {
-                list(storer, &directory);
-                storer.queue.finished(Ok(None));
-            }
+            Fetch::List(directory) => list(storer, &directory),
             Fetch::File(directory, name) => storer.queue.fetched(directory.fetch(&name)),
         }
     }
 }
 
 fn list(storer: &Storer<'_>, directory: &Ahead) {
-    let begun = storer.repository.clock.now();
-    if let Some((listed, below)) = directory.list(&*storer.repository.clock) {
-        let taken = storer.repository.clock.now().as_nanoseconds() - begun.as_nanoseconds();
-        storer.queue.listed(taken, listed);
-        storer.queue.push_directories(below.into_iter(), listed);
-    }
+    let clock = &*storer.repository.clock;
+    let begun = clock.now();
+    let Some(found) = directory.list(clock, &storer.queue.listed()) else {
+        return storer.queue.list_ended(0, []);
+    };
+    storer.queue.listing_took(clock.now().as_nanoseconds() - begun.as_nanoseconds(), found.entries);
+    storer.queue.list_ended(found.weight, found.below);
 }
 
 /// Does a piece of work.

@@ -70,7 +70,7 @@ pub trait SourceDirectory: Debug + Send + Sync {
     /// Has the beginning of the file `name` brought into memory, where it is not there and that can be asked for; called of files
     /// that are about to be read, while the source is slow. What fails here is met again by whoever reads.
     fn fetch(&self, _name: &[u8]) -> Fetched {
-        Fetched::Nothing
+        Fetched::Unknown
     }
 
     /// What there is to say of the last listing, beside the entries. Asked once after each.
@@ -91,8 +91,10 @@ pub trait SourceDirectory: Debug + Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fetched {
-    /// It was in memory, or that cannot be told.
+    /// It was in memory.
     Nothing,
+    /// That cannot be told.
+    Unknown,
     /// It was not, and is on its way.
     Begun,
 }

@@ -160,6 +160,8 @@ impl SourceDirectory for SelectedDirectory {
                 }
             }
         });
+        // What is left may wait for the walk, for a while and with others.
+        items.shrink_to_fit();
         listed.ignore_files = Some(rules.ignore_files);
         *lock(&self.listed) = listed;
         Ok(items)

@@ -88,18 +88,21 @@ impl SourceFile for LocalFile {
     }
 }
 
-/// Asks the kernel to read the beginning of a file that it does not hold in memory, and does not wait for that.
+/// Asks the kernel to read the beginning of a file that it does not hold in memory, and does not wait for that. Leaves alone
+/// what it could only read by changing when it was last read.
 pub(super) fn fetch(dir: BorrowedFd<'_>, name: &[u8]) -> Fetched {
-    let Ok(fd) = open_quietly(dir, name, READ_FLAGS) else { return Fetched::Nothing };
+    let Ok(fd) = openat(dir, name, READ_FLAGS | OFlags::NOATIME, Mode::empty()) else {
+        return Fetched::Unknown;
+    };
     let mut byte = [0];
     let looked = preadv2(&fd, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT);
-    if looked != Err(Errno::AGAIN) {
-        return Fetched::Nothing;
-    }
-    match fadvise(&fd, 0, FETCHED_BYTES, Advice::WillNeed) {
-        Ok(()) => Fetched::Begun,
-        Err(_) => Fetched::Nothing,
-    }
+    let fetched = match looked {
+        Ok(_) => return Fetched::Nothing,
+        Err(Errno::AGAIN) => Fetched::Begun,
+        // The file system does not tell.
+        Err(_) => Fetched::Unknown,
+    };
+    if fadvise(&fd, 0, FETCHED_BYTES, Advice::WillNeed).is_ok() { fetched } else { Fetched::Unknown }
 }
 
 /// The data extents within the first `bytes` bytes. Moves the descriptor's position, which nobody uses.
