@@ -14,6 +14,8 @@ use crate::snapshot::{
 
 /// How many snapshots one entry names: 32 bytes each must fit into a slot.
 const SNAPSHOTS_PER_ENTRY: usize = 1024;
+/// How often a policy decides anew because others forget meanwhile.
+const ATTEMPTS_MAX: usize = 10;
 
 /// What to forget by a policy.
 #[derive(Debug, Clone, Default)]
@@ -101,6 +103,20 @@ impl Repository {
             return Err(Error::new(ErrorKind::InvalidInput, "the policy has no rule: it would keep nothing")
                 .with_remedy("say what to keep, for example with --keep-last 10 --keep-daily 30"));
         }
+        for _ in 1..ATTEMPTS_MAX {
+            if let Some(groups) = self.forget_once(options)? {
+                return Ok(groups);
+            }
+        }
+        Err(Error::new(
+            ErrorKind::StoreUnavailable,
+            "others forget what the policy keeps, faster than it decides",
+        )
+        .with_remedy("run it again"))
+    }
+
+    /// One attempt; `None` where others forgot meanwhile what was to stand for what the policy does not keep.
+    fn forget_once(&self, options: &ForgetOptions) -> Result<Option<Vec<ForgetGroup>>> {
         let snapshots = self.snapshots_as_kept(options)?;
         let groups: Vec<ForgetGroup> = decide(snapshots, &options.policy, options.group_by)
             .into_iter()
@@ -121,9 +137,15 @@ impl Repository {
         }
         if !options.dry_run {
             let ids: Vec<SnapshotId> = groups.iter().flat_map(|group| dropped(&group.decisions)).collect();
-            self.forget(&ids)?;
+            let decisions = groups.iter().flat_map(|group| &group.decisions);
+            let kept: Vec<SnapshotId> =
+                decisions.filter(|it| !it.reasons.is_empty()).map(|it| it.snapshot.id).collect();
+            let stand = |log: &Log| kept.iter().all(|id| is_live(log, id));
+            if !self.forget_while(&ids, &stand)? {
+                return Ok(None);
+            }
         }
-        Ok(groups)
+        Ok(Some(groups))
     }
 
     /// The snapshots, each at the time at which retention sees it: the host's claim, held between the times of the slots
@@ -174,12 +196,29 @@ impl Repository {
     /// # Errors
     /// `NotFound` where there is no such snapshot, `InvalidInput` where one is protected, and what the store answers.
     pub fn forget(&self, snapshots: &[SnapshotId]) -> Result<()> {
-        self.append_marks(snapshots, Event::Forget, &|log, id| {
-            if log.fold.snapshot(id).is_none_or(|state| state.forgotten.is_some()) {
-                return Err(missing(id));
+        self.forget_while(snapshots, &|_| true).map(drop)
+    }
+
+    /// Forgets snapshots, as far as states of the log that `holds` is true of are followed; says whether all were.
+    fn forget_while(&self, snapshots: &[SnapshotId], holds: &dyn Fn(&Log) -> bool) -> Result<bool> {
+        for some in snapshots.chunks(SNAPSHOTS_PER_ENTRY) {
+            let appended = self.0.append_if(&mut |log| {
+                if !holds(log) {
+                    return Ok(None);
+                }
+                for id in some {
+                    if !is_live(log, id) {
+                        return Err(missing(id));
+                    }
+                    refuse_protected(log, id)?;
+                }
+                Ok(Some(Event::Forget(Snapshots { snapshots: some.to_vec() })))
+            })?;
+            if appended.is_none() {
+                return Ok(false);
             }
-            refuse_protected(log, id)
-        })
+        }
+        Ok(true)
     }
 
     /// Forgets snapshots that another one stands for, as far as they are there; what others forgot meanwhile is passed over.
@@ -188,9 +227,7 @@ impl Repository {
     pub(crate) fn forget_replaced(&self, replaced: &[SnapshotId], replacement: &SnapshotId) -> Result<usize> {
         let mut count = 0;
         self.0.append_if(&mut |log| {
-            let is_live =
-                |id: &SnapshotId| log.fold.snapshot(id).is_some_and(|state| state.forgotten.is_none());
-            if !is_live(replacement) {
+            if !is_live(log, replacement) {
                 return Err(Error::new(
                     ErrorKind::NotFound,
                     "the new snapshot was forgotten meanwhile, so the old stay",
@@ -198,7 +235,7 @@ impl Repository {
                 .with_object(format!("snapshot {replacement}"))
                 .with_remedy("bring it back with 'dr unforget', or try again"));
             }
-            let live: Vec<SnapshotId> = replaced.iter().copied().filter(is_live).collect();
+            let live: Vec<SnapshotId> = replaced.iter().copied().filter(|id| is_live(log, id)).collect();
             live.iter().try_for_each(|id| refuse_protected(log, id))?;
             count = live.len();
             Ok((count > 0).then_some(Event::Forget(Snapshots { snapshots: live })))
@@ -292,6 +329,11 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+/// Whether a snapshot is there and not forgotten.
+fn is_live(log: &Log, id: &SnapshotId) -> bool {
+    log.fold.snapshot(id).is_some_and(|state| state.forgotten.is_none())
 }
 
 fn refuse_protected(log: &Log, id: &SnapshotId) -> Result<()> {

@@ -32,7 +32,7 @@ pub(super) fn collectable(
     for state in log.fold.uncollected_snapshots() {
         let is_due = match state.forgotten {
             Some(slot) => is_over(repository, slot, hold, now_ms)?,
-            None => is_assumed(options, &state.record.id) && hold.is_zero(),
+            None => is_assumed(options, state) && hold.is_zero(),
         };
         if is_due {
             due.push(state.record.id);
@@ -43,14 +43,13 @@ pub(super) fn collectable(
 
 /// How many snapshots are forgotten and not collected yet.
 pub(super) fn count_forgotten(log: &Log, options: &PruneOptions) -> usize {
-    let is_forgotten =
-        |state: &&SnapshotState| state.forgotten.is_some() || is_assumed(options, &state.record.id);
+    let is_forgotten = |state: &&SnapshotState| state.forgotten.is_some() || is_assumed(options, state);
     log.fold.uncollected_snapshots().filter(is_forgotten).count()
 }
 
 /// Whether a dry run takes a snapshot to be forgotten.
-fn is_assumed(options: &PruneOptions, id: &SnapshotId) -> bool {
-    options.dry_run && options.assume_forgotten.contains(id)
+fn is_assumed(options: &PruneOptions, state: &SnapshotState) -> bool {
+    options.dry_run && !state.protected && options.assume_forgotten.contains(&state.record.id)
 }
 
 /// Collects every forgotten snapshot whose hold is over. No pack goes with the entries, so they hold on any state on which
