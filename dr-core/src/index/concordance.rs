@@ -7,7 +7,7 @@
 //! record; what does not fit into a line is in the next ones. Six slots of eight are filled: 11 bytes for a chunk.
 //!
 //! A slot proves nothing: the record that it names is compared with the whole id. So a file that lies can only hide chunks,
-//! and a backup, which alone asks it, stores these again. Whoever reads, checks or deletes asks the tables.
+//! and a backup, which alone asks it, stores these again. Whoever reads, checks, deletes or takes something for lost asks the tables.
 //!
 //! Who writes it: a backup that has looked up a quarter as many chunks as there are. It takes about as long as a quarter of
 //! the lookups that it saves (`benches/README.md`), so that never much is lost, and a restore, or a backup of little that is

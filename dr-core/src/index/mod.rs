@@ -272,12 +272,20 @@ impl Index {
         self.lookup(id).chain(parts.flat_map(move |part| part.lookup(id)).filter(is_gone))
     }
 
-    /// The pack that holds the chunk, if any: what a backup asks before it stores one.
+    /// Whether what lies in a pack counts as stored.
+    fn is_good(&self, pack: &ObjectHash) -> bool {
+        (self.condemned.is_empty() || !self.condemned.contains_key(pack))
+            && (self.distrusted.is_empty() || !self.distrusted.contains(pack))
+    }
+
+    /// The same as `pack_of`, by the tables alone: for whoever takes what is not found for lost.
+    pub(crate) fn pack_in_tables(&self, id: &ChunkId) -> Result<Option<ObjectHash>> {
+        pack_among(&self.parts, id, |pack| self.is_good(pack))
+    }
+
+    /// The pack that holds the chunk, if any: what a backup asks before it stores one. It may miss one that is there.
     pub(crate) fn pack_of(&self, id: &ChunkId) -> Result<Option<ObjectHash>> {
-        let is_good = |pack: &ObjectHash| {
-            (self.condemned.is_empty() || !self.condemned.contains_key(pack))
-                && (self.distrusted.is_empty() || !self.distrusted.contains(pack))
-        };
+        let is_good = |pack: &ObjectHash| self.is_good(pack);
         let Some(concordance) = self.concording.as_ref().and_then(|it| it.concordance()) else {
             return pack_among(&self.parts, id, is_good);
         };

@@ -54,7 +54,8 @@ pub(crate) fn seal_segment(
     let mut header = ring.header(ObjectType::Segment);
     let randomness: [u8; 32] = random(entropy)?;
     header.salt = hedged_salt(&randomness, entropy, |hasher| {
-        hasher.update(&table);
+        // The footer names what the segment takes the place of, which the table does not.
+        hasher.update(&table).update(&parts.footer);
     });
     let mut object = header.encode();
     let key = ObjectKey::derive(&ring.kek(&header)?, &header)?;

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use dr_store::Name;
+
 use super::{IndexRepair, stored_packs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{Event, HashList, Reindex};
@@ -11,7 +13,7 @@ use crate::index::segment_of_packs;
 use crate::limits::PACK_BYTES_MAX;
 use crate::observer::{Context, Event as Observed};
 use crate::pack::{PackEntry, open_pack_tail};
-use crate::repository::{Inner, Repository, check_bytes, cut_short, read_segment};
+use crate::repository::{Inner, Repository, check_bytes, cut_short, get_bounded, read_segment};
 
 /// Segments are written when they list this many chunks.
 const SEGMENT_CHUNKS: usize = 1 << 20;
@@ -23,9 +25,12 @@ impl Repository {
     /// Where no segment is damaged, nothing is done.
     ///
     /// # Errors
-    /// `Corrupt` where the log is damaged, `Cancelled`, and what the store answers.
+    /// `Corrupt` where the log is damaged, `UnsupportedFormat` or `WrongCredentials` where a newer program or another key made
+    /// something that is not damaged (nothing is replaced then), `Cancelled`, and what the store answers.
     pub fn repair_index(&self, ctx: &Context<'_>) -> Result<IndexRepair> {
         let repository = &self.0;
+        // Nothing is replaced by what another machine says of the log.
+        repository.fold_from_genesis()?;
         let log = repository.synchronise()?;
         log.check_writable()?;
         let mut report = IndexRepair::default();
@@ -34,6 +39,8 @@ impl Repository {
             ctx.cancel.check()?;
             match read_segment(repository, place) {
                 Ok((segment, _)) => listed.extend(segment.packs.iter().map(|pack| pack.hash)),
+                // Its bytes are those that the log names.
+                Err(error) if is_of_others(&error) => return Err(error),
                 Err(error) if error.is_damage() => report.segments_damaged.push(*place.hash()),
                 Err(error) => return Err(error),
             }
@@ -61,6 +68,9 @@ impl Repository {
                     chunks += entry.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
                     batch.push(entry);
                 }
+                Err(error) if is_of_others(&error) && is_whole(repository, &name, &pack)? => {
+                    return Err(error);
+                }
                 Err(error) if error.is_damage() => report.packs_unreadable.push(pack),
                 Err(error) => return Err(error),
             }
@@ -76,6 +86,17 @@ impl Repository {
         replace(repository, &report, outputs)?;
         Ok(report)
     }
+}
+
+/// Whether a newer program or another key made what cannot be opened: it is nobody's to replace.
+fn is_of_others(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnsupportedFormat | ErrorKind::WrongCredentials)
+}
+
+/// Whether a pack is what its name says, byte for byte.
+fn is_whole(repository: &Inner, name: &Name, pack: &ObjectHash) -> Result<bool> {
+    let bytes = get_bounded(&*repository.store, name, PACK_BYTES_MAX)?;
+    Ok(ObjectHash::of_parts([&bytes[..]]) == *pack)
 }
 
 /// Names the new segments in the place of the damaged ones. What a damaged segment listed is only dropped in the entry that

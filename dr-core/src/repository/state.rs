@@ -143,10 +143,15 @@ fn write_and(
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let staged = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    let (staged, mut file) = loop {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let staged = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
+        // Processes in containers that share the directory may have the same number: none writes what another one began.
+        match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            opened => break (staged, opened?),
+        }
+    };
     let written = write(&mut file).and_then(|()| settle(&file)).and_then(|()| fs::rename(&staged, path));
     if written.is_err() {
         let _ = fs::remove_file(&staged);
