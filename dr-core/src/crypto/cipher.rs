@@ -1,9 +1,9 @@
 //! The ciphers that objects are sealed with, one for each suite, and which of them this machine is better at.
 
 use aws_lc_rs::aead::{self, AES_256_GCM, Aad, LessSafeKey, UnboundKey};
+use chacha20poly1305::Tag;
 use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
-use chacha20poly1305::{ChaCha20Poly1305, Tag};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::{Suite, TAG_BYTES};
@@ -60,7 +60,7 @@ fn has_aes_instructions() -> bool {
 /// it frees (`LcPtr` in `ptr.rs` of `aws-lc-rs` frees by `EVP_AEAD_CTX_free`). What sealing or opening a message leaves on
 /// the stack (`aead_aes_gcm_seal_scatter_impl` in `e_aes.c`) is not the key: it is what tags are made of.
 pub(super) enum KeyedCipher {
-    ChaCha20Poly1305(ChaCha20Poly1305),
+    ChaCha20Poly1305(chacha20poly1305::ChaCha20Poly1305),
     Aes256Gcm(LessSafeKey),
 }
 
@@ -76,7 +76,7 @@ impl KeyedCipher {
     }
 
     pub(super) fn chacha20_poly1305(key: &[u8; 32]) -> KeyedCipher {
-        KeyedCipher::ChaCha20Poly1305(ChaCha20Poly1305::new(key.into()))
+        KeyedCipher::ChaCha20Poly1305(chacha20poly1305::ChaCha20Poly1305::new(key.into()))
     }
 
     /// Encrypts `buffer` in place and gives its tag; `None` where it is longer than the cipher's limit.
