@@ -1,4 +1,4 @@
-//! A program whose output is saved.
+//! Programs that this one starts, and above all those whose output is saved.
 
 use std::ffi::OsString;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -17,6 +17,11 @@ const GRACE: Duration = Duration::from_millis(300);
 /// Says whether a program succeeded.
 pub(crate) type Confirm = Box<dyn FnOnce() -> dr_core::Result<()> + Send>;
 
+/// The same program without the passwords that this one was given in variables: they are not for others.
+pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
+    command.env_remove("DR_PASSWORD").env_remove("DR_FROM_PASSWORD")
+}
+
 /// A running program whose output is saved. It does not outlive this.
 #[derive(Debug)]
 pub(crate) struct SourceCommand {
@@ -32,12 +37,7 @@ impl SourceCommand {
         };
         let name = program.to_string_lossy().into_owned();
         let failed = || CliError::source(format!("the command '{name}' cannot be run"));
-        let spawned = Command::new(program)
-            .args(arguments)
-            .env_remove("DR_PASSWORD")
-            .env_remove("DR_FROM_PASSWORD")
-            .stdout(Stdio::piped())
-            .spawn();
+        let spawned = without_secrets(Command::new(program).args(arguments)).stdout(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|error| failed().with_cause(&error))?;
         let output = child.stdout.take().ok_or_else(failed)?;
         Ok((Arc::new(SourceCommand { name, child: Mutex::new(child) }), output))

@@ -12,6 +12,7 @@ use dr_core::Credentials;
 use zeroize::Zeroizing;
 
 use crate::args::GlobalArgs;
+use crate::child::without_secrets;
 use crate::error::{CliError, Result};
 use crate::from_args::FromArgs;
 use crate::render::Output;
@@ -156,12 +157,7 @@ pub(crate) fn from_program(what: &str, words: &[String]) -> Result<Zeroizing<Vec
         return Err(CliError::usage(format!("{what} is empty")));
     };
     let failed = |why: &str| CliError::credentials(format!("{what} '{program}' {why}"));
-    let spawned = Command::new(program)
-        .args(arguments)
-        .env_remove("DR_PASSWORD")
-        .env_remove("DR_FROM_PASSWORD")
-        .stdout(Stdio::piped())
-        .spawn();
+    let spawned = without_secrets(Command::new(program).args(arguments)).stdout(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|error| failed("cannot be run").with_cause(&error))?;
     let output = child.stdout.take().ok_or_else(|| failed("has no output"))?;
     let read = read_bounded(output, COMMAND_OUTPUT_BYTES_MAX);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::child::without_secrets;
 use crate::error::{CliError, Result};
 use crate::quantity;
 use crate::settings::file::{Node, Table, Value};
@@ -198,11 +199,7 @@ fn run_one(program: &Program, hook: &Hook, told: &Told, signals: &Signals) -> Re
             .with_remedy("mend the hook, or take it out of the profile")
     };
     let mut command = program.command();
-    command
-        .stdin(Stdio::null())
-        .env_remove("DR_PASSWORD")
-        .env_remove("DR_FROM_PASSWORD")
-        .env(IN_HOOK, hook.phase.name());
+    without_secrets(&mut command).stdin(Stdio::null()).env(IN_HOOK, hook.phase.name());
     command.env("DR_COMMAND", &told.command).env("DR_PROFILE", &told.profile);
     command.env("DR_DRY_RUN", if told.is_dry_run { "1" } else { "0" });
     command.env("DR_EXIT_CODE", told.exit_code.map(|code| code.to_string()).unwrap_or_default());
