@@ -22,6 +22,7 @@ const STALE_NANOSECONDS: i128 = 60_000_000_000;
 /// A directory that the walk will come to. Whoever is first lists it: a thread that has nothing else to do, or the walk.
 #[derive(Debug)]
 pub(crate) struct Ahead {
+    above: Arc<dyn SourceDirectory>,
     name: Vec<u8>,
     place: Place,
     stage: Mutex<Stage>,
@@ -33,14 +34,13 @@ pub(crate) struct Ahead {
 pub(crate) struct Place {
     /// How many directories are above it.
     depth: usize,
-    /// The names on the way to it with zeros between them: in the order of these bytes, the walk comes to directories.
-    key: Vec<u8>,
+    /// Its path with zeros for slashes: in the order of these bytes, the walk comes to directories.
+    key: Arc<[u8]>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// In this directory.
-    Waiting(Arc<dyn SourceDirectory>),
+    Waiting,
     Begun,
     Listed(Listing, Weight),
     Taken,
@@ -89,6 +89,14 @@ pub(crate) struct Opened {
     pub(crate) below: VecDeque<Arc<Ahead>>,
 }
 
+/// A directory that a thread is to list.
+#[derive(Debug)]
+pub(crate) struct ListJob {
+    pub(crate) directory: Arc<Ahead>,
+    /// What is listed ahead adds itself to this.
+    pub(crate) listed: Arc<AtomicUsize>,
+}
+
 /// What a thread found that listed a directory ahead.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -118,12 +126,6 @@ impl Listing {
     pub(crate) fn too_deep(clock: &dyn Clock) -> Listing {
         let why = "directories are nested too deep (4,096 levels, or 32 KiB of path)";
         Listing { looked: clock.now(), opened: Err(io::Error::other(why)) }
-    }
-
-    fn read(above: &dyn SourceDirectory, name: &[u8], place: &Place, clock: &dyn Clock) -> Listing {
-        let looked = clock.now();
-        let opened = above.open_directory(name).and_then(|directory| Opened::read(directory, place.clone()));
-        Listing { looked, opened }
     }
 }
 
@@ -160,14 +162,14 @@ impl Ahead {
 
     /// The directory `name` in `above`; none where it is nested too deep.
     pub(crate) fn new(name: &[u8], above: &Arc<dyn SourceDirectory>, place: &Place) -> Option<Ahead> {
-        let key = if place.depth == 0 { name.to_vec() } else { [&place.key, &[0][..], name].concat() };
+        let key: Arc<[u8]> = [&place.key, &[0][..], name].concat().into();
         let place = Place { depth: place.depth + 1, key };
-        // A path begins with a slash.
-        let is_too_deep = place.depth >= DEPTH_MAX || place.key.len() + 1 > PATH_BYTES_MAX;
+        let is_too_deep = place.depth >= DEPTH_MAX || place.key.len() > PATH_BYTES_MAX;
         (!is_too_deep).then(|| Ahead {
+            above: Arc::clone(above),
             name: name.to_vec(),
             place,
-            stage: Mutex::new(Stage::Waiting(Arc::clone(above))),
+            stage: Mutex::new(Stage::Waiting),
             ended: Condvar::new(),
         })
     }
@@ -177,22 +179,22 @@ impl Ahead {
     }
 
     /// Directories that the walk comes to earlier have a smaller one; those below begin with it and a zero.
-    pub(crate) fn key(&self) -> &[u8] {
+    pub(crate) fn key(&self) -> &Arc<[u8]> {
         &self.place.key
     }
 
     /// Lists the directory unless somebody has begun to, and adds what waits for the walk then to `all`. What fails is left to
     /// the walk, by whose time it may be well again.
     pub(crate) fn list(&self, clock: &dyn Clock, all: &Arc<AtomicUsize>) -> Option<Found> {
-        let above = {
+        {
             let mut stage = lock(&self.stage);
-            let Stage::Waiting(above) = &*stage else { return None };
-            let above = Arc::clone(above);
+            if !matches!(*stage, Stage::Waiting) {
+                return None;
+            }
             *stage = Stage::Begun;
-            above
-        };
-        let mut begun = Begun { ahead: self, left: Stage::Waiting(Arc::clone(&above)) };
-        let listing = Listing::read(&*above, &self.name, &self.place, clock);
+        }
+        let mut begun = Begun { ahead: self, left: Stage::Waiting };
+        let listing = self.read(clock);
         let opened = listing.opened.as_ref().ok()?;
         let (weight, entries) = (opened.weight(), opened.items.len() + opened.remarks.len());
         let below = opened.below.clone();
@@ -201,7 +203,7 @@ impl Ahead {
     }
 
     /// Gives the listing to the walk. What nobody has begun, or what is old, is listed now.
-    pub(crate) fn take(&self, above: &dyn SourceDirectory, clock: &dyn Clock) -> (Listing, ListedBy) {
+    pub(crate) fn take(&self, clock: &dyn Clock) -> (Listing, ListedBy) {
         let mut stage = lock(&self.stage);
         while matches!(*stage, Stage::Begun) {
             stage = self.ended.wait(stage).unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +218,13 @@ impl Ahead {
                 return (listing, ListedBy::Other);
             }
         }
-        (Listing::read(above, &self.name, &self.place, clock), ListedBy::Walk)
+        (self.read(clock), ListedBy::Walk)
+    }
+
+    fn read(&self, clock: &dyn Clock) -> Listing {
+        let looked = clock.now();
+        let opened = self.above.open_directory(&self.name);
+        Listing { looked, opened: opened.and_then(|directory| Opened::read(directory, self.place.clone())) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::ahead::{Ahead, ListedBy};
+use super::ahead::{Ahead, ListJob, ListedBy};
 
 /// When so much is listed and waits for the walk, nothing more is listed before half of it is walked. An entry weighs 1; one
 /// takes about half a kilobyte.
@@ -15,7 +15,7 @@ const LISTED_MAX: usize = 8 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Frontier {
     /// By their keys: the one that the walk comes to next is first.
-    waiting: BTreeMap<Vec<u8>, Arc<Ahead>>,
+    waiting: BTreeMap<Arc<[u8]>, Arc<Ahead>>,
     /// What is listed and waits for the walk.
     listed: Arc<AtomicUsize>,
     is_far_ahead: bool,
@@ -28,13 +28,8 @@ pub(super) struct Frontier {
 }
 
 impl Frontier {
-    /// What is listed ahead adds itself to this.
-    pub(super) fn listed(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.listed)
-    }
-
     pub(super) fn push(&mut self, directories: impl IntoIterator<Item = Arc<Ahead>>) {
-        self.waiting.extend(directories.into_iter().map(|it| (it.key().to_vec(), it)));
+        self.waiting.extend(directories.into_iter().map(|it| (Arc::clone(it.key()), it)));
     }
 
     /// Whether `next` gives one.
@@ -48,13 +43,13 @@ impl Frontier {
     }
 
     /// The directory to be listed next; `ended` must be called after that.
-    pub(super) fn next(&mut self) -> Option<Arc<Ahead>> {
+    pub(super) fn next(&mut self) -> Option<ListJob> {
         if !self.has_next() {
             return None;
         }
         let (_, directory) = self.waiting.pop_first()?;
         self.listing += 1;
-        Some(directory)
+        Some(ListJob { directory, listed: Arc::clone(&self.listed) })
     }
 
     /// Says that a thread has listed one, which weighs so much.
@@ -67,14 +62,14 @@ impl Frontier {
 
     /// Says that the walk came to a directory.
     pub(super) fn came_to(&mut self, directory: &Ahead, listed_by: ListedBy) {
-        let key = directory.key();
+        let key: &[u8] = directory.key();
         self.waiting.remove(key);
         if listed_by == ListedBy::Walk {
             // What an older listing of it named.
             let (from, to) = ([key, &[0]].concat(), [key, &[1]].concat());
             let range = (Bound::Included(from.as_slice()), Bound::Excluded(to.as_slice()));
-            let below: Vec<Vec<u8>> =
-                self.waiting.range::<[u8], _>(range).map(|(key, _)| key.clone()).collect();
+            let below: Vec<Arc<[u8]>> =
+                self.waiting.range::<[u8], _>(range).map(|(key, _)| Arc::clone(key)).collect();
             below.iter().for_each(|key| drop(self.waiting.remove(key)));
         }
         if self.listed.load(Ordering::Relaxed) <= LISTED_MAX / 2 {

@@ -1,10 +1,9 @@
 //! The work of a backup's threads: a queue that is bounded, prefers what frees memory, and stops at the first failure.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use super::ahead::{Ahead, ListedBy};
+use super::ahead::{Ahead, ListJob, ListedBy};
 use super::file::{FileDone, FileJob};
 use super::frontier::Frontier;
 use super::pace::Pace;
@@ -33,14 +32,21 @@ pub(crate) enum Work {
     Segment(SegmentJob),
     /// Read a file.
     File(Box<FileJob>),
-    /// List a directory before the walk comes to it. Comes last.
-    List(Arc<Ahead>),
+}
+
+/// What a worker does next.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// A piece of work; `finished` must be called after it.
+    Work(Work),
+    /// List a directory before the walk comes to it, as nothing else is to be done; `list_ended` must be called after it.
+    List(ListJob),
 }
 
 /// What is done ahead of the others while the source is slow.
 #[derive(Debug)]
 pub(crate) enum Fetch {
-    List(Arc<Ahead>),
+    List(ListJob),
     /// Have a file brought into memory that will be read soon.
     File(Arc<dyn SourceDirectory>, Vec<u8>),
 }
@@ -86,22 +92,22 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// The next piece of work; `None` when there will be no more. The caller must call `finished` after it, or `list_ended` after a
-    /// directory was listed.
-    pub(crate) fn next(&self) -> Option<Work> {
+    /// What to do next; `None` when there will be no more.
+    pub(crate) fn next(&self) -> Option<Task> {
         let mut state = lock(&self.state);
         loop {
             if state.failed {
                 return None;
             }
-            if let Some(work) = take(&mut state).or_else(|| take_directory(&mut state).map(Work::List)) {
+            let task = take(&mut state).map(Task::Work);
+            if let Some(task) = task.or_else(|| take_directory(&mut state).map(Task::List)) {
                 if state.files.len() == FILES_MAX / 2 {
                     self.wake(&state, Awaited::Room);
                 }
                 if state.files.len() + 1 == FILES_ENOUGH {
                     self.wake_listers(&state);
                 }
-                return Some(work);
+                return Some(task);
             }
             if state.closed {
                 return None;
@@ -199,11 +205,6 @@ impl Queue {
             state.frontier.push(directories);
             self.wake_listers(&state);
         }
-    }
-
-    /// What is listed ahead adds itself to this.
-    pub(crate) fn listed(&self) -> Arc<AtomicUsize> {
-        lock(&self.state).frontier.listed()
     }
 
     /// Says that a thread has listed a directory, which weighs so much and has these below.
@@ -372,7 +373,7 @@ fn take_leaf(state: &mut State) -> Option<Work> {
     Some(work)
 }
 
-fn take_directory(state: &mut State) -> Option<Arc<Ahead>> {
+fn take_directory(state: &mut State) -> Option<ListJob> {
     if wants_listing(state) { state.frontier.next() } else { None }
 }
 

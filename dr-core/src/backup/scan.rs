@@ -210,7 +210,7 @@ impl<'s, 'a> Scan<'s, 'a> {
         let Some(next) = next.or_else(|| Ahead::new(name, above, &open.place).map(Arc::new)) else {
             return Listing::too_deep(clock);
         };
-        let (listing, listed_by) = next.take(&**above, clock);
+        let (listing, listed_by) = next.take(clock);
         queue.came_to(&next, listed_by);
         if workers::is_alone(self.storer) {
             return listing;

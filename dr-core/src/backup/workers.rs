@@ -1,9 +1,9 @@
 //! The threads of a backup. They are made here and nowhere else. A backup of one thread has none: whoever walks the source
 //! does the work too, so that the same calls in the same order make the same objects.
 
-use super::ahead::Ahead;
+use super::ahead::ListJob;
 use super::file::FileDone;
-use super::queue::{Fetch, Queue, Work};
+use super::queue::{Fetch, Queue, Task, Work};
 use super::storer::{Scratch, Storer};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -87,14 +87,14 @@ fn work(storer: &Storer<'_>) {
         Ok(scratch) => scratch,
         Err(error) => return storer.queue.abort(error),
     };
-    while let Some(work) = storer.queue.next() {
-        if let Work::List(directory) = work {
-            // Nothing waits for it but the walk, when it comes there.
-            list(storer, &directory);
-            continue;
+    while let Some(task) = storer.queue.next() {
+        match task {
+            Task::Work(work) => {
+                let result = storer.ctx.cancel.check().and_then(|()| run(storer, work, &mut scratch));
+                storer.queue.finished(result);
+            }
+            Task::List(job) => list(storer, &job),
         }
-        let result = storer.ctx.cancel.check().and_then(|()| run(storer, work, &mut scratch));
-        storer.queue.finished(result);
     }
 }
 
@@ -103,16 +103,16 @@ fn fetch(storer: &Storer<'_>) {
     let _guard = EndOnPanic(&storer.queue);
     while let Some(next) = storer.queue.next_fetch() {
         match next {
-            Fetch::List(directory) => list(storer, &directory),
+            Fetch::List(job) => list(storer, &job),
             Fetch::File(directory, name) => storer.queue.fetched(directory.fetch(&name)),
         }
     }
 }
 
-fn list(storer: &Storer<'_>, directory: &Ahead) {
+fn list(storer: &Storer<'_>, job: &ListJob) {
     let clock = &*storer.repository.clock;
     let begun = clock.now();
-    let Some(found) = directory.list(clock, &storer.queue.listed()) else {
+    let Some(found) = job.directory.list(clock, &job.listed) else {
         return storer.queue.list_ended(0, []);
     };
     storer.queue.listing_took(clock.now().as_nanoseconds() - begun.as_nanoseconds(), found.entries);
@@ -125,9 +125,5 @@ pub(crate) fn run(storer: &Storer<'_>, work: Work, scratch: &mut Scratch) -> Res
         Work::Frame(job) => storer.store_frame_job(job, scratch).map(|()| None),
         Work::Segment(job) => job.run(storer, scratch).map(|()| None),
         Work::File(job) => job.run(storer, scratch).map(Some),
-        Work::List(directory) => {
-            list(storer, &directory);
-            Ok(None)
-        }
     }
 }
