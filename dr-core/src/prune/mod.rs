@@ -71,16 +71,27 @@ impl Repository {
         }
         if !planned.repack.is_empty() {
             begin(Stage::Repack);
-            let verified = repack::repack(repository, source, &mut report, ctx)?;
+            let repacked = repack::repack(repository, source, &mut report, ctx)?;
             if options.shard.is_none() {
                 begin(Stage::Trees);
                 found = survey(repository, now_ms, options, ctx, &|_| HashSet::new())?;
                 begin(Stage::Delete);
                 let dead = (report.packs_dead, report.bytes_dead);
-                found = collect::condemn(repository, found, now_ms, options, &verified, &mut report, ctx)?;
+                found = collect::condemn(
+                    repository,
+                    found,
+                    now_ms,
+                    options,
+                    &repacked.verified,
+                    &mut report,
+                    ctx,
+                )?;
                 // Those were counted as rewritten already.
                 (report.packs_dead, report.bytes_dead) = dead;
                 collect::delete(repository, &found.log, now_ms, &found.stored, options, &mut report, ctx)?;
+            }
+            if let Some(full) = repacked.stopped {
+                return Err(full);
             }
         }
         if options.shard.is_none() {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::options::PruneReport;
 use super::survey::Survey;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::PackClass;
 use crate::format::names;
 use crate::id::{ChunkId, ObjectHash};
@@ -35,15 +35,45 @@ impl Source {
     }
 }
 
-/// Writes the needed chunks of some packs into new packs, commits those, and reads them back. Gives the new packs that were
-/// read back whole.
+/// What came of rewriting packs.
+pub(super) struct Repacked {
+    /// The new packs that were read back whole.
+    pub(super) verified: HashSet<ObjectHash>,
+    /// Why not all was rewritten: the store is full.
+    pub(super) stopped: Option<Error>,
+}
+
+/// Writes the needed chunks of some packs into new packs, commits those, and reads them back. On a store that is full, what did
+/// fit counts: the packs that it replaces make room for the rest.
 pub(super) fn repack(
     repository: &Inner,
     source: Source,
     report: &mut PruneReport,
     ctx: Context<'_>,
-) -> Result<HashSet<ObjectHash>> {
+) -> Result<Repacked> {
     let mut writer = ChunkWriter::new(repository, ctx)?;
+    let stopped = match repack_all(repository, &mut writer, source, report, ctx) {
+        Ok(()) => None,
+        Err(error) if error.kind() == ErrorKind::StorageFull => match writer.commit_stored() {
+            Ok(_) => Some(error),
+            Err(_) => return Err(error),
+        },
+        Err(error) => return Err(error),
+    };
+    report.bytes_written += writer.bytes;
+    let written = std::mem::take(&mut writer.written);
+    let checked = written.into_iter().map(|pack| Ok((is_intact(repository, &pack, ctx)?, pack)));
+    let verified = checked.filter_map(intact).collect::<Result<_>>()?;
+    Ok(Repacked { verified, stopped })
+}
+
+fn repack_all(
+    repository: &Inner,
+    writer: &mut ChunkWriter<'_>,
+    source: Source,
+    report: &mut PruneReport,
+    ctx: Context<'_>,
+) -> Result<()> {
     let Source { packs, mut needed } = source;
     ctx.observer.event(&Event::Total {
         entries: packs.len() as u64,
@@ -52,7 +82,7 @@ pub(super) fn repack(
     for (pack, class, bytes) in packs {
         ctx.cancel.check()?;
         let needed = needed.remove(&pack).unwrap_or_default();
-        match repack_one(repository, &mut writer, (class, &pack, bytes), &needed, ctx) {
+        match repack_one(repository, writer, (class, &pack, bytes), &needed, ctx) {
             Ok(()) => {
                 report.packs_repacked += 1;
                 report.bytes_repacked += bytes;
@@ -68,14 +98,7 @@ pub(super) fn repack(
         ctx.observer.event(&Event::Progress { bytes });
         writer.commit_if_due()?;
     }
-    writer.commit()?;
-    report.bytes_written += writer.bytes;
-    let written = std::mem::take(&mut writer.written);
-    written
-        .into_iter()
-        .map(|pack| Ok((is_intact(repository, &pack, ctx)?, pack)))
-        .filter_map(intact)
-        .collect()
+    writer.commit().map(drop)
 }
 
 fn intact(checked: Result<(bool, ObjectHash)>) -> Option<Result<ObjectHash>> {

@@ -146,7 +146,13 @@ impl<'a> ChunkWriter<'a> {
     /// Stores what is left, and names it in the log, without a snapshot. Gives the state of the log then; none where there
     /// was nothing to commit, or where a collector condemned the new packs already, who then has what was in them.
     pub(crate) fn commit(&mut self) -> Result<Option<Log>> {
-        let packs = self.take()?;
+        self.flush()?;
+        self.commit_stored()
+    }
+
+    /// As `commit`, but only what is in packs that are stored already.
+    pub(crate) fn commit_stored(&mut self) -> Result<Option<Log>> {
+        let packs = std::mem::take(&mut self.unlisted);
         if packs.is_empty() {
             return Ok(None);
         }
