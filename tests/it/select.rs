@@ -386,21 +386,37 @@ fn select_enters_no_mount_point_that_is_left_out() {
     assert!(outcome.report.is_complete());
 }
 
-/// A source of which one entry cannot even be looked at.
+/// A source whose topmost directory lists something else than what is there.
 #[derive(Debug)]
-struct Odd(SharedSource);
+struct Altered(SharedSource, Listing);
 
-/// A source that lists all that is below its root twice.
+/// What a directory says it holds.
+type Listing = fn(&dyn SourceDirectory) -> io::Result<Vec<SourceItem>>;
+
+/// Everything twice.
+const TWICE: Listing = |directory| {
+    let (mut items, again) = (directory.entries()?, directory.entries()?);
+    items.extend(again);
+    Ok(items)
+};
+
+/// An entry more, which cannot even be looked at.
+const ODD: Listing = |directory| {
+    let mut items = directory.entries()?;
+    items.push(SourceItem { name: b"~odd".to_vec(), entry: Err(io::ErrorKind::PermissionDenied.into()) });
+    Ok(items)
+};
+
 #[derive(Debug)]
-struct Twice(SharedSource);
+struct AlteredRoot(Arc<dyn SourceDirectory>, Listing);
 
-impl Source for Twice {
+impl Source for Altered {
     fn paths(&self) -> Vec<PathBuf> {
         self.0.paths()
     }
 
     fn open_root(&self) -> io::Result<Arc<dyn SourceDirectory>> {
-        Ok(Arc::new(TwiceRoot(self.0.open_root()?)))
+        Ok(Arc::new(AlteredRoot(self.0.open_root()?, self.1)))
     }
 
     fn missing(&self) -> Vec<(PathBuf, io::Error)> {
@@ -408,51 +424,9 @@ impl Source for Twice {
     }
 }
 
-#[derive(Debug)]
-struct TwiceRoot(Arc<dyn SourceDirectory>);
-
-impl SourceDirectory for TwiceRoot {
+impl SourceDirectory for AlteredRoot {
     fn entries(&self) -> io::Result<Vec<SourceItem>> {
-        let (mut items, again) = (self.0.entries()?, self.0.entries()?);
-        items.extend(again);
-        Ok(items)
-    }
-
-    fn complete(&self, entry: &mut Entry) -> io::Result<()> {
-        self.0.complete(entry)
-    }
-
-    fn open_directory(&self, name: &[u8]) -> io::Result<Arc<dyn SourceDirectory>> {
-        self.0.open_directory(name)
-    }
-
-    fn open_file(&self, name: &[u8]) -> io::Result<Box<dyn SourceFile>> {
-        self.0.open_file(name)
-    }
-}
-
-#[derive(Debug)]
-struct OddRoot(Arc<dyn SourceDirectory>);
-
-impl Source for Odd {
-    fn paths(&self) -> Vec<PathBuf> {
-        self.0.paths()
-    }
-
-    fn open_root(&self) -> io::Result<Arc<dyn SourceDirectory>> {
-        Ok(Arc::new(OddRoot(self.0.open_root()?)))
-    }
-
-    fn missing(&self) -> Vec<(PathBuf, io::Error)> {
-        Vec::new()
-    }
-}
-
-impl SourceDirectory for OddRoot {
-    fn entries(&self) -> io::Result<Vec<SourceItem>> {
-        let mut items = self.0.entries()?;
-        items.push(SourceItem { name: b"~odd".to_vec(), entry: Err(io::ErrorKind::PermissionDenied.into()) });
-        Ok(items)
+        self.1(&*self.0)
     }
 
     fn complete(&self, entry: &mut Entry) -> io::Result<()> {
@@ -473,7 +447,7 @@ fn a_source_that_lists_names_twice_makes_no_directory_that_cannot_be_read() {
     let repo = TestRepo::in_memory();
     let files = ["a", "b"].map(|name| (name.to_owned(), MemoryFile::default())).into();
     let source = MemorySource { files, paths: vec!["/".into()], ..MemorySource::default() };
-    let source = Twice(SharedSource(Arc::new(source)));
+    let source = Altered(SharedSource(Arc::new(source)), TWICE);
     let report = alone(&(), |ctx| repo.repository.backup(&source, &options(), ctx)).unwrap();
     assert_eq!((report.problem_count, report.totals.files), (2, 2));
     repo.assert_intact();
@@ -501,7 +475,7 @@ fn select_finds_no_problem_in_what_is_left_out() {
     let source = MemorySource { files, paths: vec!["/".into()], ..MemorySource::default() };
     let source = SharedSource(Arc::new(source));
     for (line, problems) in [("~od?", 0), ("~odd/", 0), ("other", 1), ("/x/~odd", 1)] {
-        let tree = SelectedTree::new(Box::new(Odd(source.clone())), excluding(&[line]));
+        let tree = SelectedTree::new(Box::new(Altered(source.clone(), ODD)), excluding(&[line]));
         let report = alone(&(), |ctx| fixture.repo.repository.backup(&tree, &options(), ctx)).unwrap();
         assert_eq!((report.problem_count, report.entries_excluded), (problems, 1 - problems), "{line}");
     }

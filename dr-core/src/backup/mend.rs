@@ -48,8 +48,7 @@ impl Repository {
     ) -> Result<Vec<SnapshotRepair>> {
         let repository = &self.0;
         let (log, index) = repository.current_whole()?;
-        // Tables of the cache are not all compared when they are opened.
-        if !index.is_whole() || !index.tables().iter().all(|table| table.is_intact()) {
+        if !index.is_intact() {
             return Err(Error::corrupt("a part of the index cannot be read, so what is lost cannot be told")
                 .with_remedy("run 'dr check', and 'dr repair index' where that finds the index damaged"));
         }

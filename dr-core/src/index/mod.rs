@@ -224,6 +224,12 @@ impl Index {
         self.is_whole && self.gap().is_none()
     }
 
+    /// Whether all of every segment is on this machine and is what was written, byte by byte: for whoever deletes, or takes
+    /// something for lost.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.is_whole() && self.is_loaded() && self.tables().iter().all(|table| table.is_intact())
+    }
+
     /// What a lookup could not read.
     pub(crate) fn gap(&self) -> Option<&str> {
         self.parts.iter().find_map(Part::gap)

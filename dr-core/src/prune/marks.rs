@@ -344,7 +344,7 @@ fn needed_share(pack: &PackUse) -> u64 {
 
 /// Refuses to go on with tables that are not what was written.
 pub(super) fn check_tables(index: &Index) -> Result<()> {
-    if index.is_whole() && index.is_loaded() && index.tables().iter().all(|table| table.is_intact()) {
+    if index.is_intact() {
         return Ok(());
     }
     Err(Error::corrupt("the index is damaged: nothing may be deleted by it")

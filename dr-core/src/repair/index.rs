@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use dr_store::Name;
 
-use super::{IndexRepair, stored_packs};
+use super::{IndexRepair, is_of_others, stored_packs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::log::{Event, HashList, Reindex};
 use crate::format::names;
@@ -86,11 +86,6 @@ impl Repository {
         replace(repository, &report, outputs)?;
         Ok(report)
     }
-}
-
-/// Whether a newer program or another key made what cannot be opened: it is nobody's to replace.
-fn is_of_others(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::UnsupportedFormat | ErrorKind::WrongCredentials)
 }
 
 /// Whether a pack is what its name says, byte for byte.

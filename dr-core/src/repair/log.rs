@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use dr_store::StoreErrorKind;
 
-use super::{IndexRepair, stored_packs};
+use super::{IndexRepair, is_of_others, stored_packs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::LogMode;
 use crate::format::log::{Condemn, Event};
@@ -185,12 +185,7 @@ fn missing_segments(repository: &Inner, log: &Log, ctx: &Context<'_>) -> Result<
         let SegmentPlace::Object(hash) = place else { continue };
         match read_segment(repository, place) {
             Ok(_) => {}
-            // One that a newer program or a newer key made is nobody's to replace.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::UnsupportedFormat | ErrorKind::WrongCredentials) =>
-            {
-                return Err(error);
-            }
+            Err(error) if is_of_others(&error) => return Err(error),
             Err(error) if error.is_damage() => segments.push(*hash),
             Err(error) => return Err(error),
         }

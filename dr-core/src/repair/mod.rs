@@ -6,7 +6,7 @@ mod packs;
 
 pub use log::{LogRepair, LogRepairOptions};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::envelope::PackClass;
 use crate::id::{ChunkId, ObjectHash};
 use crate::repository::Inner;
@@ -35,6 +35,11 @@ pub struct PackRepair {
     pub chunks_saved: u64,
     /// Chunks that lay in these packs only and cannot be read.
     pub chunks_lost: Vec<ChunkId>,
+}
+
+/// Whether a newer program or another key made what cannot be opened: it is nobody's to replace.
+fn is_of_others(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnsupportedFormat | ErrorKind::WrongCredentials)
 }
 
 /// The packs that are in the store and not condemned, with class and length, in order of name.
