@@ -1,11 +1,12 @@
 //! The concordance: made by a backup that looks up many chunks, asked by the next ones, and never missed.
 
+use std::cell::Cell;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dr_core::internals::scale::collate_small;
+use dr_core::internals::scale::{collate_small, mark};
 use dr_core::{
     CancelToken, Context, CreateOptions, MaxUnused, Parent, PruneOptions, Repository, RepositoryOptions,
     SnapshotFilter, list_caches,
@@ -22,14 +23,15 @@ struct Bench {
     workshop: Workshop,
     cache: PathBuf,
     store: Arc<dyn Store>,
+    /// No process repeats what another one drew.
+    opened: Cell<u64>,
 }
 
 impl Bench {
     /// A repository of several segments, each of a backup of other files.
     fn new() -> (Bench, Repository) {
-        let bench =
-            Bench { workshop: Workshop::new(), cache: PathBuf::new(), store: Arc::new(MemoryStore::new()) };
-        let bench = Bench { cache: bench.workshop.room(), ..bench };
+        let (workshop, opened) = (Workshop::new(), Cell::new(10));
+        let bench = Bench { cache: workshop.room(), workshop, store: Arc::new(MemoryStore::new()), opened };
         let repository =
             Repository::create(bench.store.clone(), &key(), &CreateOptions::new(), bench.options()).unwrap();
         for segment in 0..SEGMENTS {
@@ -39,10 +41,11 @@ impl Bench {
     }
 
     fn options(&self) -> RepositoryOptions {
+        self.opened.set(self.opened.get() + 1);
         RepositoryOptions::new()
             .cache_dir(&self.cache)
             .with_clock(Arc::new(TestClock::default()))
-            .with_entropy(Arc::new(TestEntropy::new(11)))
+            .with_entropy(Arc::new(TestEntropy::new(self.opened.get())))
     }
 
     fn reopen(&self) -> Repository {
@@ -75,11 +78,17 @@ impl Bench {
     }
 }
 
+/// Where the lines of a concordance begin.
+fn first_line(bytes: &[u8]) -> usize {
+    let tables = u32::from_le_bytes(*bytes[8..].first_chunk().unwrap());
+    (64 + tables as usize * 32).next_multiple_of(64)
+}
+
 /// Replaces the lines of a concordance, in another file than the one that is mapped.
 fn fill(path: &Path, byte: u8) {
     let mut bytes = fs::read(path).unwrap();
-    let names = usize::try_from(u32::from_le_bytes(*bytes[8..].first_chunk().unwrap())).unwrap() * 32;
-    bytes[(64 + names).next_multiple_of(64)..].fill(byte);
+    let start = first_line(&bytes);
+    bytes[start..].fill(byte);
     fs::remove_file(path).unwrap();
     write_private(path, &bytes);
 }
@@ -174,5 +183,88 @@ fn one_of_segments_that_are_gone_hides_nothing() {
     drop(repository);
     let repository = bench.reopen();
     assert_eq!(bench.back_up(&repository), 0);
+    assert!(check(&repository).unwrap().is_intact());
+}
+
+/// The checksum of a concordance whose lines somebody replaced.
+fn vouch_for(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let check = blake3::hash(&bytes[64..]);
+    bytes[40..64].copy_from_slice(&check.as_bytes()[..24]);
+    fs::remove_file(path).unwrap();
+    write_private(path, &bytes);
+}
+
+fn thorough() -> PruneOptions {
+    let mut options = PruneOptions::new();
+    options.max_unused = MaxUnused::Bytes(0);
+    options.leftover_age = std::time::Duration::ZERO;
+    options
+}
+
+#[test]
+fn a_collection_finds_with_one_what_it_finds_without() {
+    let (bench, repository) = Bench::new();
+    let path = bench.file(&repository);
+    bench.back_up_of(&repository, 2..4);
+    drop(repository);
+    bench.back_up(&bench.reopen());
+    // What it hides is stored again, so that there are copies of everything.
+    fill(&path, 0xff);
+    vouch_for(&path);
+    assert!(bench.back_up(&bench.reopen()) >= SEGMENTS * FILES_EACH);
+    fs::remove_file(&path).unwrap();
+    let mut dry = thorough();
+    dry.dry_run = true;
+    let look = |repository: &Repository| {
+        let marked = alone(&(), |ctx| mark(repository, ctx)).unwrap();
+        (marked, format!("{:?}", alone(&(), |ctx| repository.prune(&dry, ctx)).unwrap()))
+    };
+    let without = look(
+        &Repository::open(bench.store.clone(), &key(), bench.options().cache_dir(bench.workshop.room()))
+            .unwrap(),
+    );
+    assert!(without.0 >= 2 * SEGMENTS * FILES_EACH, "{without:?}");
+    let with = look(&bench.reopen());
+    assert!(path.exists(), "a collection makes one");
+    assert_eq!(with, without);
+    assert_eq!(look(&bench.reopen()), without);
+    let sound = fs::read(&path).unwrap();
+    let replace = |bytes: &[u8]| {
+        fs::remove_file(&path).unwrap();
+        write_private(&path, bytes);
+    };
+    for lie in [0, 0xff, 0x11] {
+        replace(&sound);
+        fill(&path, lie);
+        vouch_for(&path);
+        assert_eq!(
+            look(&bench.reopen()).0,
+            without.0,
+            "{lie}: what is not found is looked for in the tables"
+        );
+    }
+    // Its slots of the last table lead elsewhere.
+    let (mut lying, mut last) = (sound, 0);
+    let start = first_line(&lying);
+    for hide in [false, true] {
+        for line in lying[start..].as_chunks_mut::<64>().0 {
+            for place in line[32..].as_chunks_mut::<4>().0 {
+                let table = u32::from_le_bytes(*place) >> 22;
+                match hide {
+                    true if table == last => *place = [0; 4],
+                    false if *place != [0xff; 4] => last = table.max(last),
+                    _ => {}
+                }
+            }
+        }
+    }
+    replace(&lying);
+    assert_eq!(look(&bench.reopen()), without, "one that is damaged is not asked");
+    vouch_for(&path);
+    let repository = bench.reopen();
+    assert!(look(&repository).0 < without.0, "it hides copies");
+    let report = alone(&(), |ctx| repository.prune(&thorough(), ctx)).unwrap();
+    assert!(report.bytes_dead + report.bytes_repacked > 0, "{report:?}");
     assert!(check(&repository).unwrap().is_intact());
 }

@@ -6,12 +6,13 @@
 //! it. The first bits of an id say in which line its slots begin, its home. Slots are in order of id, then of table and
 //! record; what does not fit into a line is in the next ones. Six slots of eight are filled: 11 bytes for a chunk.
 //!
-//! A slot proves nothing: the record that it names is compared with the whole id. So a file that lies can only hide chunks,
-//! and a backup, which alone asks it, stores these again. Whoever reads, checks, deletes or takes something for lost asks the tables.
+//! A slot proves nothing: the record that it names is compared with the whole id. So a file that lies can only hide chunks:
+//! a backup stores these again. A collection compares all of the file before it asks it, and the tables for what it does not
+//! find. Whoever reads, checks, or takes something for lost asks the tables.
 //!
-//! Who writes it: a backup that has looked up a quarter as many chunks as there are. It takes about as long as a quarter of
-//! the lookups that it saves (`benches/README.md`), so that never much is lost, and a restore, or a backup of little that is
-//! new, never waits for it. Slots are written in order while the tables are read side by side: in memory there is one
+//! Who writes it: a collection, and a backup that has looked up a quarter as many chunks as there are. It takes about as long
+//! as a quarter of the lookups that it saves (`benches/README.md`), so that never much is lost, and a restore, or a backup of
+//! little that is new, never waits for it. Slots are written in order while the tables are read side by side: in memory there is one
 //! place of each table.
 
 use std::cmp::Reverse;
@@ -302,7 +303,7 @@ pub(super) enum Answer {
 
 /// A concordance beside the index whose large tables it covers.
 #[derive(Debug)]
-pub(super) struct Concordance {
+pub(crate) struct Concordance {
     file: ConcordanceFile,
     /// The tables by their numbers in slots, with their numbers among the parts; none for those that are gone.
     tables: Vec<Option<(usize, Arc<Table>)>>,
@@ -329,6 +330,16 @@ impl Concordance {
         Some(Concordance { file, tables, others, other_numbers })
     }
 
+    /// Whether the file is what was written, byte by byte.
+    pub(super) fn is_intact(&self) -> bool {
+        self.file.is_intact()
+    }
+
+    /// Whether it speaks for the part of a number.
+    pub(crate) fn covers(&self, part: usize) -> bool {
+        self.other_numbers.binary_search(&part).is_err()
+    }
+
     /// The parts before one of the given number that are to be asked themselves.
     pub(super) fn others_before(&self, number: usize) -> &[Part] {
         let count = self.other_numbers.partition_point(|other| *other < number);
@@ -338,35 +349,56 @@ impl Concordance {
     /// Where a chunk lies in a pack that is good enough.
     #[inline]
     pub(super) fn find(&self, id: &ChunkId, is_good: impl Fn(&ObjectHash) -> bool) -> Answer {
+        let mut answer = None;
+        let is_complete = self.slots(id, |place| {
+            answer = self.pack_at(place, id).filter(|(_, pack)| is_good(pack));
+            answer.is_none()
+        });
+        match answer {
+            Some((part, pack)) => Answer::At(part, pack),
+            None if is_complete => Answer::Nowhere,
+            None => Answer::Unknown,
+        }
+    }
+
+    /// Gives the places of all slots that may be of a chunk, in order, for as long as `take` wants more. False where there
+    /// may be places that no slot names.
+    #[inline]
+    pub(super) fn slots(&self, id: &ChunkId, mut take: impl FnMut(u32) -> bool) -> bool {
         let (home, print) = place_of(key(id), self.file.homes);
         for number in home..home + LINES_SEARCHED {
-            let Some((prints, places)) = self.file.line(number) else { return Answer::Unknown };
+            let Some((prints, places)) = self.file.line(number) else { return false };
             let mut same = 0u32;
             for (slot, bytes) in prints.iter().enumerate() {
                 same |= u32::from(u32::from_le_bytes(*bytes) == print) << slot;
             }
             while same != 0 {
-                let place = u32::from_le_bytes(places[same.trailing_zeros() as usize % LINE_SLOTS]);
-                if let Some((part, pack)) = self.pack_at(place, id).filter(|(_, pack)| is_good(pack)) {
-                    return Answer::At(part, pack);
+                if !take(u32::from_le_bytes(places[same.trailing_zeros() as usize % LINE_SLOTS])) {
+                    return true;
                 }
                 same &= same - 1;
             }
             let last = u32::from_le_bytes(prints[LINE_SLOTS - 1]);
             let is_full = u32::from_le_bytes(places[LINE_SLOTS - 1]) != EMPTY;
             if !is_full || last.wrapping_sub(print) as i32 > 0 {
-                return Answer::Nowhere;
+                return true;
             }
         }
-        Answer::Unknown
+        false
+    }
+
+    /// The part, its table and the number of a record that a slot's place leads to.
+    #[inline]
+    pub(super) fn record_at(&self, place: u32) -> Option<(usize, &Table, usize)> {
+        let (part, table) = self.tables.get((place >> ORDINAL_BITS) as usize)?.as_ref()?;
+        Some((*part, table, place as usize & ((1 << ORDINAL_BITS) - 1)))
     }
 
     /// The part and the pack that a place leads to, if the record there is one of this chunk.
     #[inline]
     fn pack_at(&self, place: u32, id: &ChunkId) -> Option<(usize, ObjectHash)> {
-        let (part, table) = self.tables.get((place >> ORDINAL_BITS) as usize)?.as_ref()?;
-        let ordinal = place as usize & ((1 << ORDINAL_BITS) - 1);
-        Some((*part, table.pack_of_record(ordinal, id)?))
+        let (part, table, ordinal) = self.record_at(place)?;
+        Some((part, table.pack_of_record(ordinal, id)?))
     }
 }
 

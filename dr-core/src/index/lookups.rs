@@ -3,7 +3,9 @@
 
 use std::ops::Range;
 
+use super::concordance::Concordance;
 use super::filter::key;
+use super::record_set::Place;
 use super::table::Table;
 use crate::id::ChunkId;
 
@@ -15,6 +17,11 @@ pub(crate) struct Lookups {
     /// Where their records would be, and the first bytes of the id in the middle.
     candidates: Vec<(Range<usize>, u64)>,
     found: Vec<(u32, Range<usize>)>,
+    /// Of the chunks asked for, the slots of a concordance that may be theirs, the records that these name, and those chunks
+    /// of which it cannot say where they are.
+    slots: Vec<(u32, u32)>,
+    records: Vec<(u32, Place)>,
+    unknown: Vec<u32>,
 }
 
 impl Lookups {
@@ -47,6 +54,35 @@ impl Lookups {
             }
         }
         &self.found
+    }
+
+    /// Of the chunks of these numbers, the records that may be theirs in the tables of a concordance, in order of the chunks
+    /// and of the tables: their first eight bytes are the same. And the chunks for which it has no room.
+    pub(crate) fn find_together<'c>(
+        &mut self,
+        concordance: &Concordance,
+        id: impl Fn(u32) -> &'c ChunkId,
+        wanted: &[u32],
+    ) -> (&[(u32, Place)], &[u32]) {
+        self.slots.clear();
+        self.unknown.clear();
+        for &number in wanted {
+            let before = self.slots.len();
+            let is_complete = concordance.slots(id(number), |place| {
+                self.slots.push((number, place));
+                true
+            });
+            if !is_complete {
+                self.slots.truncate(before);
+                self.unknown.push(number);
+            }
+        }
+        self.records.clear();
+        self.records.extend(self.slots.iter().filter_map(|(number, place)| {
+            let (part, table, ordinal) = concordance.record_at(*place)?;
+            (table.key_of(ordinal) == key(id(*number))).then_some((*number, (part, ordinal)))
+        }));
+        (&self.records, &self.unknown)
     }
 
     fn filter<'c>(&mut self, table: &Table, id: &impl Fn(u32) -> &'c ChunkId, wanted: &[u32]) {

@@ -16,7 +16,7 @@ mod table;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-pub(crate) use concordance::{Collation, ConcordanceFile, Limits};
+pub(crate) use concordance::{Collation, Concordance, ConcordanceFile, Limits};
 pub(crate) use lookups::Lookups;
 pub(crate) use paged::{PagedTable, STEP_BYTES, SegmentSource};
 pub(crate) use pages::Pages;
@@ -201,9 +201,13 @@ impl Index {
     }
 
     /// The tables of which to make a concordance, however few lookups there were.
-    #[cfg(feature = "internals")]
     pub(crate) fn collation(&self) -> Option<Collation> {
         self.concording.as_ref()?.collation(&self.parts)
+    }
+
+    /// The concordance, where there is one and it is what was written, byte by byte: for whoever deletes.
+    pub(crate) fn intact_concordance(&self) -> Option<&Concordance> {
+        self.concording.as_ref()?.concordance().filter(|concordance| concordance.is_intact())
     }
 
     /// The same index, of which a segment could not be read.

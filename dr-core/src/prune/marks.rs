@@ -10,17 +10,19 @@ use crate::error::{Error, Result};
 use crate::format::envelope::PackClass;
 use crate::format::segment::ChunkRecord;
 use crate::id::{ChunkId, ObjectHash};
-use crate::index::{Index, Location, Lookups, Place, RecordSet, Table};
+use crate::index::{Concordance, Index, Location, Lookups, Place, RecordSet, Table};
 use crate::observer::lock;
 use crate::repository::missing_chunk;
 use crate::tree::{ChunkRef, KeepChunks};
 
-/// Chunks that are looked up together: so many that a table's filter is warm after the first of them.
+/// Chunks that are looked up together: so many that what they wait for stays in the processor's second cache until it is used.
 const BATCH_CHUNKS: usize = 4096;
 
 /// The records of an index that are needed. Threads may mark at the same time.
 pub(super) struct Marks<'a> {
     index: &'a Index,
+    /// Where chunks are looked for first. What it does not know of is looked for in the tables.
+    concordance: Option<&'a Concordance>,
     /// For each table, the standing of each of its packs.
     standings: Vec<Vec<Standing>>,
     /// For each table, whether it lists a pack of each class that is not gone.
@@ -120,6 +122,7 @@ impl<'a> Marks<'a> {
             |table: &Vec<Standing>| PackClass::ALL.map(|class| table.contains(&Standing::Holds(class)));
         Marks {
             index,
+            concordance: index.intact_concordance(),
             holds: standings.iter().map(holds).collect(),
             standings,
             needed: RecordSet::new(index),
@@ -136,6 +139,23 @@ impl<'a> Marks<'a> {
     #[cfg(feature = "internals")]
     pub(super) fn count(&self) -> u64 {
         self.needed.count()
+    }
+
+    /// Of records that may hold chunks, with the numbers of these, those that do, in packs of a class that are not gone. No
+    /// step depends on the last one, so that they wait for memory together.
+    fn holding(
+        &self,
+        records: impl Iterator<Item = (u32, Place)>,
+        class: PackClass,
+        chunks: &[ChunkRef],
+    ) -> impl Iterator<Item = (u32, Place)> {
+        records.filter(move |(chunk, (number, ordinal))| {
+            let (table, chunk) = (&self.index.tables()[*number], &chunks[*chunk as usize]);
+            let is_it = |record: &ChunkRecord| record.bytes == chunk.bytes && record.id == chunk.id;
+            let frame = table.record(*ordinal).filter(is_it).and_then(|record| table.frame(record.frame));
+            let standing = frame.and_then(|frame| self.standings[*number].get(frame.pack as usize));
+            standing == Some(&Standing::Holds(class))
+        })
     }
 
     /// Every place of a chunk in packs that are not condemned, and the pack's number in the table.
@@ -248,8 +268,10 @@ impl<'a> Marks<'a> {
 pub(super) struct Marker<'m> {
     marks: &'m Marks<'m>,
     lookups: Lookups,
-    /// The numbers of the chunks that are to be looked for in the next table.
+    /// The numbers of the chunks that are to be looked for next.
     wanted: Vec<u32>,
+    /// Records that hold chunks which are wanted, those of a chunk one after the other.
+    holding: Vec<(u32, Place)>,
     found: Vec<Found>,
 }
 
@@ -264,22 +286,20 @@ struct Found {
 
 impl<'m> Marker<'m> {
     pub(super) fn new(marks: &'m Marks<'m>) -> Marker<'m> {
-        Marker { marks, lookups: Lookups::default(), wanted: Vec::new(), found: Vec::new() }
+        let lookups = Lookups::default();
+        Marker { marks, lookups, wanted: Vec::new(), holding: Vec::new(), found: Vec::new() }
     }
 
-    /// Marks every copy of some chunks. Where each lies first is in `found` then.
+    /// Marks every copy of some chunks. Where each lies first is in `found` then: every thread comes upon the places of a
+    /// chunk in the same order.
     fn mark(&mut self, class: PackClass, chunks: &[ChunkRef]) -> Result<()> {
-        self.wanted.clear();
-        self.wanted.extend(0..chunks.len() as u32);
         self.found.clear();
         self.found.resize(chunks.len(), Found::default());
-        for number in 0..self.marks.index.tables().len() {
-            if self.wanted.is_empty() {
-                break;
-            }
-            if self.marks.holds[number][class as usize] {
-                self.mark_in(number, class, chunks);
-            }
+        self.wanted.clear();
+        self.wanted.extend(0..chunks.len() as u32);
+        match self.marks.concordance {
+            Some(concordance) => self.mark_by(concordance, class, chunks),
+            None => self.mark_in(|_| true, class, chunks),
         }
         for (chunk, found) in chunks.iter().zip(&self.found) {
             if found.first.is_none() {
@@ -292,31 +312,55 @@ impl<'m> Marker<'m> {
         Ok(())
     }
 
-    /// Marks the places in one table.
-    fn mark_in(&mut self, number: usize, class: PackClass, chunks: &[ChunkRef]) {
-        let (table, standings) = (&self.marks.index.tables()[number], &self.marks.standings[number]);
-        let listed = self.lookups.find(table, |chunk| &chunks[chunk as usize].id, &self.wanted);
-        for (chunk, ordinals) in listed {
-            let (bytes, found) = (chunks[*chunk as usize].bytes, &mut self.found[*chunk as usize]);
-            for ordinal in ordinals.clone() {
-                let Some(record) = table.record(ordinal).filter(|record| record.bytes == bytes) else {
-                    continue;
-                };
-                let Some(frame) = table.frame(record.frame) else { continue };
-                if standings.get(frame.pack as usize) != Some(&Standing::Holds(class)) {
-                    continue;
-                }
-                let place = (number, ordinal);
-                let is_new = self.marks.needed.insert(place);
-                if found.first.is_none() {
-                    found.first = Some(place);
-                    found.is_known = !is_new;
-                    if found.is_known {
-                        break;
-                    }
-                }
-                found.places += 1;
+    /// Marks the places that a concordance knows, and those in the tables that it does not speak for. What it cannot say, or
+    /// does not find, is looked for in its tables too.
+    fn mark_by(&mut self, concordance: &Concordance, class: PackClass, chunks: &[ChunkRef]) {
+        let id = |chunk: u32| &chunks[chunk as usize].id;
+        let (records, unknown) = self.lookups.find_together(concordance, id, &self.wanted);
+        let mut unknown = unknown.to_vec();
+        self.holding.clear();
+        self.holding.extend(self.marks.holding(records.iter().copied(), class, chunks));
+        self.insert();
+        self.mark_in(|number| !concordance.covers(number), class, chunks);
+        unknown.retain(|chunk| self.found[*chunk as usize].first.is_some());
+        unknown.extend(self.wanted.iter().filter(|chunk| self.found[**chunk as usize].first.is_none()));
+        self.wanted = unknown;
+        self.mark_in(|number| concordance.covers(number), class, chunks);
+    }
+
+    /// Marks the places of what is wanted in some tables.
+    fn mark_in(&mut self, is_asked: impl Fn(usize) -> bool, class: PackClass, chunks: &[ChunkRef]) {
+        let id = |chunk: u32| &chunks[chunk as usize].id;
+        let tables = self.marks.index.tables().iter().enumerate();
+        for (number, table) in tables.filter(|(number, _)| is_asked(*number)) {
+            if self.wanted.is_empty() {
+                return;
             }
+            if self.marks.holds[number][class as usize] {
+                let listed = self.lookups.find(table, id, &self.wanted).iter();
+                let records = listed.flat_map(|(chunk, ordinals)| {
+                    ordinals.clone().map(move |ordinal| (*chunk, (number, ordinal)))
+                });
+                self.holding.clear();
+                self.holding.extend(self.marks.holding(records, class, chunks));
+                self.insert();
+            }
+        }
+    }
+
+    /// Marks the records that hold what is wanted. Chunks that others found first are not wanted any more.
+    fn insert(&mut self) {
+        for (chunk, place) in &self.holding {
+            let found = &mut self.found[*chunk as usize];
+            if found.is_known {
+                continue;
+            }
+            let is_new = self.marks.needed.insert(*place);
+            if found.first.is_none() {
+                found.first = Some(*place);
+                found.is_known = !is_new;
+            }
+            found.places += 1;
         }
         self.wanted.retain(|chunk| !self.found[*chunk as usize].is_known);
     }

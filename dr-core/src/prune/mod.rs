@@ -20,7 +20,8 @@ pub use options::{MaxUnused, PruneOptions, PruneReport, Shard};
 #[cfg(feature = "internals")]
 pub(crate) use walk::mark_all;
 
-use survey::survey;
+use plan::Plan;
+use survey::{Survey, survey};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::LogMode;
@@ -49,15 +50,7 @@ impl Repository {
         let mut found = survey(repository, now_ms, options, ctx, &chosen)?;
         let planned = found.uses.plan(options);
         if options.dry_run {
-            report.collected.clone_from(&found.collected);
-            report.held = (snapshots::count_forgotten(&found.log, options) - found.collected.len()) as u64;
-            (report.packs_dead, report.bytes_dead) = (planned.dead.len() as u64, planned.dead_bytes);
-            (report.packs_repacked, report.bytes_repacked) =
-                (planned.repack.len() as u64, planned.repack_bytes);
-            let size = |hash| found.stored.get(hash).map_or(0, |it| it.bytes);
-            report.leftovers = found.leftovers.len() as u64;
-            report.bytes_leftover = found.leftovers.iter().map(size).sum();
-            (report.bytes_live, report.bytes_unused) = (planned.live_bytes, planned.unused_bytes);
+            foretell(&found, &planned, options, &mut report);
             return Ok(report);
         }
         // A newer survey may take the place of this one; what it finds needed of the packs that are rewritten and is not here
@@ -109,6 +102,18 @@ impl Repository {
         (report.bytes_live, report.bytes_unused) = (after.live_bytes, planned.unused_bytes);
         Ok(report)
     }
+}
+
+/// What a collection would do.
+fn foretell(found: &Survey, planned: &Plan, options: &PruneOptions, report: &mut PruneReport) {
+    report.collected.clone_from(&found.collected);
+    report.held = (snapshots::count_forgotten(&found.log, options) - found.collected.len()) as u64;
+    (report.packs_dead, report.bytes_dead) = (planned.dead.len() as u64, planned.dead_bytes);
+    (report.packs_repacked, report.bytes_repacked) = (planned.repack.len() as u64, planned.repack_bytes);
+    let size = |hash| found.stored.get(hash).map_or(0, |it| it.bytes);
+    report.leftovers = found.leftovers.len() as u64;
+    report.bytes_leftover = found.leftovers.iter().map(size).sum();
+    (report.bytes_live, report.bytes_unused) = (planned.live_bytes, planned.unused_bytes);
 }
 
 /// Checks that a collection may begin.

@@ -90,6 +90,7 @@ fn survey_once(
     let is_dry = options.dry_run || options.shard.is_some();
     let collected = if is_dry { collectable(repository, log, now_ms, options)? } else { Vec::new() };
     let young = pending_packs(repository, log, now_ms, options)?;
+    repository.collate_if_worth_it(&reader.index, ctx.cancel);
     let marks = Marks::new(&reader.index);
     let gone: HashSet<&SnapshotId> = collected.iter().collect();
     let stays = |state: &&SnapshotState| !gone.contains(&state.record.id);

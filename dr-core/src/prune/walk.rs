@@ -174,6 +174,7 @@ impl Walk<'_> {
 pub(crate) fn mark_all(repository: &Inner, ctx: Context<'_>) -> Result<u64> {
     let (log, index) = repository.current_whole()?;
     let reader = ChunkReader::new(repository, &log, index).without_condemned();
+    repository.collate_if_worth_it(&reader.index, ctx.cancel);
     let marks = Marks::new(&reader.index);
     let snapshots: Vec<&SnapshotState> = log.fold.uncollected_snapshots().collect();
     mark_snapshots(repository, &snapshots, &reader, &marks, ctx)?;

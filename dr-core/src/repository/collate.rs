@@ -33,6 +33,13 @@ impl Inner {
         }
     }
 
+    /// Lets an index whose every chunk may be looked for ask a concordance, where that is worth it.
+    pub(crate) fn collate_if_worth_it(&self, index: &Index, cancel: &CancelToken) {
+        if let Some(collation) = index.collation() {
+            self.collate(index, &collation, cancel);
+        }
+    }
+
     /// Makes a concordance, keeps it in the cache, and lets the index ask it. That this fails is no reason for anything else
     /// to fail.
     pub(crate) fn collate(&self, index: &Index, collation: &Collation, cancel: &CancelToken) {
