@@ -104,8 +104,8 @@ pub use observer::{Change, Context, Event, Observer, RecordingObserver, Stage};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
 pub use repair::{IndexRepair, LogRepair, LogRepairOptions, PackRepair};
 pub use repository::{
-    CacheCleanup, CacheInfo, CacheReport, CreateOptions, HoldState, Repository, RepositoryOptions, Stats,
-    Visit, clean_caches, list_caches,
+    CacheCleanup, CacheInfo, CacheReport, CreateOptions, HoldState, KdfCost, KeySlotChange, KeySlotInfo,
+    KeySlotOptions, Repository, RepositoryOptions, Stats, Visit, clean_caches, list_caches,
 };
 pub use restore::{Delete, Overwrite, Owner, RestoreOptions, RestoreReport, RestoreSelection, Writing};
 pub use select::{Case, Exclusion, Match, PathKind, Patterns};

@@ -52,6 +52,9 @@ pub(crate) const STREAM_LEVELS_MAX: u8 = 8;
 pub(crate) const STREAM_REFS_MAX: usize = 4096;
 /// The most problems that a report holds; a snapshot lists all of its own.
 pub(crate) const REPORTED_PROBLEMS_MAX: usize = 1000;
+/// The nodes of one store may tell times that differ by so much, or by a twentieth of a short hold: what is younger by less
+/// counts as of the same time.
+pub(crate) const CLOCKS_DIFFER_MS: i64 = 15 * 60 * 1000;
 /// The most key slots of a repository.
 pub(crate) const KEY_SLOTS_MAX: usize = 64;
 /// The largest key slot, in bytes.

@@ -19,6 +19,7 @@ mod garage;
 mod hostile;
 mod incremental;
 mod inspect;
+mod key_slots;
 mod kill;
 mod limits;
 mod long_file;

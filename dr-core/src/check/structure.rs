@@ -154,7 +154,8 @@ pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) 
     needed.extend(log.fold.segments().iter().map(|segment| *segment.hash()));
     needed.extend(log.fold.checkpoints.iter().map(|(_, object)| *object));
     needed.extend(log.fold.ring.iter().map(|(_, ring)| *ring));
-    needed.extend(repository.ring.slots().iter().map(|(slot, _)| *slot));
+    let ring = repository.ring_in_force(log)?.ring;
+    needed.extend(ring.slots().iter().map(|(slot, _)| *slot));
     for folder in [names::KEYS, names::RING, names::INDEX, names::LIST, names::CHECKPOINT] {
         for meta in repository.store.list_folder(folder)?.objects {
             let Some(hash) = names::parse_hash(&meta.name) else {
@@ -181,7 +182,7 @@ pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) 
             }
         }
     }
-    for (slot, _) in repository.ring.slots() {
+    for (slot, _) in ring.slots() {
         if needed.contains(slot) {
             findings.error(
                 names::hashed(names::KEYS, slot),

@@ -53,7 +53,7 @@ pub(crate) struct SharedDomain {
 }
 
 /// The opened key ring.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct KeyRing {
     pub(crate) repository: [u8; 16],
     pub(crate) generation: u64,
@@ -95,6 +95,13 @@ impl KeyRing {
 
     pub(crate) fn add_slot(&mut self, slot: ObjectHash, key: Secret) {
         self.slots.push((slot, key));
+    }
+
+    /// Takes a key slot out; false where there is no such slot.
+    pub(crate) fn remove_slot(&mut self, slot: &ObjectHash) -> bool {
+        let before = self.slots.len();
+        self.slots.retain(|(other, _)| other != slot);
+        self.slots.len() < before
     }
 
     pub(crate) fn slots(&self) -> &[(ObjectHash, Secret)] {

@@ -8,13 +8,10 @@ use crate::format::checkpoint::SnapshotState;
 use crate::format::log::{Condemn, Event, HashList};
 use crate::format::names;
 use crate::id::SnapshotId;
+use crate::limits::CLOCKS_DIFFER_MS;
 use crate::log::Log;
 use crate::observer::{Context, lock};
 use crate::repository::Inner;
-
-/// The nodes of one store may tell times that differ by so much, or by a twentieth of a short hold: a collection is not called
-/// early for that.
-const CLOCKS_DIFFER_MS: i64 = 15 * 60 * 1000;
 
 /// How many snapshots one entry collects: 32 bytes each must fit into a slot.
 const COLLECTED_MAX: usize = 1024;

@@ -172,7 +172,7 @@ pub(crate) fn put_once(store: &dyn Store, name: &Name, payload: Payload) -> Resu
 }
 
 /// Seals a key ring under a random key, and wraps that for each key slot.
-fn seal_ring(ring: &KeyRing, config: ObjectHash, entropy: &dyn Entropy) -> Result<Vec<u8>> {
+pub(super) fn seal_ring(ring: &KeyRing, config: ObjectHash, entropy: &dyn Entropy) -> Result<Vec<u8>> {
     let ring_key = Secret::new(random(entropy)?);
     let salt = random(entropy)?;
     let wraps = ring.slots().iter().map(|(slot, key)| wrap(&ring_key, &salt, slot, key)).collect();

@@ -13,6 +13,7 @@ mod collate;
 mod create;
 mod distrust;
 mod hold;
+mod key_slots;
 mod open;
 mod options;
 mod packs;
@@ -42,6 +43,8 @@ pub(crate) use chunks::{
 pub use create::CreateOptions;
 pub(crate) use create::{put_hashed, put_once};
 pub use hold::HoldState;
+pub use key_slots::{KdfCost, KeySlotChange, KeySlotInfo, KeySlotOptions};
+use open::OpenedRing;
 pub use options::RepositoryOptions;
 use segments::load_part;
 pub(crate) use segments::{load_table, read_segment, read_table};
@@ -70,7 +73,10 @@ pub struct Repository(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) config: Config,
+    /// What objects are sealed and opened with.
     pub(crate) ring: KeyRing,
+    /// The ring that was in force when somebody looked last, and the key slot that opens it here.
+    in_force: Mutex<OpenedRing>,
     pub(crate) domain: Domain,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,

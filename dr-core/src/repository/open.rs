@@ -38,10 +38,10 @@ impl Repository {
             SeenHead::new(directory, &config.repository, &store.endpoint(), options.accept_rollback)
         });
         let before = seen.as_ref().map(SeenHead::read).transpose()?.flatten();
-        let opened = open_rings(&*store, &config, credentials)?;
         let cache = options.cache_dir.as_deref();
         let cache = cache.map(|directory| Cache::new(directory, &config.id(), options.clock.now()));
-        let (mut ring, log) = choose_ring(&*store, &config, opened, cache.as_ref())?;
+        let (in_force, log) = open_ring_in_force(&*store, &config, credentials, cache.as_ref())?;
+        let mut ring = in_force.ring.clone();
         ring.seal_with(options.cipher.suite());
         let domain = ring.domain()?;
         if let Some(seen) = &seen {
@@ -55,6 +55,7 @@ impl Repository {
             store,
             config,
             ring,
+            in_force: Mutex::new(in_force),
             domain,
             clock: options.clock,
             entropy: options.entropy,
@@ -106,16 +107,63 @@ fn read_config(store: &dyn Store) -> Result<Config> {
 }
 
 /// A key ring that the credentials opened.
-struct OpenedRing {
-    ring: KeyRing,
-    hash: ObjectHash,
+#[derive(Debug, Clone)]
+pub(crate) struct OpenedRing {
+    pub(crate) ring: KeyRing,
+    /// The name of the ring.
+    pub(crate) hash: ObjectHash,
+    /// The hash of the `config` that it belongs to.
     config: ObjectHash,
+    /// The key slot that it was opened with.
+    pub(crate) slot: ObjectHash,
+}
+
+/// How often a repository is opened anew because its keys are changed meanwhile.
+const REOPENED_MAX: usize = 5;
+
+/// Opens the key ring that the log puts in force, and reads the log with it. Where another one is put in force meanwhile, the
+/// rings that were listed before may be gone, or no longer in force.
+fn open_ring_in_force(
+    store: &dyn Store,
+    config: &Config,
+    credentials: &Credentials,
+    cache: Option<&Cache>,
+) -> Result<(OpenedRing, Log)> {
+    let mut listed = list_rings(store)?;
+    let mut left = REOPENED_MAX;
+    loop {
+        let opened = open_rings(store, config, credentials, &listed);
+        match opened.and_then(|rings| choose_ring(store, config, rings, cache)) {
+            Err(error) if left > 0 && !error.is_retryable() => {
+                let newer = list_rings(store)?;
+                if newer == listed {
+                    return Err(error);
+                }
+                listed = newer;
+                left -= 1;
+            }
+            chosen => return chosen,
+        }
+    }
+}
+
+/// The names and lengths of all key rings.
+pub(super) fn list_rings(store: &dyn Store) -> Result<Vec<(Name, u64)>> {
+    let objects = store.list_folder(names::RING)?.objects;
+    let mut rings: Vec<_> = objects.into_iter().map(|meta| (meta.name, meta.bytes)).collect();
+    rings.sort_unstable();
+    Ok(rings)
 }
 
 /// Opens every key ring that the credentials open.
-fn open_rings(store: &dyn Store, config: &Config, credentials: &Credentials) -> Result<Vec<OpenedRing>> {
+fn open_rings(
+    store: &dyn Store,
+    config: &Config,
+    credentials: &Credentials,
+    listed: &[(Name, u64)],
+) -> Result<Vec<OpenedRing>> {
     let mut damaged = None;
-    let stored = read_rings(store, config, &mut damaged)?;
+    let stored = read_rings(store, config, listed, &mut damaged)?;
     if stored.is_empty() && damaged.is_none() {
         return Err(if is_log_empty(store)? {
             interrupted(store)
@@ -127,11 +175,10 @@ fn open_rings(store: &dyn Store, config: &Config, credentials: &Credentials) -> 
         stored.iter().flat_map(|ring| ring.wraps.wraps.iter().map(|wrap| wrap.slot)).collect();
     let keys = open_slots(store, config, credentials, &known, &mut damaged)?;
     let mut rings = Vec::new();
-    for StoredRing { name, hash, bytes, wraps } in stored {
-        match open_ring(config, &keys, &wraps, &bytes) {
-            Ok(Some((ring, config))) => rings.push(OpenedRing { ring, hash, config }),
-            Ok(None) => {}
-            Err(error) => damaged = Some(error.with_object(&name)),
+    for stored in stored {
+        match stored.open(config, &keys) {
+            Ok(opened) => rings.extend(opened),
+            Err(error) => damaged = Some(error.with_object(&stored.name)),
         }
     }
     if rings.is_empty() {
@@ -154,40 +201,72 @@ fn is_log_empty(store: &dyn Store) -> Result<bool> {
 }
 
 /// A key ring as it is stored.
-struct StoredRing {
+pub(super) struct StoredRing {
     name: Name,
-    hash: ObjectHash,
+    pub(super) hash: ObjectHash,
     bytes: Bytes,
-    wraps: Wraps,
+    /// The wraps in the ring's plain header, which say for which key slots it is.
+    pub(super) wraps: Wraps,
 }
 
-/// Reads the key rings and the wraps in their plain headers, which say for which key slots they are.
-fn read_rings(store: &dyn Store, config: &Config, damaged: &mut Option<Error>) -> Result<Vec<StoredRing>> {
+impl StoredRing {
+    /// Reads a key ring of so many bytes.
+    pub(super) fn read(store: &dyn Store, config: &Config, name: Name, bytes: u64) -> Result<StoredRing> {
+        check_bytes(&name, bytes, RING_BYTES_MAX as u64)?;
+        let bytes = store.get(&name)?;
+        let hash = ObjectHash::of_parts([&bytes[..]]);
+        if names::parse_hash(&name) != Some(hash) {
+            return Err(Error::corrupt("the key ring is damaged"));
+        }
+        let (header, _) = Header::decode(&bytes)?;
+        if header.object != ObjectType::Ring || header.repository != config.repository {
+            return Err(Error::corrupt("the object is no key ring of this repository"));
+        }
+        Ok(StoredRing { name, hash, wraps: Wraps::decode(&header.aux)?, bytes })
+    }
+
+    /// Opens the ring with the key of one of its slots; `None` where it is wrapped for none of them.
+    pub(super) fn open(&self, config: &Config, keys: &[(ObjectHash, Secret)]) -> Result<Option<OpenedRing>> {
+        let mut found = None;
+        for wrap in &self.wraps.wraps {
+            let Some((slot, key)) = keys.iter().find(|(slot, _)| *slot == wrap.slot) else { continue };
+            let key = wrap_key(key, &self.wraps.salt, slot);
+            let mut sealed = Zeroizing::new(wrap.sealed_key);
+            let opened = key.open(0, key.header_hash(), &mut sealed[..]);
+            found =
+                opened.and_then(|key| <[u8; 32]>::try_from(key).ok()).map(|key| (*slot, Secret::new(key)));
+            if found.is_some() {
+                break;
+            }
+        }
+        let Some((slot, ring_key)) = found else { return Ok(None) };
+        let kek = ring_kek(&ring_key, &config.repository);
+        let body = Zeroizing::new(open_object(|_| Ok(kek), ObjectType::Ring, 0, &self.bytes)?);
+        let (ring, config) = KeyRing::decode(config.repository, &body)?;
+        Ok(Some(OpenedRing { ring, hash: self.hash, config, slot }))
+    }
+}
+
+/// Reads key rings; those that cannot be read are passed over.
+pub(super) fn read_rings(
+    store: &dyn Store,
+    config: &Config,
+    listed: &[(Name, u64)],
+    damaged: &mut Option<Error>,
+) -> Result<Vec<StoredRing>> {
     let mut rings = Vec::new();
-    for meta in store.list_folder(names::RING)?.objects {
-        let Some(hash) = names::parse_hash(&meta.name) else { continue };
-        let read = check_bytes(&meta.name, meta.bytes, RING_BYTES_MAX as u64).and_then(|()| {
-            let bytes = store.get(&meta.name)?;
-            if ObjectHash::of_parts([&bytes[..]]) != hash {
-                return Err(Error::corrupt("the key ring is damaged"));
-            }
-            let (header, _) = Header::decode(&bytes)?;
-            if header.object != ObjectType::Ring || header.repository != config.repository {
-                return Err(Error::corrupt("the object is no key ring of this repository"));
-            }
-            Ok((Wraps::decode(&header.aux)?, bytes))
-        });
-        match read {
-            Ok((wraps, bytes)) => rings.push(StoredRing { name: meta.name, hash, bytes, wraps }),
+    for (name, bytes) in listed.iter().filter(|(name, _)| names::parse_hash(name).is_some()) {
+        match StoredRing::read(store, config, name.clone(), *bytes) {
+            Ok(ring) => rings.push(ring),
             Err(error) if error.is_retryable() => return Err(error),
-            Err(error) => *damaged = Some(error.with_object(&meta.name)),
+            Err(error) => *damaged = Some(error.with_object(name)),
         }
     }
     Ok(rings)
 }
 
-/// Opens every key slot that the credentials open.
-fn open_slots(
+/// Opens every key slot that the credentials open, of those that are known.
+pub(super) fn open_slots(
     store: &dyn Store,
     config: &Config,
     credentials: &Credentials,
@@ -201,7 +280,11 @@ fn open_slots(
         if meta.bytes > crate::limits::KEY_SLOT_BYTES_MAX as u64 {
             continue;
         }
-        let bytes = store.get(&meta.name)?;
+        let bytes = match store.get(&meta.name) {
+            // Taken out of the repository meanwhile.
+            Err(error) if error.kind() == StoreErrorKind::NotFound => continue,
+            bytes => bytes?,
+        };
         if ObjectHash::of_parts([&bytes[..]]) != hash {
             // Checked before any derivation, so that a damaged or planted slot costs nothing.
             *damaged = Some(Error::corrupt("a key slot is damaged").with_object(&meta.name));
@@ -224,30 +307,6 @@ fn open_slots(
     Ok(opened)
 }
 
-/// Opens a key ring with the key of one of its slots; `None` where it is wrapped for none of them.
-fn open_ring(
-    config: &Config,
-    keys: &[(ObjectHash, Secret)],
-    Wraps { salt, wraps }: &Wraps,
-    bytes: &[u8],
-) -> Result<Option<(KeyRing, ObjectHash)>> {
-    let mut found = None;
-    for wrap in wraps {
-        let Some((slot, key)) = keys.iter().find(|(slot, _)| *slot == wrap.slot) else { continue };
-        let key = wrap_key(key, salt, slot);
-        let mut sealed = Zeroizing::new(wrap.sealed_key);
-        let opened = key.open(0, key.header_hash(), &mut sealed[..]);
-        found = opened.and_then(|key| <[u8; 32]>::try_from(key).ok()).map(Secret::new);
-        if found.is_some() {
-            break;
-        }
-    }
-    let Some(ring_key) = found else { return Ok(None) };
-    let kek = ring_kek(&ring_key, &config.repository);
-    let body = Zeroizing::new(open_object(|_| Ok(kek), ObjectType::Ring, 0, bytes)?);
-    KeyRing::decode(config.repository, &body).map(Some)
-}
-
 /// Chooses the ring that the log confirms, newest first, and reads the log with it. Rings that an interrupted `init` left
 /// behind open nothing. Where slot 0 itself is damaged, a ring that opens any other slot is the right one.
 fn choose_ring(
@@ -255,7 +314,7 @@ fn choose_ring(
     config: &Config,
     mut rings: Vec<OpenedRing>,
     cache: Option<&Cache>,
-) -> Result<(KeyRing, Log)> {
+) -> Result<(OpenedRing, Log)> {
     rings.sort_by_key(|opened| std::cmp::Reverse(opened.ring.generation));
     let mut failure = None;
     for opened in rings {
@@ -289,7 +348,7 @@ fn choose_ring(
             );
             continue;
         }
-        return Ok((opened.ring, log));
+        return Ok((opened, log));
     }
     Err(failure.unwrap_or_else(|| {
         Error::new(ErrorKind::WrongCredentials, "the key belongs to a key ring that is no longer in force")
