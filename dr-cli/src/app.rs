@@ -14,7 +14,7 @@ use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    backup, cache, cat, check, completions, config, copy, diff, dump, find, forget, hold, init, ls, man,
+    backup, cache, cat, check, completions, config, copy, diff, dump, find, forget, hold, init, key, ls, man,
     mark, merge, prune, put, repair, restore, rewrite, snapshots, stats, version, versions,
 };
 use crate::error::{CliError, Result};
@@ -86,6 +86,7 @@ fn call(command: Command, session: &Session) -> Result<()> {
         Command::Rewrite(args) => rewrite::run(&args, session),
         Command::Merge(args) => merge::run(&args, session),
         Command::Copy(args) => copy::run(&args, session),
+        Command::Key(args) => key::run(&args, session),
         Command::Hold(args) => hold::run(&args, session),
         Command::Prune(command) => prune::run(&command, session),
         Command::Put(args) => put::run(&args, session),

@@ -11,7 +11,7 @@ use crate::commands::mount;
 #[cfg(feature = "serve")]
 use crate::commands::serve;
 use crate::commands::{
-    backup, cache, cat, check, completions, config, copy, diff, dump, find, forget, hold, init, ls, man,
+    backup, cache, cat, check, completions, config, copy, diff, dump, find, forget, hold, init, key, ls, man,
     mark, merge, prune, put, repair, restore, rewrite, snapshots, stats, version, versions,
 };
 use crate::exit_code;
@@ -110,6 +110,8 @@ pub(crate) enum Command {
     Merge(merge::MergeArgs),
     /// Copy snapshots from another repository (--from-repo)
     Copy(copy::CopyArgs),
+    /// List, add, remove or change the passwords and keys of the repository
+    Key(key::KeyArgs),
     /// Say or change how long forgotten snapshots are held
     Hold(hold::HoldArgs),
     /// Free the space of forgotten snapshots: delete what nothing needs

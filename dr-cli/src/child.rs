@@ -19,7 +19,7 @@ pub(crate) type Confirm = Box<dyn FnOnce() -> dr_core::Result<()> + Send>;
 
 /// The same program without the passwords that this one was given in variables: they are not for others.
 pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
-    command.env_remove("DR_PASSWORD").env_remove("DR_FROM_PASSWORD")
+    command.env_remove("DR_PASSWORD").env_remove("DR_FROM_PASSWORD").env_remove("DR_NEW_PASSWORD")
 }
 
 /// A running program whose output is saved. It does not outlive this.

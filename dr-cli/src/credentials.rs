@@ -15,6 +15,7 @@ use crate::args::GlobalArgs;
 use crate::child::without_secrets;
 use crate::error::{CliError, Result};
 use crate::from_args::FromArgs;
+use crate::key_args::NewKeyArgs;
 use crate::render::Output;
 use crate::signals::Signals;
 use crate::{key_file, words};
@@ -33,10 +34,8 @@ pub(crate) enum Place {
     PasswordFile(PathBuf),
     /// A program that writes the password.
     PasswordCommand(String),
-    /// The variable `DR_PASSWORD`.
-    Variable,
-    /// The variable `DR_FROM_PASSWORD`.
-    FromVariable,
+    /// A variable that is the password.
+    Variable(&'static str),
     /// Nobody said.
     Unsaid,
 }
@@ -50,6 +49,8 @@ pub(crate) enum Purpose {
     OpenFrom,
     /// It is set, so it is typed twice.
     Create,
+    /// It is set beside, or instead of, the one that opens the repository, and typed twice.
+    Change,
 }
 
 /// Finds out where the secret is: an option, else the environment.
@@ -59,7 +60,7 @@ pub(crate) fn place(global: &GlobalArgs, variable: impl Fn(&str) -> Option<OsStr
         global.password_file.clone().map(Place::PasswordFile),
         global.password_command.clone().map(Place::PasswordCommand),
     ];
-    place_among(options, ["", "DR_"], Place::Variable, variable)
+    place_among(options, ["", "DR_", "DR_PASSWORD"], variable)
 }
 
 /// Finds out where the secret of the repository is that is copied from.
@@ -69,14 +70,23 @@ pub(crate) fn place_from(from: &FromArgs, variable: impl Fn(&str) -> Option<OsSt
         from.from_password_file.clone().map(Place::PasswordFile),
         from.from_password_command.clone().map(Place::PasswordCommand),
     ];
-    place_among(options, ["from-", "DR_FROM_"], Place::FromVariable, variable)
+    place_among(options, ["from-", "DR_FROM_", "DR_FROM_PASSWORD"], variable)
 }
 
-/// The option that was given, else the variable that is set; their names begin so.
+/// Finds out where the secret is that is to open the repository from now on.
+pub(crate) fn place_new(new: &NewKeyArgs, variable: impl Fn(&str) -> Option<OsString>) -> Result<Place> {
+    let options = [
+        new.new_key_file.clone().map(Place::KeyFile),
+        new.new_password_file.clone().map(Place::PasswordFile),
+        new.new_password_command.clone().map(Place::PasswordCommand),
+    ];
+    place_among(options, ["new-", "DR_NEW_", "DR_NEW_PASSWORD"], variable)
+}
+
+/// The option that was given, else the variable that is set; their names begin so. The last variable is the password.
 fn place_among(
     options: [Option<Place>; 3],
-    [option, prefix]: [&str; 2],
-    itself: Place,
+    [option, prefix, password]: [&'static str; 3],
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Place> {
     let mut given = options.into_iter().flatten();
@@ -89,7 +99,9 @@ fn place_among(
             )));
         }
     }
-    let variable = |name: &str| variable(&format!("{prefix}{name}")).filter(|value| !value.is_empty());
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let is_set = variable(password).is_some();
+    let variable = |name: &str| variable(&format!("{prefix}{name}"));
     if let Some(path) = variable("KEY_FILE") {
         return Ok(Place::KeyFile(path.into()));
     }
@@ -100,7 +112,7 @@ fn place_among(
         let wrong = |_| CliError::usage(format!("{prefix}PASSWORD_COMMAND is not UTF-8"));
         return Ok(Place::PasswordCommand(command.into_string().map_err(wrong)?));
     }
-    Ok(if variable("PASSWORD").is_some() { itself } else { Place::Unsaid })
+    Ok(if is_set { Place::Variable(password) } else { Place::Unsaid })
 }
 
 /// Reads the secret.
@@ -114,10 +126,7 @@ pub(crate) fn read(
         Place::KeyFile(path) => return key_file::read(path, output),
         Place::PasswordFile(path) => from_file(path)?,
         Place::PasswordCommand(command) => from_command(command)?,
-        Place::Variable => Zeroizing::new(std::env::var_os("DR_PASSWORD").unwrap_or_default().into_vec()),
-        Place::FromVariable => {
-            Zeroizing::new(std::env::var_os("DR_FROM_PASSWORD").unwrap_or_default().into_vec())
-        }
+        Place::Variable(name) => Zeroizing::new(std::env::var_os(name).unwrap_or_default().into_vec()),
         Place::Unsaid => from_terminal(purpose, signals)?,
     };
     if secret.is_empty() {
@@ -180,23 +189,31 @@ pub(crate) fn from_program(what: &str, words: &[String]) -> Result<Zeroizing<Vec
 
 fn from_terminal(purpose: Purpose, signals: &Signals) -> Result<Zeroizing<Vec<u8>>> {
     if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
-        if purpose == Purpose::OpenFrom {
-            return Err(CliError::usage("no password and no key of the repository to copy from was given")
-                .with_remedy(
-                    "use --from-password-file, --from-password-command, --from-key-file, DR_FROM_PASSWORD, or run it \
-                     on a terminal",
-                ));
-        }
-        return Err(CliError::usage("no password and no key was given").with_remedy(
-            "use --password-file, --password-command, --key-file, DR_PASSWORD, or run it on a terminal",
-        ));
+        let (what, remedy) = match purpose {
+            Purpose::OpenFrom => (
+                "no password and no key of the repository to copy from was given",
+                "use --from-password-file, --from-password-command, --from-key-file, DR_FROM_PASSWORD, or run it on a \
+                 terminal",
+            ),
+            Purpose::Change => (
+                "no new password and no new key was given",
+                "use --new-password-file, --new-password-command, --new-key-file, DR_NEW_PASSWORD, or run it on a \
+                 terminal",
+            ),
+            Purpose::Open | Purpose::Create => (
+                "no password and no key was given",
+                "use --password-file, --password-command, --key-file, DR_PASSWORD, or run it on a terminal",
+            ),
+        };
+        return Err(CliError::usage(what).with_remedy(remedy));
     }
     let prompt = match purpose {
         Purpose::OpenFrom => "password of the repository to copy from: ",
+        Purpose::Change => "new password of the repository: ",
         Purpose::Open | Purpose::Create => "password of the repository: ",
     };
     let password = ask(prompt, signals)?;
-    if purpose == Purpose::Create {
+    if matches!(purpose, Purpose::Create | Purpose::Change) {
         let again = ask("the same password again: ", signals)?;
         if password != again {
             return Err(CliError::credentials("the two passwords differ"));
@@ -260,7 +277,10 @@ mod tests {
         let place = chosen(&["--password-file", "f"], &environment).unwrap();
         assert_eq!(place, Place::PasswordFile("f".into()));
         assert_eq!(chosen(&[], &environment).unwrap(), Place::KeyFile("k".into()));
-        assert_eq!(chosen(&[], &[("DR_PASSWORD", "p"), ("DR_KEY_FILE", "")]).unwrap(), Place::Variable);
+        assert_eq!(
+            chosen(&[], &[("DR_PASSWORD", "p"), ("DR_KEY_FILE", "")]).unwrap(),
+            Place::Variable("DR_PASSWORD")
+        );
         assert_eq!(chosen(&[], &[]).unwrap(), Place::Unsaid);
         assert!(chosen(&["--password-file", "f", "--key-file", "k"], &[]).is_err());
     }

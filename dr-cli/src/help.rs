@@ -27,7 +27,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("What is kept", &["forget", "unforget", "protect", "tag", "hold", "prune", "rewrite", "merge"]),
     ("Trust", &["check", "repair", "stats"]),
-    ("Repositories", &["init", "copy", "cache"]),
+    ("Repositories", &["init", "key", "copy", "cache"]),
     ("This program", &["config", "completions", "man", "version", "help"]),
 ];
 
@@ -139,6 +139,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("unforget", &[("All that prune has not taken", "dr unforget --all")]),
     ("protect", &[("Keep the newest for good", "dr protect latest")]),
     ("tag", &[("Tag one", "dr tag --add before-upgrade latest")]),
+    (
+        "key",
+        &[
+            ("A second one, for the safe", "dr key add --new-key-file /mnt/usb/dr.key --label safe"),
+            ("Change the password", "dr key passwd"),
+        ],
+    ),
     ("hold", &[("Hold what is forgotten for two weeks", "dr hold 14d")]),
     ("prune", &[("See first", "dr prune --dry-run"), ("Rewrite little", "dr prune --max-repack-size 10G")]),
     (
@@ -208,8 +215,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("delete", "use 'dr forget', then 'dr prune'"),
     ("compact", "use 'dr prune'"),
     ("export-tar", "use 'dr dump SNAP --archive tar'"),
-    ("key", "'dr init' takes passwords and key files; they cannot be changed later yet"),
-    ("passwd", "a password cannot be changed yet"),
+    ("passwd", "use 'dr key passwd'"),
+    ("change-passphrase", "use 'dr key passwd'"),
     ("info", "use 'dr stats', 'dr snapshots' or 'dr version'"),
     ("ncdu", "use 'dr ls SNAP --ncdu | ncdu -f -'"),
     ("options", "see --help and 'dr config variables'"),

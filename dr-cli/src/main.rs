@@ -13,6 +13,7 @@ mod hardening;
 mod help;
 mod hooks;
 mod instant;
+mod key_args;
 mod key_file;
 mod metrics;
 #[cfg(feature = "mount")]

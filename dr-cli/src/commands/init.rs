@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use dr_core::{CreateOptions, Credentials, Error, ErrorKind, KdfStrength, Repository, RepositoryOptions};
+use clap::Args;
+use dr_core::{CreateOptions, Credentials, Error, ErrorKind, Repository, RepositoryOptions};
 use dr_store::{OpenMode, Store};
 use serde::Serialize;
 
 use crate::credentials::{self, Place, Purpose};
 use crate::error::Result;
 use crate::from_args::FromArgs;
-use crate::key_file::{self, Origin};
+use crate::key_args::{KeySlotArgs, make_key_file};
 use crate::quantity;
 use crate::render::{json, text};
 use crate::session::Session;
@@ -28,12 +28,8 @@ With --from-repo the new repository gets the chunker and the keys of ids of anot
 what is missing. Everything is sealed under keys of its own; but whoever can open both can tell which chunks they share."
 )]
 pub(crate) struct InitArgs {
-    /// What a guess at the password costs: 64 MiB of memory, or 2 GiB
-    #[arg(long, value_enum, default_value_t = Kdf::Standard)]
-    kdf: Kdf,
-    /// A label for the password or key; anybody who reads the store can read it
-    #[arg(long, default_value = "")]
-    label: String,
+    #[command(flatten)]
+    slot: KeySlotArgs,
     /// Hold forgotten snapshots so long before 'dr prune' may take them, as in 14d; 'dr hold' changes it
     #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     hold: Option<Duration>,
@@ -44,12 +40,6 @@ pub(crate) struct InitArgs {
     /// The repository whose chunker and keys of ids the new one gets, so that 'dr copy' between them copies only what is missing
     #[command(flatten)]
     from: FromArgs,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kdf {
-    Standard,
-    Strong,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,16 +58,11 @@ pub(crate) fn run(args: &InitArgs, session: &Session) -> Result<()> {
     }
     let store = session.open_store(OpenMode::Create)?;
     let place = credentials::place(&session.global, |name| env::var_os(name))?;
-    let new_key_file = match &place {
-        Place::KeyFile(path) if key_file::create(path)? == Origin::Created => Some(path.as_path()),
-        _ => None,
-    };
+    let new_key_file = make_key_file(&place)?;
+    let new_key_file = new_key_file.as_deref();
     let credentials = credentials::read(&place, Purpose::Create, &session.signals, &session.output)?;
-    options.kdf = match args.kdf {
-        Kdf::Standard => KdfStrength::Standard,
-        Kdf::Strong => KdfStrength::Strong,
-    };
-    options.label.clone_from(&args.label);
+    options.kdf = args.slot.kdf();
+    options.label.clone_from(&args.slot.label);
     options.siblings = args.siblings;
     options.hold = args.hold.unwrap_or_default();
     let created = Repository::create(store.clone(), &credentials, &options, session.repository_options());

@@ -14,6 +14,7 @@ pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod hold;
 pub(crate) mod init;
+pub(crate) mod key;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod mark;

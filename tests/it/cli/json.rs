@@ -131,6 +131,11 @@ const COMMANDS: &[(&str, i32)] = &[
     ("tag --add x latest", 0),
     ("protect latest", 0),
     ("hold 0", 0),
+    ("key list", 0),
+    ("key add --new-key-file ADDED --label x", 0),
+    ("key passwd --key-file ADDED --new-key-file ADDED", 0),
+    ("key remove ffffffff", 2),
+    ("key remove SPARE", 0),
     ("forget --keep-last 1 --group-by host --dry-run --prune", 0),
     ("forget latest~1", 0),
     ("unforget --all", 0),
@@ -189,8 +194,11 @@ fn every_command_writes_documents_that_are_described() {
         [("SOURCE", at("source")), ("TARGET", at("target")), ("NEW", at("new")), ("OTHER", at("other"))];
     let more = [("REPORT", at("report")), ("MAN", at("man")), ("DUMP", at("dump")), ("KEY", at("key"))];
     let old = shell.repository().display().to_string();
+    let spare = shell.run(shell.command().args(["key", "add", "--json", "--new-key-file", &at("spare")]));
+    let spare: Value = serde_json::from_slice(&spare.stdout).unwrap();
+    let added = [("ADDED", at("added")), ("SPARE", spare["added"].as_str().unwrap().to_owned())];
     let named = [("FILE", at("source/a")), ("ONE", format!("latest:{}", at("source/a"))), ("OLD", old)];
-    let places: BTreeMap<&str, String> = places.into_iter().chain(more).chain(named).collect();
+    let places: BTreeMap<&str, String> = places.into_iter().chain(more).chain(added).chain(named).collect();
     let mut seen = BTreeSet::new();
     for (line, code) in COMMANDS {
         let mut command = shell.command();
@@ -259,7 +267,7 @@ fn commands_run() -> BTreeSet<String> {
         let mut words = line.split(' ');
         let first = words.next().unwrap();
         let name = match first {
-            "repair" | "config" => format!("{first}-{}", words.next().unwrap()),
+            "repair" | "config" | "key" => format!("{first}-{}", words.next().unwrap()),
             _ => first.to_owned(),
         };
         (*code == 0).then_some(name)

@@ -63,6 +63,7 @@ fn passwords_in_variables_are_not_for_the_programs_that_are_run() {
     let command = |arguments: &[&str]| {
         let mut command = shell.command();
         command.env_remove("DR_KEY_FILE").env("DR_PASSWORD", "right").env("DR_FROM_PASSWORD", "other");
+        command.env("DR_NEW_PASSWORD", "another");
         command.args(arguments);
         command
     };
@@ -90,8 +91,11 @@ fn passwords_in_variables_are_not_for_the_programs_that_are_run() {
     for name in names {
         let variables = fs::read_to_string(seen.join(&name)).unwrap();
         assert!(variables.contains("DR_REPOSITORY="), "{name}: {variables}");
-        let is_secret =
-            |line: &str| line.starts_with("DR_PASSWORD=") || line.starts_with("DR_FROM_PASSWORD=");
+        let is_secret = |line: &str| {
+            ["DR_PASSWORD=", "DR_FROM_PASSWORD=", "DR_NEW_PASSWORD="]
+                .iter()
+                .any(|name| line.starts_with(name))
+        };
         assert!(!variables.lines().any(is_secret), "{name}: {variables}");
     }
 }
