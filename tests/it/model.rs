@@ -52,6 +52,8 @@ struct Rules {
     reused: bool,
     /// A Condemn holds only on the state that it was planned on.
     plan: bool,
+    /// Or on a newer one, where nothing that came since rests on what is to go.
+    rest: bool,
     /// Only forgotten snapshots are collected.
     forgotten: bool,
     /// The inputs of a Reindex are live.
@@ -70,6 +72,7 @@ impl Rules {
         dedup: true,
         reused: true,
         plan: true,
+        rest: true,
         forgotten: true,
         input: true,
         output: true,
@@ -210,6 +213,18 @@ fn nothing_is_lost_between_writers_and_a_collector() {
 }
 
 #[test]
+fn nothing_is_lost_by_a_collector_that_goes_on_with_its_plan() {
+    let config = Config {
+        collectors: &[&[Op::Collect, Op::Delete]],
+        reader: true,
+        budget: Budget { unforgets: 1, ..BUDGET },
+        reaches: &["condemned", "deleted", "V1", "V2", "V3", "outdated", "too late", "all done"],
+        ..BASE
+    };
+    holds("three writers, a collector that goes on with its plan, a reader, and an operator", config);
+}
+
+#[test]
 fn nothing_is_lost_by_a_repack() {
     let config = Config {
         writers: &BACKUPS[..2],
@@ -287,6 +302,15 @@ fn long() -> Vec<(&'static str, Config)> {
             },
         ),
         (
+            "two writers, two collectors that go on with their plans of which one repacks, an operator, and faults",
+            Config {
+                writers: &BACKUPS[..2],
+                collectors: &[&[Op::Collect, Op::Delete], &[Op::Repack, Op::Delete]],
+                budget: Budget { unforgets: 1, crashes: 1, ..BUDGET },
+                ..BASE
+            },
+        ),
+        (
             "two writers, two collectors of which one repacks and compacts, a reader",
             Config {
                 writers: &BACKUPS[..2],
@@ -320,6 +344,17 @@ fn without_v3_what_was_taken_over_from_a_parent_is_deleted() {
 fn an_old_plan_deletes_what_a_new_snapshot_needs() {
     let rules = Rules { plan: false, ..Rules::ALL };
     breaks(Config { writers: &BACKUPS[..1], rules, ..BASE }, WHOLE);
+}
+
+#[test]
+fn a_plan_that_goes_on_regardless_deletes_what_a_new_snapshot_rests_on() {
+    let config = Config {
+        writers: &BACKUPS[..1],
+        collectors: &[&[Op::Collect, Op::Delete]],
+        rules: Rules { rest: false, ..Rules::ALL },
+        ..BASE
+    };
+    breaks(config, WHOLE);
 }
 
 #[test]

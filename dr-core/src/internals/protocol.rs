@@ -161,6 +161,16 @@ impl State {
     }
 }
 
+/// Whether an entry leaves a plan as good as it was, by which these packs and segments are deleted.
+pub fn leaves_plan(event: &Event, packs: &[ObjectHash], segments: &[ObjectHash]) -> bool {
+    let named = match event {
+        Event::Commit { own_packs, dedup_packs, .. } => [&own_packs[..], dedup_packs].concat(),
+        _ => Vec::new(),
+    };
+    let set = |hashes: &[ObjectHash]| hashes.iter().copied().collect::<HashSet<ObjectHash>>();
+    Fold::leaves_plan(&logged(event), &named, &set(packs), &set(segments))
+}
+
 fn reindex(inputs: &[ObjectHash], outputs: &[ObjectHash]) -> Reindex {
     Reindex { inputs: inputs.to_vec(), outputs: outputs.to_vec(), own_packs: HashList::default() }
 }

@@ -413,6 +413,31 @@ impl Fold {
         if refused.is_empty() { Ok(()) } else { Err(Refusal::SegmentLive(refused)) }
     }
 
+    /// Whether an entry leaves a plan as good as it was, by which these packs and segments are deleted: a commit that rests on
+    /// none of them, or what changes nothing of what must stay and where it lies. A commit's packs are given resolved.
+    pub(crate) fn leaves_plan(
+        event: &Event,
+        named: &[ObjectHash],
+        packs: &HashSet<ObjectHash>,
+        segments: &HashSet<ObjectHash>,
+    ) -> bool {
+        match event {
+            // What it takes over from snapshots that are not collected stays.
+            Event::Commit(commit) => {
+                !named.iter().any(|pack| packs.contains(pack))
+                    && !commit.segments.iter().any(|segment| segments.contains(segment))
+            }
+            Event::Forget(_)
+            | Event::Protect(_)
+            | Event::Unprotect(_)
+            | Event::Tag(_)
+            | Event::Hold(_)
+            | Event::Keys(_)
+            | Event::Checkpoint(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether a snapshot's packs may be gone: it was collected, or never was.
     pub(crate) fn is_collected(&self, id: &SnapshotId) -> bool {
         !self.snapshots.contains_key(id)

@@ -9,9 +9,9 @@ mod read;
 mod siblings;
 
 pub(crate) use append::{Appender, Behind, append};
-pub(crate) use fold::SegmentPlace;
 #[cfg(feature = "internals")]
-pub(crate) use fold::{Fold, Refusal};
+pub(crate) use fold::Refusal;
+pub(crate) use fold::{Fold, SegmentPlace};
 pub(crate) use read::{
     EntryCopies, Log, Sync, is_written_bad, open_checkpoint, read_entry, read_entry_of, read_list,
     read_names, slot_times,

@@ -15,7 +15,7 @@ use crate::format::names;
 use crate::id::{ChunkId, ObjectHash};
 use crate::index::Location;
 use crate::limits::LIST_HASHES_MAX;
-use crate::log::{Log, read_entry, read_names};
+use crate::log::{Fold, Log, read_entry, read_names};
 use crate::observer::Context;
 use crate::repository::{Inner, cut_chunk, fetch_frame};
 use crate::threads::Threads;
@@ -151,26 +151,16 @@ fn advance(repository: &Inner, found: &Survey, useless: &Useless) -> Result<Opti
         return Ok(None);
     }
     let sync = repository.sync();
-    let packs: HashSet<&ObjectHash> = useless.packs.iter().collect();
-    let segments: HashSet<&ObjectHash> = useless.segments.iter().collect();
+    let packs: HashSet<ObjectHash> = useless.packs.iter().copied().collect();
+    let segments: HashSet<ObjectHash> = useless.segments.iter().copied().collect();
     for slot in found.log.fold.next..log.fold.next {
-        match read_entry(&sync, slot)?.event {
-            Event::Commit(commit) => {
-                let names = read_names(&sync, [&commit.own_packs, &commit.dedup_packs])?;
-                if names.iter().any(|name| packs.contains(name)) {
-                    return Ok(None);
-                }
-                if commit.segments.iter().any(|segment| segments.contains(segment)) {
-                    return Ok(None);
-                }
-            }
-            Event::Forget(_)
-            | Event::Protect(_)
-            | Event::Unprotect(_)
-            | Event::Tag(_)
-            | Event::Hold(_)
-            | Event::Checkpoint(_) => {}
-            _ => return Ok(None),
+        let event = read_entry(&sync, slot)?.event;
+        let named = match &event {
+            Event::Commit(commit) => read_names(&sync, [&commit.own_packs, &commit.dedup_packs])?,
+            _ => Vec::new(),
+        };
+        if !Fold::leaves_plan(&event, &named, &packs, &segments) {
+            return Ok(None);
         }
     }
     Ok(Some(log))

@@ -1,5 +1,7 @@
 //! What the processes do, one step at a time.
 
+use dr_core::internals::protocol::Refusal;
+
 use super::log::{Entry, Log, Set, Slot, View, numbers, one};
 use super::world::{Chunks, Op, Phase, Process, Reader, SEEDS, World, content, each_chunk, needed};
 use super::{Config, TRIES, WRITERS};
@@ -199,12 +201,20 @@ impl World {
             return;
         };
         match config.collectors[collector][usize::from(self.processes[number].round)] {
-            Op::Prune => self.plan_prune(config, number, view, (self.packs, self.segments), None),
-            Op::PruneListed => self.plan_prune(config, number, view, (0, 0), None),
+            Op::Prune => self.plan_prune(config, number, view, (self.packs, self.segments), view.forgotten),
+            Op::PruneListed => self.plan_prune(config, number, view, (0, 0), view.forgotten),
+            Op::Delete => self.plan_prune(config, number, view, (self.packs, self.segments), 0),
             Op::Expire => {
                 let victim = numbers(view.uncollected & !view.forgotten).next();
-                self.plan_prune(config, number, view, (self.packs, self.segments), victim);
+                let collected = view.forgotten | victim.map_or(0, one);
+                self.plan_prune(config, number, view, (self.packs, self.segments), collected);
+                if self.processes[number].phase == Phase::Ready && victim.is_some() {
+                    self.processes[number].forget = victim;
+                    self.processes[number].phase = Phase::Forgetting;
+                }
             }
+            Op::Collect if view.forgotten == 0 => self.next_round(config, number),
+            Op::Collect => self.plan(number, collect(view), 0),
             Op::Repack => self.plan_repack(config, number, view),
             Op::Compact => self.plan_compaction(config, number, view),
         }
@@ -247,9 +257,8 @@ impl World {
         number: usize,
         view: &View,
         stored: (Set, Set),
-        victim: Option<u8>,
+        collected: Set,
     ) {
-        let collected = view.forgotten | victim.map_or(0, one);
         let needed = needed(config, view.uncollected & !collected);
         let usable = self.usable(view);
         let mut keep = 0;
@@ -271,8 +280,7 @@ impl World {
         let changed = view.changed;
         let process = &mut self.processes[number];
         process.entry = Some(Entry::Condemn { changed, packs, segments, dead, snapshots: collected });
-        process.forget = victim;
-        process.phase = if victim.is_some() { Phase::Forgetting } else { Phase::Ready };
+        process.phase = Phase::Ready;
     }
 
     fn plan_repack(&mut self, config: &Config, number: usize, view: &View) {
@@ -327,10 +335,26 @@ impl World {
             self.committed(config, number);
             return;
         }
-        if let Err(refusal) = log.check(entry, &config.rules) {
-            self.processes[number].rest(Phase::Refused(refusal));
-            return;
+        let entry = match entry {
+            // No pack goes with it, so it holds on any state.
+            Entry::Condemn { packs: 0, segments: 0, .. } => collect(&log.view),
+            entry => entry,
+        };
+        let mut checked = log.check(entry, &config.rules).map(|()| entry);
+        // A collector goes on with its plan where what came since leaves it as good as it was.
+        if checked == Err(Refusal::PlanOutdated)
+            && let Some(newer) = log.advanced(entry, &config.rules)
+        {
+            checked = log.check(newer, &config.rules).map(|()| newer);
         }
+        let entry = match checked {
+            Ok(entry) => entry,
+            Err(refusal) => {
+                self.processes[number].rest(Phase::Refused(refusal));
+                return;
+            }
+        };
+        self.processes[number].entry = Some(entry);
         let put = Slot { attempt, entry };
         if !self.puts.contains(&put) {
             self.puts.push(put);
@@ -439,6 +463,11 @@ impl World {
             Reader::Reading { snapshot, synced: self.log.next(), known, left }
         };
     }
+}
+
+/// Collects what is forgotten.
+fn collect(view: &View) -> Entry {
+    Entry::Condemn { changed: view.changed, packs: 0, segments: 0, dead: 0, snapshots: view.forgotten }
 }
 
 /// The number of the pack, the segment and the snapshot of a writer's attempt, or of what a collector repacked.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use dr_core::internals::protocol::{Event, Refusal, State};
+use dr_core::internals::protocol::{Event, Refusal, State, leaves_plan};
 use dr_core::{ObjectHash, SnapshotId};
 
 use super::Rules;
@@ -174,6 +174,25 @@ impl Log {
         Arc::make_mut(&mut self.slots).push(slot);
     }
 
+    /// A plan of deletion that the log went on under, made on the newest state: the engine's judgement of every entry since.
+    pub(super) fn advanced(&self, plan: Entry, rules: &Rules) -> Option<Entry> {
+        let Entry::Condemn { changed, packs: gone, segments: replaced, dead, snapshots: 0 } = plan else {
+            return None;
+        };
+        let leaves = |slot: &Slot| match plain_event(slot.entry) {
+            Some(Event::Commit { .. }) if !rules.rest => true,
+            Some(event) => leaves_plan(&event, &packs(gone), &segments(replaced)),
+            None => false,
+        };
+        self.slots[usize::from(changed)..].iter().all(leaves).then(|| Entry::Condemn {
+            changed: self.view.changed,
+            packs: gone,
+            segments: replaced,
+            dead,
+            snapshots: 0,
+        })
+    }
+
     /// The engine's judgement of an entry. A rule that is taken away is asked about nothing.
     pub(super) fn check(&self, entry: Entry, rules: &Rules) -> Result<(), Refusal> {
         match entry {
@@ -204,9 +223,8 @@ impl Log {
     }
 }
 
-/// What an entry says to the engine; nothing, where it is not one. The fold makes an invalid Reindex void by itself, so
-/// where its rule is taken away the entry is changed into what it would do without it.
-fn event(entry: Entry, fold: &State, rules: &Rules) -> Option<Event> {
+/// What an entry says to the engine; nothing, where it is not one.
+fn plain_event(entry: Entry) -> Option<Event> {
     Some(match entry {
         Entry::Genesis => Event::Genesis,
         Entry::Commit { snapshot: number, segment: set, own, dedup, reused } => Event::Commit {
@@ -225,19 +243,27 @@ fn event(entry: Entry, fold: &State, rules: &Rules) -> Option<Event> {
             snapshots: snapshots(collected),
         },
         Entry::Reindex { inputs, output } => {
-            let (mut inputs, mut outputs) = (segments(inputs), vec![segment(output)]);
-            match fold.check_reindex(&inputs, &outputs) {
-                Err(Refusal::InputNotLive) if !rules.input => {
-                    let live: Vec<ObjectHash> = fold.segments().collect();
-                    inputs.retain(|input| live.contains(input));
-                }
-                Err(Refusal::OwnCondemned) if !rules.output => outputs.clear(),
-                _ => {}
-            }
-            Event::Reindex { inputs, outputs }
+            Event::Reindex { inputs: segments(inputs), outputs: vec![segment(output)] }
         }
         Entry::Bad => return None,
     })
+}
+
+/// The same. The fold makes an invalid Reindex void by itself, so where its rule is taken away the entry is changed into what
+/// it would do without it.
+fn event(entry: Entry, fold: &State, rules: &Rules) -> Option<Event> {
+    let mut event = plain_event(entry)?;
+    if let Event::Reindex { inputs, outputs } = &mut event {
+        match fold.check_reindex(inputs, outputs) {
+            Err(Refusal::InputNotLive) if !rules.input => {
+                let live: Vec<ObjectHash> = fold.segments().collect();
+                inputs.retain(|input| live.contains(input));
+            }
+            Err(Refusal::OwnCondemned) if !rules.output => outputs.clear(),
+            _ => {}
+        }
+    }
+    Some(event)
 }
 
 fn view(fold: &State) -> View {

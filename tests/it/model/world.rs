@@ -22,6 +22,10 @@ pub(super) enum Op {
     PruneListed,
     /// As the first, and forget the oldest snapshot first.
     Expire,
+    /// Collect what is forgotten, on whatever state of the log.
+    Collect,
+    /// Condemn what no snapshot needs that is not collected, then delete it.
+    Delete,
     /// Copy what is needed out of a pack that is only partly needed.
     Repack,
     /// Replace all segments by one.
