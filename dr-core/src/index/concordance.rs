@@ -1,8 +1,8 @@
 //! The concordance: one place to look for a chunk in all large tables of an index, instead of a filter and a fan-out table
 //! for each. It is a file beside the tables in the cache, mapped like them.
 //!
-//! Layout: a head of 64 bytes (magic, how many tables and homes, two checksums), the names of the tables, and lines of 64
-//! bytes. A line holds eight slots: of each 32 bits of an id, and then of each the number of a table and that of a record in
+//! Layout: a head of 64 bytes (magic, how many tables and homes, two checksums), of each table the segment's name and the
+//! table's checksum, and lines of 64 bytes. A line holds eight slots: of each 32 bits of an id, and then of each the number of a table and that of a record in
 //! it. The first bits of an id say in which line its slots begin, its home. Slots are in order of id, then of table and
 //! record; what does not fit into a line is in the next ones. Six slots of eight are filled: 11 bytes for a chunk.
 //!
@@ -34,12 +34,13 @@ use crate::format::reader::Reader;
 use crate::id::{ChunkId, ObjectHash};
 use crate::limits::SEGMENT_CHUNKS_MAX;
 
-const MAGIC: [u8; 8] = *b"drconco1";
+const MAGIC: [u8; 8] = *b"drconco2";
 const WHAT: &str = "a concordance of the index";
 const HEAD_BYTES: usize = 64;
 /// Magic, how many tables and homes.
 const COUNTS_BYTES: usize = 20;
-const NAME_BYTES: usize = 32;
+/// What is said of a table: the name of its segment, and its checksum.
+const TABLE_BYTES: usize = 64;
 const LINE_BYTES: usize = 64;
 const LINE_SLOTS: usize = 8;
 /// Slots of a line that are filled on average.
@@ -100,6 +101,12 @@ impl Collation {
         Collation(large.take(TABLES_MAX).collect())
     }
 
+    /// How long the file is that is made of them, in bytes.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        let lines = homes_of(self.chunks()) + LINES_SEARCHED;
+        HEAD_BYTES as u64 + self.0.len() as u64 * TABLE_BYTES as u64 + lines * LINE_BYTES as u64
+    }
+
     fn chunks(&self) -> u64 {
         self.0.iter().map(|(_, table)| table.chunks() as u64).sum()
     }
@@ -107,19 +114,23 @@ impl Collation {
     /// Writes a concordance into an empty file.
     ///
     /// # Errors
-    /// What the file's system says; that a table is not in order, which is damage of the cache; that somebody cancelled.
+    /// What the file's system says; that a table is not what was written, which is damage of the cache; that somebody cancelled.
     pub(crate) fn write(&self, file: &mut File, cancel: &CancelToken) -> io::Result<()> {
-        let homes = self.chunks().div_ceil(SLOTS_FILLED).max(1);
+        // What a damaged table hides, or shows, would stand here when the table has long been replaced.
+        if !self.0.iter().all(|(_, table)| table.is_intact()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a table is damaged"));
+        }
+        let homes = homes_of(self.chunks());
         let mut lines = LineWriter::new(file)?;
-        let mut names: Vec<u8> = self.0.iter().flat_map(|(name, _)| *name.as_bytes()).collect();
-        names.resize(names.len().next_multiple_of(LINE_BYTES), 0);
-        lines.put(&names)?;
+        let said = |(name, table): &(ObjectHash, Arc<Table>)| [*name.as_bytes(), *table.checksum()].concat();
+        let tables: Vec<u8> = self.0.iter().flat_map(said).collect();
+        lines.put(&tables)?;
         self.merge(homes, &mut lines, cancel)?;
         let body = lines.finish(homes + LINES_SEARCHED - 1)?;
         let mut head = MAGIC.to_vec();
         head.extend_from_slice(&(self.0.len() as u32).to_le_bytes());
         head.extend_from_slice(&homes.to_le_bytes());
-        head.extend_from_slice(&checksum(&[&head, &names])[..20]);
+        head.extend_from_slice(&checksum(&[&head, &tables])[..20]);
         head.extend_from_slice(&body.as_bytes()[..24]);
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&head)
@@ -157,6 +168,11 @@ fn checksum(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     parts.iter().for_each(|part| _ = hasher.update(part));
     *hasher.finalize().as_bytes()
+}
+
+/// How many homes so many chunks have.
+fn homes_of(chunks: u64) -> u64 {
+    chunks.div_ceil(SLOTS_FILLED).max(1)
 }
 
 /// In which line a key's slots begin, and what these hold of it. Both grow with the key; the latter begins anew after sixteen
@@ -233,6 +249,7 @@ type Line<'f> = (&'f [[u8; 4]; LINE_SLOTS], &'f [[u8; 4]; LINE_SLOTS]);
 pub(crate) struct ConcordanceFile {
     bytes: MappedFile,
     names: Vec<ObjectHash>,
+    checksums: Vec<[u8; 32]>,
     homes: u64,
     /// Where the lines begin.
     start: usize,
@@ -244,15 +261,16 @@ impl ConcordanceFile {
         let damaged = || Error::corrupt("the index's concordance in the cache is damaged").with_path(path);
         let bytes = MappedFile::open(path).map_err(|error| damaged().with_source(error))?;
         let (tables, homes) = read_head(&bytes).ok_or_else(damaged)?;
-        let start = (HEAD_BYTES + tables * NAME_BYTES).next_multiple_of(LINE_BYTES);
+        let start = HEAD_BYTES + tables * TABLE_BYTES;
         let lines = homes.checked_add(LINES_SEARCHED - 1).filter(|_| homes > 0);
         let end = lines.and_then(|lines| lines.checked_mul(LINE_BYTES as u64)?.checked_add(start as u64));
         if end != Some(bytes.len() as u64) {
             return Err(damaged());
         }
-        let names = bytes[HEAD_BYTES..].as_chunks::<NAME_BYTES>().0;
-        let names = names.iter().take(tables).map(|name| ObjectHash::from_bytes(*name)).collect();
-        Ok(ConcordanceFile { bytes, names, homes, start })
+        let said = bytes[HEAD_BYTES..start].as_chunks::<32>().0;
+        let names = said.iter().step_by(2).map(|name| ObjectHash::from_bytes(*name)).collect();
+        let checksums = said.iter().skip(1).step_by(2).copied().collect();
+        Ok(ConcordanceFile { bytes, names, checksums, homes, start })
     }
 
     /// The names of the segments whose tables it was made of.
@@ -286,8 +304,8 @@ fn read_head(bytes: &[u8]) -> Option<(usize, u64)> {
     if tables > TABLES_MAX {
         return None;
     }
-    let names = bytes.get(HEAD_BYTES..(HEAD_BYTES + tables * NAME_BYTES).next_multiple_of(LINE_BYTES))?;
-    let is_sound = checksum(&[&head[..COUNTS_BYTES], names])[..20] == head[COUNTS_BYTES..COUNTS_BYTES + 20];
+    let said = bytes.get(HEAD_BYTES..HEAD_BYTES + tables * TABLE_BYTES)?;
+    let is_sound = checksum(&[&head[..COUNTS_BYTES], said])[..20] == head[COUNTS_BYTES..COUNTS_BYTES + 20];
     is_sound.then_some((tables, homes))
 }
 
@@ -305,7 +323,7 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(crate) struct Concordance {
     file: ConcordanceFile,
-    /// The tables by their numbers in slots, with their numbers among the parts; none for those that are gone.
+    /// The tables by their numbers in slots, with their numbers among the parts; none for those that are gone, or are others.
     tables: Vec<Option<(usize, Arc<Table>)>>,
     /// The parts that it does not cover, and their numbers.
     others: Vec<Part>,
@@ -315,11 +333,13 @@ pub(crate) struct Concordance {
 impl Concordance {
     /// Lets a file speak for those parts that it was made of; none where it has these in another order.
     fn new(file: ConcordanceFile, parts: &[Part], names: &[ObjectHash]) -> Option<Concordance> {
-        let find = |name: &ObjectHash| {
+        let find = |(name, checksum): (&ObjectHash, &[u8; 32])| {
             let number = names.iter().position(|other| other == name)?;
-            Some((number, parts.get(number)?.whole()?.clone()))
+            let table = parts.get(number)?.whole()?.clone();
+            (table.checksum() == checksum).then_some((number, table))
         };
-        let tables: Vec<Option<(usize, Arc<Table>)>> = file.names.iter().map(find).collect();
+        let said = file.names.iter().zip(&file.checksums);
+        let tables: Vec<Option<(usize, Arc<Table>)>> = said.map(find).collect();
         let covered: Vec<usize> = tables.iter().flatten().map(|(number, _)| *number).collect();
         if covered.is_empty() || !covered.is_sorted_by(|a, b| a < b) {
             return None;
@@ -452,14 +472,12 @@ impl Concording {
 
     /// The tables that are worth a concordance which they do not have.
     pub(super) fn collation(&self, parts: &[Part]) -> Option<Collation> {
-        let uncovered = match self.concordance() {
-            Some(concordance) => &concordance.others,
-            None => parts,
-        };
-        let large = || uncovered.iter().filter_map(|part| self.limits.admit(part));
-        let chunks: u64 = large().map(|table| table.chunks() as u64).sum();
-        let is_worth_it = large().count() >= self.limits.tables && chunks >= self.limits.chunks;
-        is_worth_it.then(|| Collation::of(parts, &self.names, &self.limits))
+        let collation = Collation::of(parts, &self.names, &self.limits);
+        let covered = self.concordance().map(|concordance| concordance.file.names()).unwrap_or_default();
+        let uncovered = || collation.0.iter().filter(|(name, _)| !covered.contains(name));
+        let chunks: u64 = uncovered().map(|(_, table)| table.chunks() as u64).sum();
+        let is_worth_it = uncovered().count() >= self.limits.tables && chunks >= self.limits.chunks;
+        is_worth_it.then_some(collation)
     }
 }
 

@@ -205,6 +205,11 @@ impl Index {
         self.concording.as_ref()?.collation(&self.parts)
     }
 
+    /// Whether there is a concordance, intact or not.
+    pub(crate) fn has_concordance(&self) -> bool {
+        self.concording.as_ref().is_some_and(|concording| concording.concordance().is_some())
+    }
+
     /// The concordance, where there is one and it is what was written, byte by byte: for whoever deletes.
     pub(crate) fn intact_concordance(&self) -> Option<&Concordance> {
         self.concording.as_ref()?.concordance().filter(|concordance| concordance.is_intact())

@@ -390,6 +390,11 @@ impl Table {
         found.as_bytes()[..] == self.bytes[32..HEAD_BYTES]
     }
 
+    /// The checksum that the table bears, whether or not it is intact.
+    pub(super) fn checksum(&self) -> &[u8; 32] {
+        self.bytes[32..HEAD_BYTES].first_chunk().unwrap_or(&[0; 32])
+    }
+
     pub(super) fn may_hold(&self, id: &ChunkId) -> bool {
         self.filter().is_none_or(|(filter, fingerprints)| filter.passes(fingerprints, key(id)))
     }

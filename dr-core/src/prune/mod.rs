@@ -35,23 +35,30 @@ impl Repository {
     /// `Corrupt` where something that snapshots need cannot be found: nothing is deleted then. `Cancelled`, and what the
     /// store answers.
     pub fn prune(&self, options: &PruneOptions, ctx: &Context<'_>) -> Result<PruneReport> {
-        let repository = &self.0;
-        let ctx = *ctx;
         let mut report = PruneReport::default();
+        match self.prune_into(&mut report, options, *ctx) {
+            Ok(()) => Ok(report),
+            Err(error) if error.kind() == ErrorKind::StorageFull => Err(no_room(error, &report)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn prune_into(&self, report: &mut PruneReport, options: &PruneOptions, ctx: Context<'_>) -> Result<()> {
+        let repository = &self.0;
         prepare(repository, options)?;
         let chosen = |uses: &marks::PackUses| uses.plan(options).repack.into_iter().collect();
         let now_ms = repository.store_time(options.dry_run)?;
         if !options.dry_run && options.shard.is_none() {
             snapshots::sweep_probes(repository, now_ms, options);
-            snapshots::collect(repository, now_ms, options, &mut report, ctx)?;
+            snapshots::collect(repository, now_ms, options, report, ctx)?;
         }
         let begin = |stage| ctx.observer.event(&Event::Stage(stage));
         begin(Stage::Trees);
         let mut found = survey(repository, now_ms, options, ctx, &chosen)?;
         let planned = found.uses.plan(options);
         if options.dry_run {
-            foretell(&found, &planned, options, &mut report);
-            return Ok(report);
+            foretell(&found, &planned, options, report);
+            return Ok(());
         }
         // A newer survey may take the place of this one; what it finds needed of the packs that are rewritten and is not here
         // keeps them from being condemned.
@@ -59,49 +66,55 @@ impl Repository {
         if options.shard.is_none() {
             begin(Stage::Delete);
             // First what makes room: what follows needs some.
-            found = collect::condemn(repository, found, now_ms, options, &HashSet::new(), &mut report, ctx)?;
-            collect::delete(repository, &found.log, now_ms, &found.stored, options, &mut report, ctx)?;
+            found = collect::condemn(repository, found, now_ms, options, &HashSet::new(), report, ctx)?;
+            collect::delete(repository, &found.log, now_ms, &found.stored, options, report, ctx)?;
         }
         if !planned.repack.is_empty() {
             begin(Stage::Repack);
-            let repacked = repack::repack(repository, source, &mut report, ctx)?;
+            let mut repacked = repack::repack(repository, source, report, ctx)?;
             if options.shard.is_none() {
                 begin(Stage::Trees);
                 found = survey(repository, now_ms, options, ctx, &|_| HashSet::new())?;
                 begin(Stage::Delete);
                 let dead = (report.packs_dead, report.bytes_dead);
-                found = collect::condemn(
-                    repository,
-                    found,
-                    now_ms,
-                    options,
-                    &repacked.verified,
-                    &mut report,
-                    ctx,
-                )?;
+                found =
+                    collect::condemn(repository, found, now_ms, options, &repacked.verified, report, ctx)?;
                 // Those were counted as rewritten already.
                 (report.packs_dead, report.bytes_dead) = dead;
-                collect::delete(repository, &found.log, now_ms, &found.stored, options, &mut report, ctx)?;
+                collect::delete(repository, &found.log, now_ms, &found.stored, options, report, ctx)?;
             }
-            if let Some(full) = repacked.stopped {
+            if let Some(full) = repacked.stopped.take() {
+                repacked.name_the_rest()?;
                 return Err(full);
             }
         }
         if options.shard.is_none() {
             begin(Stage::Index);
-            let log = compact::compact(repository, &mut report, ctx)?;
+            let log = compact::compact(repository, report, ctx)?;
             // Packs were dealt with above.
             let waiting = report.objects_waiting;
             found.stored.keep_segments(|hash| !found.log.fold.condemned().contains_key(hash));
-            collect::delete(repository, &log, now_ms, &found.stored, options, &mut report, ctx)?;
+            collect::delete(repository, &log, now_ms, &found.stored, options, report, ctx)?;
             report.objects_waiting += waiting;
         }
         repository.sweep_checkpoints(&found.log)?;
         report.held = snapshots::count_forgotten(&found.log, options) as u64;
         let after = found.uses.plan(options);
         (report.bytes_live, report.bytes_unused) = (after.live_bytes, planned.unused_bytes);
-        Ok(report)
+        Ok(())
     }
+}
+
+/// Says what to do about a store that is too full for a collection.
+fn no_room(error: Error, report: &PruneReport) -> Error {
+    let remedy = if report.objects_deleted > 0 {
+        "run it again: what was deleted has made room"
+    } else {
+        "free 16 KiB: a collection must write so much before it deletes anything"
+    };
+    Error::new(ErrorKind::StorageFull, "the store has no room for what a collection writes")
+        .with_remedy(remedy)
+        .with_source(error)
 }
 
 /// What a collection would do.

@@ -36,35 +36,65 @@ impl Source {
 }
 
 /// What came of rewriting packs.
-pub(super) struct Repacked {
+pub(super) struct Repacked<'a> {
     /// The new packs that were read back whole.
     pub(super) verified: HashSet<ObjectHash>,
     /// Why not all was rewritten: the store is full.
     pub(super) stopped: Option<Error>,
+    writer: ChunkWriter<'a>,
+}
+
+impl Repacked<'_> {
+    /// Names new packs that there was no room to name before: the next run goes on from them.
+    pub(super) fn name_the_rest(&mut self) -> Result<()> {
+        match self.writer.commit_stored() {
+            Err(error) if error.kind() != ErrorKind::StorageFull => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Writes the needed chunks of some packs into new packs, commits those, and reads them back. On a store that is full, what did
 /// fit counts: the packs that it replaces make room for the rest.
-pub(super) fn repack(
-    repository: &Inner,
+pub(super) fn repack<'a>(
+    repository: &'a Inner,
     source: Source,
     report: &mut PruneReport,
-    ctx: Context<'_>,
-) -> Result<Repacked> {
+    ctx: Context<'a>,
+) -> Result<Repacked<'a>> {
     let mut writer = ChunkWriter::new(repository, ctx)?;
     let stopped = match repack_all(repository, &mut writer, source, report, ctx) {
         Ok(()) => None,
-        Err(error) if error.kind() == ErrorKind::StorageFull => match writer.commit_stored() {
-            Ok(_) => Some(error),
-            Err(_) => return Err(error),
-        },
-        Err(error) => return Err(error),
+        // Nothing was replaced, so nothing makes room.
+        Err(error) if error.kind() != ErrorKind::StorageFull || writer.written.is_empty() => {
+            return Err(error);
+        }
+        Err(full) => Some(full),
     };
     report.bytes_written += writer.bytes;
     let written = std::mem::take(&mut writer.written);
-    let checked = written.into_iter().map(|pack| Ok((is_intact(repository, &pack, ctx)?, pack)));
-    let verified = checked.filter_map(intact).collect::<Result<_>>()?;
-    Ok(Repacked { verified, stopped })
+    let mut repacked = Repacked { verified: HashSet::new(), stopped, writer };
+    repacked.name_the_rest()?;
+    for pack in written {
+        if is_intact(repository, &pack, ctx)? {
+            repacked.verified.insert(pack);
+        }
+    }
+    Ok(repacked)
+}
+
+/// Why a pack could not be rewritten.
+enum Failure {
+    /// It cannot be read.
+    Source(Error),
+    /// What is new cannot be written, or everything ends.
+    Other(Error),
+}
+
+impl Failure {
+    fn source(error: impl Into<Error>) -> Failure {
+        Failure::Source(error.into())
+    }
 }
 
 fn repack_all(
@@ -88,25 +118,17 @@ fn repack_all(
                 report.bytes_repacked += bytes;
             }
             // Another collector was faster; else what could be read of it is in the new packs, and the rest is for a repair.
-            Err(error) if error.is_damage() => {
+            Err(Failure::Source(error)) if error.is_damage() => {
                 if !repository.synchronise()?.fold.condemned().contains_key(&pack) {
                     report.packs_damaged.push(pack);
                 }
             }
-            Err(error) => return Err(error),
+            Err(Failure::Source(error) | Failure::Other(error)) => return Err(error),
         }
         ctx.observer.event(&Event::Progress { bytes });
         writer.commit_if_due()?;
     }
     writer.commit().map(drop)
-}
-
-fn intact(checked: Result<(bool, ObjectHash)>) -> Option<Result<ObjectHash>> {
-    match checked {
-        Ok((true, pack)) => Some(Ok(pack)),
-        Ok((false, _)) => None,
-        Err(error) => Some(Err(error)),
-    }
 }
 
 /// Whether the store gives a pack back as it was written.
@@ -128,26 +150,27 @@ fn repack_one(
     (class, pack, bytes): (PackClass, &ObjectHash, u64),
     needed: &HashSet<ChunkId>,
     ctx: Context<'_>,
-) -> Result<()> {
+) -> std::result::Result<(), Failure> {
     let name = names::pack(class, pack);
-    check_bytes(&name, bytes, PACK_BYTES_MAX)?;
-    let bytes = repository.store.get(&name)?;
+    let unread = |error: Error| Failure::Source(error.with_object(&name));
+    check_bytes(&name, bytes, PACK_BYTES_MAX).map_err(unread)?;
+    let bytes = repository.store.get(&name).map_err(Failure::source)?;
     if ObjectHash::of_parts([&bytes[..]]) != *pack {
-        return Err(Error::corrupt("the pack does not hash to its name").with_object(&name));
+        return Err(unread(Error::corrupt("the pack does not hash to its name")));
     }
-    let opened = open_pack(&repository.ring, class, &bytes).map_err(|error| error.with_object(&name))?;
+    let opened = open_pack(&repository.ring, class, &bytes).map_err(unread)?;
     let ids = repository.domain.id_key(class);
     for (number, frame) in opened.entry.frames.iter().enumerate() {
-        ctx.cancel.check()?;
+        ctx.cancel.check().map_err(Failure::Other)?;
         let live = frame.chunks.iter().filter(|(id, _)| needed.contains(id)).count();
         if live == 0 {
             continue;
         }
-        let raw = opened.frame(&bytes, number).map_err(|error| error.with_object(&name))?;
+        let raw = opened.frame(&bytes, number).map_err(unread)?;
         let is_whole = live == frame.chunks.len();
         for (id, chunk) in split_frame(&raw, &frame.chunks) {
             if blake3::keyed_hash(ids, chunk) != *id.as_bytes() {
-                return Err(Error::corrupt(format!("chunk {id} does not hash to its id")).with_object(&name));
+                return Err(unread(Error::corrupt(format!("chunk {id} does not hash to its id"))));
             }
         }
         if is_whole && frame.shape.raw_bytes >= SMALL_FRAME_BYTES {
@@ -157,10 +180,11 @@ fn repack_one(
             };
             let start = frame.offset as usize;
             let sealed = bytes[start..start + frame.shape.stored_bytes as usize].to_vec();
-            writer.add_frame(class, header, frame.shape, sealed, frame.chunks.clone())?;
+            let chunks = frame.chunks.clone();
+            writer.add_frame(class, header, frame.shape, sealed, chunks).map_err(Failure::Other)?;
         } else {
             for (id, chunk) in split_frame(&raw, &frame.chunks).filter(|(id, _)| needed.contains(id)) {
-                writer.add_chunk(class, *id, chunk)?;
+                writer.add_chunk(class, *id, chunk).map_err(Failure::Other)?;
             }
         }
     }

@@ -90,6 +90,12 @@ impl Cache {
         ConcordanceFile::open(&self.directory.join(CONCORDANCE))
     }
 
+    /// Whether the disk that the cache is on has room for so many bytes.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
+        rustix::fs::statvfs(&self.directory)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes)
+    }
+
     /// Keeps a concordance.
     ///
     /// # Errors

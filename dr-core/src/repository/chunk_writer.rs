@@ -150,13 +150,12 @@ impl<'a> ChunkWriter<'a> {
         self.commit_stored()
     }
 
-    /// As `commit`, but only what is in packs that are stored already.
+    /// As `commit`, but only what is in packs that are stored already. What could not be named is named by the next one.
     pub(crate) fn commit_stored(&mut self) -> Result<Option<Log>> {
-        let packs = std::mem::take(&mut self.unlisted);
-        if packs.is_empty() {
+        if self.unlisted.is_empty() {
             return Ok(None);
         }
-        let mut own: Vec<ObjectHash> = packs.iter().map(|pack| pack.hash).collect();
+        let mut own: Vec<ObjectHash> = self.unlisted.iter().map(|pack| pack.hash).collect();
         let mut commit = Commit {
             snapshot: None,
             segments: Vec::new(),
@@ -165,13 +164,15 @@ impl<'a> ChunkWriter<'a> {
             dedup_packs: Default::default(),
             reused: Vec::new(),
         };
-        match self.repository.put_segment_unless_small(&segment_of_packs(&packs))? {
+        match self.repository.put_segment_unless_small(&segment_of_packs(&self.unlisted))? {
             NewSegment::Object(hash) => commit.segments.push(hash),
             NewSegment::Inline(sealed) => commit.inline_segments.push(sealed),
         }
         own.extend(&commit.segments);
-        self.repository.append_if(&mut |log| {
+        let appended = self.repository.append_if(&mut |log| {
             Ok(log.fold.check_commit(&own, &[], &[]).is_ok().then(|| Event::Commit(commit.clone())))
-        })
+        })?;
+        self.unlisted.clear();
+        Ok(appended)
     }
 }

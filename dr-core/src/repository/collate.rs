@@ -7,6 +7,9 @@ use crate::cancel::CancelToken;
 use crate::id::ObjectHash;
 use crate::index::{Collation, ConcordanceFile, Index, Limits};
 
+/// A concordance is made where there is room for so many.
+const ROOM_PARTS: u64 = 8;
+
 impl Inner {
     /// For which tables a concordance is worth having.
     pub(super) fn concordance_limits(&self) -> Limits {
@@ -33,17 +36,23 @@ impl Inner {
         }
     }
 
-    /// Lets an index whose every chunk may be looked for ask a concordance, where that is worth it.
+    /// Lets an index whose every chunk may be looked for ask a concordance, where that is worth it. One that is damaged makes
+    /// room for another.
     pub(crate) fn collate_if_worth_it(&self, index: &Index, cancel: &CancelToken) {
         if let Some(collation) = index.collation() {
             self.collate(index, &collation, cancel);
+        } else if index.has_concordance() && index.intact_concordance().is_none() {
+            self.drop_damaged_concordance();
         }
     }
 
     /// Makes a concordance, keeps it in the cache, and lets the index ask it. That this fails is no reason for anything else
-    /// to fail.
+    /// to fail: where there is little room, it is left to those who need it more.
     pub(crate) fn collate(&self, index: &Index, collation: &Collation, cancel: &CancelToken) {
         let Some(cache) = &self.cache else { return };
+        if !cache.has_room_for(ROOM_PARTS * collation.file_bytes()) {
+            return;
+        }
         if cache.keep_concordance(|file| collation.write(file, cancel)).is_ok()
             && let Ok(file) = cache.concordance()
         {

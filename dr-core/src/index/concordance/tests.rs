@@ -188,7 +188,7 @@ fn a_damaged_concordance_hides_chunks_at_worst() {
             let mut damaged = bytes.clone();
             damaged[position] ^= flip;
             let Ok(file) = open(&folder, &damaged) else {
-                assert!(position < HEAD_BYTES + 4 * NAME_BYTES, "byte {position}");
+                assert!(position < HEAD_BYTES + 4 * TABLE_BYTES, "byte {position}");
                 continue;
             };
             assert!(!file.is_intact(), "byte {position}");
@@ -209,7 +209,7 @@ fn a_damaged_concordance_hides_chunks_at_worst() {
     }
     // What a file system leaves where it lost what was written.
     let mut zeros = bytes.clone();
-    zeros[HEAD_BYTES + 4 * NAME_BYTES..].fill(0);
+    zeros[HEAD_BYTES + 4 * TABLE_BYTES..].fill(0);
     let asking = index(&tables, Some(open(&folder, &zeros).unwrap()), ANY);
     let is_sound = |asked: Option<ObjectHash>, truth| asked.is_none() || asked == truth;
     assert!((0..300).all(|it| is_sound(asking.pack_of(&id(it)).unwrap(), plain.pack_of(&id(it)).unwrap())));
@@ -222,7 +222,7 @@ fn heads_that_promise_too_much_are_refused() {
         let mut forged = bytes.clone();
         forged[8..12].copy_from_slice(&tables.to_le_bytes());
         forged[12..20].copy_from_slice(&homes.to_le_bytes());
-        let names = (HEAD_BYTES + tables as usize * NAME_BYTES).next_multiple_of(LINE_BYTES);
+        let names = (HEAD_BYTES + tables as usize * TABLE_BYTES).next_multiple_of(LINE_BYTES);
         if let Some(names) = bytes.get(HEAD_BYTES..names) {
             let check = checksum(&[&forged[..COUNTS_BYTES], names]);
             forged[COUNTS_BYTES..COUNTS_BYTES + 20].copy_from_slice(&check[..20]);
