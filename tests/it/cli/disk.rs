@@ -89,3 +89,38 @@ fn a_backup_to_a_full_disk_says_so_and_keeps_what_is_there() {
     shell.assert_restores(&shell.snapshots()[0], &copy);
     shell.check();
 }
+
+#[test]
+fn a_full_disk_is_emptied_by_a_collection() {
+    let shell = Shell::default();
+    let source = shell.workshop.source();
+    let Some(disk) = SmallDisk::mount(&shell.repository(), "size=8m") else {
+        skip("a_full_disk_is_emptied", NO_MOUNT);
+        return;
+    };
+    shell.init();
+    TreeSpec::files(&[("gone", 3 << 20)]).write(&source);
+    shell.run(&mut shell.backup());
+    fs::remove_file(source.join("gone")).unwrap();
+    TreeSpec::files(&[("kept", 300_000)]).write(&source);
+    shell.run(&mut shell.backup());
+    let old = shell.snapshots().remove(0);
+    shell.run(shell.command().args(["forget", &old]));
+    let filler = disk.path().join("filler");
+    let _ = fs::write(&filler, vec![1; 8 << 20]);
+    let prune = || {
+        let mut command = shell.command();
+        command.args(["prune", "--leftover-age", "0s"]);
+        command
+    };
+    let (_, said) = shell.run_to(&mut prune(), 22);
+    assert!(said.contains("hint: free 16 KiB"), "{said}");
+    let filled = fs::metadata(&filler).unwrap().len();
+    fs::File::options().write(true).open(&filler).unwrap().set_len(filled - (16 << 10)).unwrap();
+    shell.run(&mut prune());
+    let free = rustix::fs::statvfs(disk.path()).unwrap();
+    let free = free.f_bavail * free.f_frsize;
+    assert!(free > 3 << 20, "{free}");
+    shell.assert_restores("latest", &source);
+    shell.check();
+}
