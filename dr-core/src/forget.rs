@@ -259,12 +259,23 @@ impl Repository {
         })
     }
 
-    /// Protects snapshots from being forgotten, or ends that.
+    /// Protects snapshots from being forgotten.
     ///
     /// # Errors
     /// `NotFound` where there is no such snapshot; what the store answers.
-    pub fn protect(&self, snapshots: &[SnapshotId], protected: bool) -> Result<()> {
-        let event = if protected { Event::Protect } else { Event::Unprotect };
+    pub fn protect(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        self.append_protection(snapshots, Event::Protect)
+    }
+
+    /// Ends the protection of snapshots.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such snapshot; what the store answers.
+    pub fn unprotect(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        self.append_protection(snapshots, Event::Unprotect)
+    }
+
+    fn append_protection(&self, snapshots: &[SnapshotId], event: fn(Snapshots) -> Event) -> Result<()> {
         self.append_marks(snapshots, event, &|log, id| {
             log.fold
                 .snapshot(id)
@@ -274,12 +285,13 @@ impl Repository {
         })
     }
 
-    /// Changes the tags of snapshots.
+    /// Changes the tags of snapshots. Gives those that bore other tags before.
     ///
     /// # Errors
     /// `NotFound` where there is no such snapshot; what the store answers.
-    pub fn tag(&self, snapshots: &[SnapshotId], change: &TagChange) -> Result<()> {
+    pub fn tag(&self, snapshots: &[SnapshotId], change: &TagChange) -> Result<Vec<SnapshotId>> {
         let all = self.snapshots(&SnapshotFilter::new())?;
+        let mut changed = Vec::new();
         for id in snapshots {
             let known = all.iter().find(|snapshot| snapshot.id == *id).ok_or_else(|| missing(id))?;
             if change.apply(&known.tags) == known.tags {
@@ -291,8 +303,9 @@ impl Repository {
                 let tags = change.apply(tags.as_deref().unwrap_or(&known.tags));
                 Ok(Event::Tag(Tag { snapshots: vec![*id], tags }))
             })?;
+            changed.push(*id);
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// The forgotten snapshots that can be brought back, in the order they were committed.

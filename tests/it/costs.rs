@@ -191,7 +191,7 @@ fn opening_and_writing_cost_what_the_document_says() {
     counted.expect("forget", &[]);
     let other = TestRepo::open(counted.store.clone(), 2).unwrap();
     counted.expect("open, nothing cached", &[("n", 5)]);
-    repo.repository.protect(&ids[2..], true).unwrap();
+    repo.repository.protect(&ids[2..]).unwrap();
     counted.skip();
     other.snapshots();
     counted.expect("snapshots", &[("n", 1)]);
@@ -206,19 +206,23 @@ fn checkpoints_cost_what_the_document_says() {
     let _ = repo.backup(&[&source]).unwrap();
     let id = repo.latest().unwrap().id;
     for number in 0..40 {
-        repo.repository.protect(&[id], number % 2 == 0).unwrap();
+        let marked =
+            if number % 2 == 0 { repo.repository.protect(&[id]) } else { repo.repository.unprotect(&[id]) };
+        marked.unwrap();
     }
     counted.skip();
     drop(open(&counted.store, folder.path()));
     counted.expect("open, nothing cached", &[("n", 42)]);
     drop(open(&counted.store, folder.path()));
     counted.expect("open, checkpoint on this machine", &[]);
-    repo.repository.protect(&[id], true).unwrap();
+    repo.repository.protect(&[id]).unwrap();
     counted.skip();
     drop(open(&counted.store, folder.path()));
     counted.expect("open, checkpoint on this machine", &[("n", 1)]);
     for number in 0..470 {
-        repo.repository.protect(&[id], number % 2 == 0).unwrap();
+        let marked =
+            if number % 2 == 0 { repo.repository.protect(&[id]) } else { repo.repository.unprotect(&[id]) };
+        marked.unwrap();
     }
     assert_eq!(counted.objects("ckpt"), 1);
     counted.skip();

@@ -121,7 +121,7 @@ fn merging_is_refused_where_it_means_nothing() {
     refused(&before[..1], &options);
     refused(&[before[0].clone(), before[0].clone()], &options);
     refused(&before, &options);
-    repository.protect(&[before[0].id], true).unwrap();
+    repository.protect(&[before[0].id]).unwrap();
     options.forget = true;
     refused(&all(&repository)[..2], &options);
     options.forget = false;

@@ -154,7 +154,7 @@ fn a_heartbeat_says_when_the_content_was_last_the_same_and_takes_the_place_of_th
         assert!(content(&repo, &workshop, &snapshots[1]) == bytes);
     }
     // What is protected stays, and what is new is no heartbeat.
-    repo.repository.protect(&[repo.latest().unwrap().id], true).unwrap();
+    repo.repository.protect(&[repo.latest().unwrap().id]).unwrap();
     assert_eq!(beat(2000).outcome, PutOutcome::Heartbeat);
     assert_eq!(repo.snapshots().len(), 3);
     assert_eq!(append(&repo, b"more").outcome, PutOutcome::Saved);

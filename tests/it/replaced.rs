@@ -192,9 +192,7 @@ fn an_original_that_is_protected_meanwhile_stays() {
         let protect = {
             let met = met.clone();
             // It may be forgotten already.
-            move |other: &Repository| {
-                met.store(u64::from(other.protect(&[id], true).is_ok()), Ordering::Relaxed)
-            }
+            move |other: &Repository| met.store(u64::from(other.protect(&[id]).is_ok()), Ordering::Relaxed)
         };
         let told = AtomicU64::new(0);
         beside_every_call(&patient.store, act, protect, &|store, outcome| {

@@ -158,7 +158,7 @@ fn a_protected_snapshot_stays_and_so_does_what_takes_its_place() {
     let patient = patient(&workshop);
     let repository = open(&patient.store).unwrap();
     let id = patient.copies[0].0;
-    repository.protect(&[id], true).unwrap();
+    repository.protect(&[id]).unwrap();
     let mut options = excluding(&["secret"]);
     options.forget = true;
     let error = rewrite(&repository, &all(&repository), &options).unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use dr_core::stages::Scan;
 use dr_core::{Cipher, Description, ErrorKind, ObjectHash, StoredObject};
 use dr_store::{Name, PutMode};
 use dr_tests::garbage::prune;
@@ -133,6 +134,14 @@ fn an_object_of_an_unknown_suite_is_newer_and_of_another_one_damaged() {
         repo.store.put(pack, intact.into(), PutMode::Replace).unwrap();
     }
     repo.assert_intact();
+}
+
+#[test]
+fn the_scan_that_is_named_is_the_fastest_that_this_machine_has() {
+    let backends = dr_core::backends();
+    let (_, named) = backends.iter().find(|(name, _)| *name == "chunk scan").unwrap();
+    let fastest = Scan::ALL.into_iter().find(|scan| scan.is_supported()).unwrap();
+    assert_eq!(*named, format!("{fastest:?}").to_lowercase());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `dr unforget`, `dr protect` and `dr tag`: what changes snapshots without touching their data.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 
 use clap::Args;
@@ -92,7 +93,7 @@ pub(crate) fn unforget(args: &UnforgetArgs, session: &Session) -> Result<()> {
 pub(crate) fn protect(args: &ProtectArgs, session: &Session) -> Result<()> {
     let repository = session.open_repository()?;
     let ids = find(&args.snapshots, &args.filter, &repository)?;
-    repository.protect(&ids, !args.remove)?;
+    if args.remove { repository.unprotect(&ids) } else { repository.protect(&ids) }?;
     report("protect", if args.remove { "no longer protected:" } else { "protected" }, &ids, session)
 }
 
@@ -113,10 +114,12 @@ pub(crate) fn tag(args: &TagArgs, session: &Session) -> Result<()> {
     } else {
         find(&args.snapshots, &args.filter, &repository)?
     };
+    let mut changed: HashSet<SnapshotId> = HashSet::new();
     for change in changes.into_iter().flatten() {
-        repository.tag(&ids, &change)?;
+        changed.extend(repository.tag(&ids, &change)?);
     }
-    report("tag", "changed the tags of", &ids, session)
+    let changed: Vec<SnapshotId> = ids.into_iter().filter(|id| changed.remove(id)).collect();
+    report("tag", "changed the tags of", &changed, session)
 }
 
 fn find(names: &[OsString], filter: &FilterArgs, repository: &Repository) -> Result<Vec<SnapshotId>> {

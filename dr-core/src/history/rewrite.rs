@@ -100,7 +100,7 @@ impl Repository {
             let mut done = self.rewrite_one(snapshot, options, &known, *ctx)?;
             if let Some(replacement) = done.replacement {
                 if snapshot.protected {
-                    self.protect(&[replacement], true)?;
+                    self.protect(&[replacement])?;
                 }
                 if options.forget {
                     done.forgotten = forget_replaced(self, &[snapshot.id], &replacement)? > 0;

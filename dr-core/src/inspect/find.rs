@@ -1,6 +1,9 @@
 //! Finds entries in many snapshots. What several snapshots share is looked at once.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 
 use super::{EntryType, below};
@@ -78,7 +81,7 @@ impl Repository {
     /// its paths.
     ///
     /// # Errors
-    /// `NotFound` where the index does not know a pack that is looked for, `Cancelled`, what the store answers, and the
+    /// `NotFound` where no snapshot has the path below which to look, or the index does not know a pack that is looked for; `Cancelled`, what the store answers, and the
     /// first error that `visit` returns. What cannot be read is an error in its place, and the search goes on behind it.
     pub fn find(
         &self,
@@ -97,10 +100,16 @@ impl Repository {
             ctx: *ctx,
             memo: Memo::default(),
             report: FindReport::default(),
+            has_place: false,
         };
         for snapshot in snapshots {
             search.report.snapshots += 1;
             search.snapshot(snapshot, visit)?;
+        }
+        if !search.has_place && !snapshots.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "no snapshot has the path below which to look")
+                .with_path(Path::new(OsStr::from_bytes(&query.below)))
+                .with_remedy("give it as it is in the snapshots: 'dr ls' shows that"));
         }
         Ok(search.report)
     }
@@ -178,6 +187,8 @@ struct Search<'s> {
     ctx: Context<'s>,
     memo: Memo,
     report: FindReport,
+    /// Some snapshot has the path below which to look, or cannot be read there.
+    has_place: bool,
 }
 
 impl<'s> Search<'s> {
@@ -185,8 +196,12 @@ impl<'s> Search<'s> {
         let found = match find_path(snapshot, &self.query.below, self.reader) {
             Ok(found) => found,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return self.unread(snapshot, &self.query.below, error, visit),
+            Err(error) => {
+                self.has_place = true;
+                return self.unread(snapshot, &self.query.below, error, visit);
+            }
         };
+        self.has_place = true;
         if let Some(entry) = &found.entry
             && self.matches(&found.path, entry)?
         {

@@ -1,5 +1,9 @@
 //! Follows one path through the snapshots.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use super::EntryType;
 use super::diff::is_same_metadata;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,6 +57,7 @@ impl Repository {
             ctx.cancel.check()?;
             let found = match find_path(snapshot, path, &reader) {
                 Ok(found) => found.entry.or_else(|| Some(topmost(snapshot))),
+                Err(error) if error.kind() == ErrorKind::NotFound && !is_covered(snapshot, path) => continue,
                 Err(error) if error.kind() == ErrorKind::NotFound => None,
                 Err(error) if error.is_damage() => {
                     report.unread.push((snapshot.id, error));
@@ -68,6 +73,12 @@ impl Repository {
         }
         Ok(report)
     }
+}
+
+/// Whether a snapshot that lacks a path says that it was not there: it holds what was to be saved above it, or below.
+fn is_covered(snapshot: &Snapshot, path: &[u8]) -> bool {
+    let path = Path::new(OsStr::from_bytes(path));
+    snapshot.paths.iter().any(|saved| path.starts_with(saved) || saved.starts_with(path))
 }
 
 /// The topmost directory has no entry of its own.

@@ -117,7 +117,10 @@ fn names_types_sizes_and_times_all_count() {
     }
     query = FindQuery::new();
     query.below = b"/nothing/here".to_vec();
-    assert_eq!(find(&repo, &query).1.found, 0);
+    let nowhere = with_context(|ctx| {
+        repo.repository.find(&repo.snapshots(), &query, &mut |_, _, _| panic!("there is nothing"), ctx)
+    });
+    assert_eq!(nowhere.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]

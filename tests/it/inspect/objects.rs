@@ -18,7 +18,9 @@ use super::bytes;
 fn versions_of_a_path_say_when_and_what() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
+    let elsewhere = folder.path().join("elsewhere");
     fs::create_dir(&source).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
     let path = source.join("file");
     let repo = TestRepo::in_memory();
     let mut ids = Vec::new();
@@ -33,6 +35,9 @@ fn versions_of_a_path_say_when_and_what() {
         }
         repo.clock.advance_ms(1000);
         ids.push(repo.backup(&[&source]).unwrap().snapshot.unwrap());
+        // One of something else says nothing of the path.
+        repo.clock.advance_ms(1000);
+        let _ = repo.backup(&[&elsewhere]).unwrap();
     }
     let of =
         |path: &[u8]| with_context(|ctx| repo.repository.versions(&repo.snapshots(), path, ctx)).unwrap();

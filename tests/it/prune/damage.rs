@@ -129,7 +129,8 @@ fn patient(workshop: &Workshop) -> (Waste, std::path::PathBuf) {
     let id = waste.live()[0].0;
     let repository = open(store).unwrap();
     for round in 0..40 {
-        repository.protect(&[id], round % 2 == 0).unwrap();
+        let marked = if round % 2 == 0 { repository.protect(&[id]) } else { repository.unprotect(&[id]) };
+        marked.unwrap();
     }
     let cache = workshop.room();
     // The index is read for it, and the log is so long that a checkpoint is kept.

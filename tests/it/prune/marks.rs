@@ -25,8 +25,7 @@ fn a_forgotten_snapshot_comes_back_whole_until_it_is_collected() {
     waste.assert_whole(&workshop, &store);
     assert_eq!(prune(&repository).unwrap().collected, [second, third]);
     waste.assert_whole(&workshop, &store);
-    for call in
-        [repository.unforget(&[second]), repository.forget(&[second]), repository.protect(&[second], true)]
+    for call in [repository.unforget(&[second]), repository.forget(&[second]), repository.protect(&[second])]
     {
         assert_eq!(call.unwrap_err().kind(), ErrorKind::NotFound);
     }
@@ -45,7 +44,7 @@ fn a_call_that_is_refused_changes_nothing() {
     let slots = waste.patient.names_in("log").len();
     repository.forget(&[first, waste.forgotten[0]]).unwrap_err();
     repository.unforget(&[waste.forgotten[0], second]).unwrap_err();
-    repository.protect(&[first, waste.forgotten[0]], true).unwrap_err();
+    repository.protect(&[first, waste.forgotten[0]]).unwrap_err();
     assert_eq!(waste.patient.names_in("log").len(), slots);
     waste.assert_whole(&workshop, &waste.patient.store);
 }
@@ -57,7 +56,7 @@ fn a_protected_snapshot_survives_every_policy_and_a_forget_by_name() {
     let store = &waste.patient.store;
     let repository = open(store).unwrap();
     let live = waste.live();
-    repository.protect(&[live[0].0], true).unwrap();
+    repository.protect(&[live[0].0]).unwrap();
     let error = repository.forget(&[live[0].0]).unwrap_err();
     assert!(
         error.kind() == ErrorKind::InvalidInput && error.remedy().unwrap().contains("--remove"),
@@ -80,7 +79,7 @@ fn a_protected_snapshot_survives_every_policy_and_a_forget_by_name() {
     let left = open(store).unwrap().snapshots(&SnapshotFilter::new()).unwrap();
     assert_eq!(left.iter().map(|found| found.id).collect::<Vec<_>>(), [live[0].0]);
     workshop.assert_restores(&open(store).unwrap(), &left[0], &waste.patient.source, &live[0].1);
-    repository.protect(&[live[0].0], false).unwrap();
+    repository.unprotect(&[live[0].0]).unwrap();
     repository.forget(&[live[0].0]).unwrap();
     prune(&repository).unwrap();
     for folder in ["data", "tree", "index"] {
@@ -99,12 +98,12 @@ fn tags_change_and_stay_through_a_collection() {
     let tags = || repo.snapshots()[0].tags.clone();
     let change = |change: TagChange| repo.repository.tag(&[id], &change).unwrap();
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    change(TagChange::Add(texts(&["b", "a", "b"])));
+    assert_eq!(change(TagChange::Add(texts(&["b", "a", "b"]))), [id]);
     assert_eq!(tags(), ["b", "a"]);
     change(TagChange::Remove(texts(&["b", "x"])));
     assert_eq!(tags(), ["a"]);
     let slots = waste.patient.names_in("log").len();
-    change(TagChange::Set(texts(&["a"])));
+    assert!(change(TagChange::Set(texts(&["a"]))).is_empty());
     assert_eq!(waste.patient.names_in("log").len(), slots, "an entry that changes nothing");
     prune(&repo.repository).unwrap();
     assert_eq!(tags(), ["a"]);

@@ -248,14 +248,14 @@ fn write_pruned() -> Result<()> {
     let third = repo.backup(&[&source])?.snapshot.unwrap();
     let repository = &repo.repository;
     repository.tag(&[third], &TagChange::Set(vec!["kept".to_owned()]))?;
-    repository.protect(&[second], true)?;
-    repository.protect(&[second], false)?;
+    repository.protect(&[second])?;
+    repository.unprotect(&[second])?;
     repository.forget(&[first, between, third])?;
     repository.unforget(&[third])?;
     let mut options = PruneOptions::new();
     options.max_unused = MaxUnused::Bytes(0);
     with_context(|ctx| repository.prune(&options, ctx))?;
-    repository.protect(&[third], true)?;
+    repository.protect(&[third])?;
     internals::write_checkpoint(repository)?;
     repository.forget(&[second])?;
     let mut contents = Case::new("files");

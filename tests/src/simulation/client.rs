@@ -318,8 +318,8 @@ impl Client {
         let outcome = match kind {
             MarkKind::Forget => repository.forget(&ids),
             MarkKind::Unforget => repository.unforget(&ids),
-            MarkKind::Protect => repository.protect(&ids, true),
-            MarkKind::Unprotect => repository.protect(&ids, false),
+            MarkKind::Protect => repository.protect(&ids),
+            MarkKind::Unprotect => repository.unprotect(&ids),
         };
         let mut model = self.world.model();
         match outcome {
@@ -341,7 +341,7 @@ impl Client {
         let tag = format!("tag{}-{}", self.number, self.dice.below(1000));
         self.note(format!("adds {tag} to {ids:?}"));
         match repository.tag(&ids, &TagChange::Add(vec![tag.clone()])) {
-            Ok(()) => {
+            Ok(_) => {
                 ids.iter().for_each(|id| self.world.model().tagged(*id, tag.clone()));
                 Ok("tagged".to_owned())
             }
