@@ -46,7 +46,7 @@ const KINDS: [(&str, &[&str]); 4] =
     [("s3", &["s3"]), ("gcs", &["gs"]), ("azure", &["az"]), ("webdav", &["http", "https"])];
 
 /// The settings that [`StoreOptions::set`] knows, as `KIND.NAME`.
-pub const SETTINGS: [&str; 17] = [
+pub const SETTINGS: [&str; 20] = [
     "s3.endpoint",
     "s3.region",
     "s3.path-style",
@@ -57,11 +57,14 @@ pub const SETTINGS: [&str; 17] = [
     "s3.storage-class",
     "gcs.endpoint",
     "gcs.ca-file",
+    "gcs.allow-http",
     "gcs.instance-credentials",
+    "gcs.storage-class",
     "azure.endpoint",
     "azure.ca-file",
     "azure.allow-http",
     "azure.instance-credentials",
+    "azure.storage-class",
     "webdav.ca-file",
     "webdav.allow-http",
 ];
@@ -201,7 +204,7 @@ impl StoreOptions {
 
     /// Makes one of the [`SETTINGS`], by name. The store that is opened must be of the kind named.
     ///
-    /// `s3.storage-class` is of all objects, or, as `PREFIX=CLASS`, of those whose names begin so.
+    /// `s3.storage-class` (`gcs.`, and `azure.` for the access tier) is of all objects, or, as `PREFIX=CLASS`, of those whose names begin so.
     ///
     /// # Errors
     /// `InvalidInput` where there is no such setting, or the value does not fit.

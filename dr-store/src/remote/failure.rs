@@ -108,7 +108,8 @@ impl Refusal {
                 "the secret key is not the one of this access key: check AWS_SECRET_ACCESS_KEY, and the region"
             }
             "AuthenticationFailed" => {
-                "the store does not accept the key: check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
+                "the store does not accept the key: check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, and the \
+                 clock of this machine"
             }
             "RequestTimeTooSkewed" => "the clock of this machine is wrong: set it, best with NTP",
             "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken" => {
@@ -121,7 +122,7 @@ impl Refusal {
                 "the bucket is in another region: set the option s3.region, or AWS_REGION"
             }
             "InvalidStorageClass" => {
-                "the store has no such storage class: correct the option s3.storage-class"
+                "the store has no such storage class: correct the option s3.storage-class (gcs., azure.)"
             }
             _ if self.status.is_redirection() => {
                 "the endpoint or the region is not the bucket's: set the options s3.endpoint and s3.region"

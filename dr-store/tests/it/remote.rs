@@ -48,6 +48,10 @@ impl Script {
     }
 
     fn open(&self, options: StoreOptions) -> Arc<dyn Store> {
+        self.open_at("s3://bucket/prefix", options)
+    }
+
+    fn open_at(&self, location: &str, options: StoreOptions) -> Arc<dyn Store> {
         let retries = RetryOptions { first_delay: Duration::from_millis(1), ..RetryOptions::default() };
         let options = options
             .with_retries(retries)
@@ -56,9 +60,11 @@ impl Script {
                 "AWS_ACCESS_KEY_ID" => Some("key-id".to_owned()),
                 "AWS_SECRET_ACCESS_KEY" => Some("hush-key".to_owned()),
                 "AWS_SESSION_TOKEN" => Some("hush-token".to_owned()),
+                "AZURE_STORAGE_ACCOUNT_NAME" => Some("account".to_owned()),
+                "AZURE_STORAGE_ACCOUNT_KEY" => Some("aHVzaA==".to_owned()),
                 _ => None,
             });
-        open_with("s3://bucket/prefix", OpenMode::Create, &options).unwrap()
+        open_with(location, OpenMode::Create, &options).unwrap()
     }
 
     /// The requests so far: the first lines.
@@ -114,6 +120,19 @@ fn a_create_is_conditional_checked_and_of_its_class() {
     }
     assert!(requests[1].contains("x-amz-storage-class: standard_ia"), "{}", requests[1]);
     assert!(!requests[1].contains("if-none-match"), "{}", requests[1]);
+}
+
+#[cfg(feature = "azure")]
+#[test]
+fn azure_is_told_the_access_tier() {
+    let script = Script::new(vec![(DONE, String::new())]);
+    let mut options = StoreOptions::new();
+    options.set("azure.storage-class", "data/=Cool").unwrap();
+    // What the answer lacks does not matter here.
+    let _ = put(script.open_at("az://container/prefix", options).as_ref());
+    let requests = script.requests.lock().unwrap();
+    assert!(requests[0].contains("x-ms-access-tier: cool"), "{}", requests[0]);
+    assert!(requests[0].contains("if-none-match: *"), "{}", requests[0]);
 }
 
 #[test]
