@@ -1,6 +1,11 @@
 //! What do a whole backup, a backup of nothing new, a check and a restore cost, on a store in memory? And what does it cost that
 //! directories lie deep in one another?
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark that cannot run should stop")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot run should stop, and prints"
+)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +28,7 @@ fn create() -> Repository {
 }
 
 fn end_to_end(criterion: &mut Criterion) {
+    println!("{}", dr_benches::backends());
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let tree = folder.path().join("tree");
     dr_benches::write_tree(&tree, BYTES).unwrap();

@@ -1,5 +1,10 @@
 //! What does each stage of a backup cost, one thread, data in memory?
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark that cannot run should stop")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot run should stop, and prints"
+)]
 
 use std::hint::black_box;
 
@@ -11,6 +16,7 @@ use dr_core::{Cipher, Compression};
 const BYTES: usize = 32 << 20;
 
 fn chunk_and_hash(criterion: &mut Criterion) {
+    println!("{}", dr_benches::backends());
     let stages = Stages::new().unwrap();
     let mut group = criterion.benchmark_group("bytes");
     group.throughput(Throughput::Bytes(BYTES as u64)).sample_size(10);

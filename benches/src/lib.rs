@@ -10,6 +10,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+/// Which implementations of the primitives the figures are of, in one line.
+pub fn backends() -> String {
+    let choices: Vec<String> =
+        dr_core::backends().into_iter().map(|(name, choice)| format!("{name} {choice}")).collect();
+    choices.join(", ")
+}
+
 /// Bytes that do not compress, the same for the same seed.
 pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut output = vec![0; bytes];

@@ -1,5 +1,6 @@
 //! Which implementations of the primitives run on this machine.
 
+use crate::chunker::Scan;
 use crate::crypto::Cipher;
 
 /// The implementation of each primitive that this build uses on this machine: name and choice; `sealing` is what
@@ -9,7 +10,7 @@ pub fn backends() -> Vec<(&'static str, String)> {
     vec![
         ("blake3", blake3_backend().to_owned()),
         ("chacha20", chacha20_backend().to_owned()),
-        ("chunk scan", "portable".to_owned()),
+        ("chunk scan", format!("{:?}", Scan::fastest()).to_lowercase()),
         ("sealing", Cipher::Auto.suite().cipher_name().to_owned()),
         ("zstd", zstd_version()),
     ]
