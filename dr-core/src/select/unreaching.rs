@@ -114,7 +114,7 @@ impl Patterns {
         for (earlier, pattern) in self.patterns[..number].iter().enumerate().filter(|(_, it)| !it.is_negated)
         {
             let name = own[earlier].as_ref()?;
-            if name.is_any() && pattern.is_anywhere() && way_back.is_none_or(|number| number < earlier) {
+            if pattern.is_of_everything() && way_back.is_none_or(|number| number < earlier) {
                 return Some(earlier);
             }
             if name.meets(exception, steps_left) {
@@ -196,6 +196,11 @@ impl Pattern {
     fn is_anywhere(&self) -> bool {
         self.scope == Scope::Name || self.glob.begins_anywhere()
     }
+
+    /// Whether it matches whatever there is.
+    fn is_of_everything(&self) -> bool {
+        self.is_anywhere() && body(self).iter().all(|byte| matches!(byte, b'*' | b'/'))
+    }
 }
 
 fn is_run(token: &Token) -> bool {
@@ -223,7 +228,7 @@ fn remedy(pattern: &Pattern, behind: &Pattern, reach: Reach) -> String {
     let (own, above) = (body(pattern), body(behind));
     let above = above.strip_prefix(b"/").unwrap_or(above);
     let name = last_component(above);
-    if behind.is_anywhere() && name.iter().all(|byte| *byte == b'*') {
+    if behind.is_of_everything() {
         return "write '!*/' before it".to_owned();
     }
     let contents = match behind.is_anywhere() {
