@@ -70,6 +70,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "snapshots",
         &[
             ("Those of one host", "dr snapshots --host desk"),
+            ("Two of them", "dr snapshots latest 1a2b3c4d"),
             ("What could be brought back", "dr snapshots --forgotten"),
         ],
     ),
@@ -224,6 +225,20 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("generate", "use 'dr completions' and 'dr man'"),
     ("repair-index", "use 'dr repair index'"),
     ("self-update", "update dr in the way it was installed"),
+    ("recreate", "use 'dr rewrite'"),
+    ("import-tar", "use 'dr backup --from-tar FILE'"),
+    ("transfer", "use 'dr copy'"),
+    ("undelete", "use 'dr unforget'; 'dr snapshots --forgotten' lists what can come back"),
+];
+
+/// What other programs of this kind list besides snapshots, and what there is here.
+const LISTED_ELSEWHERE: &[(&str, &str)] = &[
+    ("snapshots", "leave it away: 'dr snapshots' lists them"),
+    ("blobs", "'dr stats' counts chunks, and 'dr find --chunk ID' says what needs one"),
+    ("packs", "'dr stats' counts them, and 'dr cat pack HASH' shows one"),
+    ("index", "'dr cat index HASH' shows a part of it, and 'dr check' looks through all"),
+    ("keys", "use 'dr cat keys'"),
+    ("locks", "nothing is ever locked"),
 ];
 
 /// Options of other programs of this kind, and what there is here.
@@ -240,6 +255,13 @@ const OPTIONS_ELSEWHERE: &[(&str, &str)] = &[
     ("--to-repo", "-r is the repository that is copied to, --from-repo the other one"),
     ("--exclude-pattern", "use --exclude"),
     ("--numeric-owner", "use --numeric-ids"),
+    (
+        "--mode",
+        "'dr stats' counts the repository, 'dr stats SNAP' or --each what snapshots take, each in all ways",
+    ),
+    ("--reverse", "what is listed has one order: pipe it through 'tac'"),
+    ("--sort", "only 'dr ls' sorts: pipe what is written through 'sort'"),
+    ("--ignore-files", "leave it away: files called .drignore count unless --no-ignore-files is given"),
 ];
 
 /// What stands in for an option that there is not, where people know it from elsewhere.
@@ -254,6 +276,11 @@ pub(crate) fn instead_of_option(argument: &str) -> Option<&'static str> {
 /// What stands in for a command that there is not, where people know it from elsewhere.
 pub(crate) fn instead_of(command: &str) -> Option<&'static str> {
     ELSEWHERE.iter().find(|(name, _)| *name == command).map(|(_, instead)| *instead)
+}
+
+/// What stands in for a list of something else than snapshots, where people know it from elsewhere.
+pub(crate) fn instead_of_list(kind: &str) -> Option<&'static str> {
+    LISTED_ELSEWHERE.iter().find(|(name, _)| *name == kind).map(|(_, instead)| *instead)
 }
 
 /// The command line as people see it.
@@ -349,8 +376,10 @@ mod tests {
                 assert!(command.find_subcommand(name).is_some(), "{name}");
             }
         }
-        for (name, instead) in ELSEWHERE {
+        for (name, _) in ELSEWHERE {
             assert!(command.find_subcommand(name).is_none(), "{name} is a command");
+        }
+        for (_, instead) in [ELSEWHERE, OPTIONS_ELSEWHERE, LISTED_ELSEWHERE].concat() {
             for (at, _) in instead.match_indices("'dr ") {
                 let named = instead[at + 4..].split([' ', '\'']).next().unwrap();
                 let is_there = command.find_subcommand(named).is_some();

@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 use dr_core::{Case, Patterns};
 
 use crate::error::{CliError, Result};
+use crate::render::{Output, text};
 
 /// The longest file of patterns that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// How many warnings of one kind are written.
+const WARNINGS_MAX: usize = 10;
 
 /// In which order patterns count, for a help.
 pub(crate) const ORDER: &str = "\
@@ -48,6 +52,44 @@ impl PatternLists<'_> {
         }
         Ok(gathered)
     }
+}
+
+/// Warns of patterns with `!` that do not do what they seem to be for.
+pub(crate) fn warn_of_unreaching(patterns: &Patterns, output: &Output) {
+    let unreaching = patterns.unreaching();
+    for pattern in unreaching.iter().take(WARNINGS_MAX) {
+        output.warn(&pattern.to_string());
+    }
+    if unreaching.len() > WARNINGS_MAX {
+        output.warn(&format!("so do {} more patterns", unreaching.len() - WARNINGS_MAX));
+    }
+}
+
+/// Warns at the end of what was typed with a `/` inside and none in front, as other programs take it for any directory, and
+/// had no effect.
+pub(crate) fn warn_of_unused(typed: [&[OsString]; 2], patterns: &Patterns, output: &Output) {
+    let typed: Vec<&[u8]> = typed.into_iter().flatten().map(|pattern| pattern.as_bytes()).collect();
+    let is_typed =
+        |pattern: &[u8]| typed.iter().any(|typed| typed.trim_ascii_end() == pattern.trim_ascii_end());
+    for pattern in patterns.unused().into_iter().filter(|pattern| is_typed(pattern)) {
+        let Some((sign, body)) = begins_at_root_in_silence(pattern) else { continue };
+        let (pattern, body) = (text::printable_path(pattern), text::printable_path(body));
+        output.warn(&format!(
+            "the pattern '{pattern}' had no effect: it begins at '/'; write '{sign}**/{body}' to match at any depth, or \
+             '{sign}/{body}' where '/' is meant"
+        ));
+    }
+}
+
+/// The sign of a pattern and the rest, where it begins at the topmost directory and does not say so.
+fn begins_at_root_in_silence(pattern: &[u8]) -> Option<(&'static str, &[u8])> {
+    let (sign, body) = match pattern {
+        [b'!', body @ ..] => ("!", body),
+        body => ("", body),
+    };
+    let has_inner = body.strip_suffix(b"/").unwrap_or(body).contains(&b'/');
+    let says_where = body.starts_with(b"/") || body.starts_with(b"**/");
+    (has_inner && !says_where).then_some((sign, body))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

@@ -27,8 +27,12 @@ Patterns (--exclude and the like) are lines of a gitignore file:
   !name             not excluded after all: the last pattern that matches decides
   \\*  \\!  \\#          the character itself
   Files of patterns come first, then --iexclude, then --exclude. What is below an excluded
-  directory is brought back only by a '!' with a '/' in front or inside: --exclude /cache
-  --exclude '!/cache/keep'. A path that is named as a source is never excluded itself.";
+  directory is brought back only by a '!' that says where it is, from the first '/' on:
+  --exclude /cache --exclude '!/cache/keep', and neither '!keep' nor '!**/keep'. A path that
+  is named as a source is never excluded itself.
+  Files called .drignore hold such patterns over what is in their directory and below, which
+  begin there instead of at '/'. Nothing below a directory that they exclude comes back: write
+  'cache/*' and '!cache/keep', not 'cache'.";
 
 /// What is left out.
 #[derive(Debug, Default, Args)]
@@ -46,9 +50,9 @@ pub(crate) struct SelectionArgs {
     /// The same without regard to upper and lower case
     #[arg(long, value_name = "FILE")]
     iexclude_file: Vec<PathBuf>,
-    /// Leave out what the patterns in files called .drignore match, in their directory and below
+    /// Do not leave out what the patterns in files called .drignore match, in their directory and below
     #[arg(long)]
-    ignore_files: bool,
+    no_ignore_files: bool,
     /// Leave out what the patterns in files called .gitignore match, in their directory and below
     #[arg(long)]
     git_ignore: bool,
@@ -67,6 +71,11 @@ pub(crate) struct SelectionArgs {
 }
 
 impl SelectionArgs {
+    /// The patterns that were typed.
+    pub(crate) fn typed(&self) -> [&[OsString]; 2] {
+        [&self.iexclude, &self.exclude]
+    }
+
     /// What the engine is to leave out.
     pub(crate) fn to_selection(&self) -> Result<Selection> {
         let mut selection = Selection::new();
@@ -78,7 +87,9 @@ impl SelectionArgs {
         }
         .gather()?;
         // Of two files in one directory, dr's own has the last word.
-        for (is_wanted, name) in [(self.git_ignore, GIT_IGNORE_FILE), (self.ignore_files, OWN_IGNORE_FILE)] {
+        for (is_wanted, name) in
+            [(self.git_ignore, GIT_IGNORE_FILE), (!self.no_ignore_files, OWN_IGNORE_FILE)]
+        {
             if is_wanted {
                 selection.ignore_files.push(name.into());
             }

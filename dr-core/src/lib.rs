@@ -108,7 +108,7 @@ pub use repository::{
     KeySlotOptions, Repository, RepositoryOptions, Stats, Visit, clean_caches, list_caches,
 };
 pub use restore::{Delete, Overwrite, Owner, RestoreOptions, RestoreReport, RestoreSelection, Writing};
-pub use select::{Case, Exclusion, Match, PathKind, Patterns};
+pub use select::{Case, Exclusion, Match, PathKind, Patterns, Unreaching};
 pub use snapshot::{
     Decision, Group, GroupBy, KeepPolicy, KeepReason, Origin, Period, Problem, ProblemKind, Relation,
     Snapshot, SnapshotFilter, SnapshotFolder, SnapshotItem, SnapshotPlace, SnapshotTree, Totals, Unit,

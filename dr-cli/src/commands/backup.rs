@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use dr_core::{
-    BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Repository, SelectedTree,
-    SnapshotFilter, Source, StreamInput, TarInput,
+    BackupOptions, BackupReport, Compression, LocalTree, LocalTreeOptions, Parent, Patterns, Repository,
+    SelectedTree, SnapshotFilter, Source, StreamInput, TarInput,
 };
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ use crate::child::SourceCommand;
 use crate::error::{CliError, Result};
 use crate::filing_args::FilingArgs;
 use crate::path_lists::PathListArgs;
+use crate::pattern_lists::{warn_of_unreaching, warn_of_unused};
 use crate::quantity;
 use crate::render::json::{self, TotalsRecord};
 use crate::render::{self, Operation, Progress, text};
@@ -153,9 +154,19 @@ struct Summary {
 
 /// What is saved.
 enum Input {
-    Tree(Box<dyn Source>),
+    /// Files, without what the patterns exclude.
+    Tree(Box<dyn Source>, Patterns),
     Stream(Bytes),
     Tar(Bytes),
+}
+
+impl Input {
+    fn patterns(&self) -> Patterns {
+        match self {
+            Input::Tree(_, patterns) => patterns.clone(),
+            Input::Stream(_) | Input::Tar(_) => Patterns::new(),
+        }
+    }
 }
 
 /// Where a stream comes from.
@@ -168,6 +179,8 @@ enum Bytes {
 pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     let mut options = options(&args)?;
     let input = input(&args, session)?;
+    let patterns = input.patterns();
+    warn_of_unreaching(&patterns, &session.output);
     let repository = session.open_repository()?;
     options.parent = parent(&args, &repository)?;
     let progress = Progress::begin(Operation::Backup, &session.output);
@@ -175,7 +188,7 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     let graceful = session.signals.graceful();
     let name = args.stdin_filename.clone();
     let report = match input {
-        Input::Tree(tree) => repository.backup(&*tree, &options, &context),
+        Input::Tree(tree, _) => repository.backup(&*tree, &options, &context),
         Input::Stream(Bytes::Read(file)) => {
             let input = StreamInput::new(name.unwrap_or_else(|| "stdin".to_owned()), file);
             repository.backup_stream(input, &options, &context)
@@ -200,6 +213,7 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     drop(graceful);
     progress.finish(report.as_ref().map_or(&[], |report| report.problems.as_slice()));
     let report = session.answer(report)?;
+    warn_of_unused(args.selection.typed(), &patterns, &session.output);
     finish(&report, args.dry_run, &progress, session)
 }
 
@@ -250,8 +264,9 @@ fn local_tree(args: &BackupArgs) -> Result<Input> {
 
 fn selected(args: &BackupArgs, tree: Box<dyn Source>) -> Result<Input> {
     let selection = args.selection.to_selection()?;
-    // Where nothing is left out, nothing is asked of each entry.
-    Ok(Input::Tree(if selection.is_empty() { tree } else { Box::new(SelectedTree::new(tree, selection)) }))
+    let patterns = selection.patterns.clone();
+    let tree = if selection.is_empty() { tree } else { Box::new(SelectedTree::new(tree, selection)) };
+    Ok(Input::Tree(tree, patterns))
 }
 
 /// Refuses lists of paths where something else is saved: they would not be.

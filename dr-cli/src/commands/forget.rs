@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
-use dr_core::{ForgetGroup, ForgetOptions, GroupBy, KeepPolicy, Period, RetentionTimes, SnapshotId};
+use dr_core::{
+    ForgetGroup, ForgetOptions, GroupBy, KeepPolicy, Period, RetentionTimes, Snapshot, SnapshotId,
+};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -132,6 +134,9 @@ impl KeepArgs {
     }
 }
 
+/// The columns of what is forgotten and kept.
+const TITLES: &[&str] = &["ID", "Time", "Tags", ""];
+
 #[derive(Debug, Serialize)]
 struct ForgetDocument {
     message_type: &'static str,
@@ -203,13 +208,13 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result<()> {
         let named = find_all(&args.snapshots, &filter, &repository)?;
         let ids: Vec<SnapshotId> = named.iter().map(|snapshot| snapshot.id).collect();
         let remove = named.iter().map(SnapshotRecord::new).collect();
-        if !args.dry_run {
-            repository.forget(&ids)?;
+        match named.iter().find(|snapshot| args.dry_run && snapshot.protected) {
+            Some(snapshot) => return Err(protected(snapshot)),
+            None if args.dry_run => {}
+            None => repository.forget(&ids)?,
         }
-        let verb = if args.dry_run { "would forget" } else { "forgot" };
         if !session.output.is_json() {
-            let count = text::count(ids.len() as u64, "snapshot", "snapshots");
-            session.output.summary(&(), |to| writeln!(to, "{verb} {count}"))?;
+            session.output.summary(&(), |to| write_named(to, &named, args.dry_run))?;
         }
         document.groups = vec![GroupRecord { remove, ..GroupRecord::default() }];
         forgotten = ids;
@@ -223,6 +228,12 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result<()> {
         }
     }
     if session.output.is_json() { session.output.document(&document) } else { Ok(()) }
+}
+
+/// What a dry run says where the other would fail.
+fn protected(snapshot: &Snapshot) -> CliError {
+    CliError::usage(format!("the snapshot is protected: snapshot {}", snapshot.id))
+        .with_remedy("unprotect it first: dr protect --remove")
 }
 
 fn group_record(group: &ForgetGroup) -> GroupRecord {
@@ -254,21 +265,40 @@ fn write_group(to: &mut dyn Write, group: &ForgetGroup, dry_run: bool) -> io::Re
     what.extend(paths.map(|path| text::printable_path(path.as_os_str().as_encoded_bytes())));
     what.extend(group.group.tags.iter().flatten().map(|tag| format!("tag {}", text::printable(tag))));
     writeln!(to, "{}", if what.is_empty() { "all snapshots".to_owned() } else { what.join(", ") })?;
-    let verdict = if dry_run { "would be forgotten" } else { "forgotten" };
+    let verdict = verdict(dry_run);
     let rows: Vec<Vec<String>> = group
         .decisions
         .iter()
         .map(|decision| {
             let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
-            vec![
-                json::short(&decision.snapshot.id.to_string()).to_owned(),
-                instant::local(decision.snapshot.time, &zone),
-                text::printable(&decision.snapshot.tags.join(",")).into_owned(),
-                if reasons.is_empty() { verdict.to_owned() } else { format!("kept: {}", reasons.join(", ")) },
-            ]
+            let kept = format!("kept: {}", reasons.join(", "));
+            row(&decision.snapshot, if reasons.is_empty() { verdict } else { &kept }, &zone)
         })
         .collect();
-    text::table(to, &["ID", "Time", "Tags", ""], &rows)?;
+    text::table(to, TITLES, &rows)?;
     let forgotten = group.decisions.iter().filter(|decision| decision.reasons.is_empty()).count() as u64;
     writeln!(to, "{} of {} {verdict}\n", forgotten, text::count(rows.len() as u64, "snapshot", "snapshots"))
+}
+
+/// Which snapshots were named, and how many.
+fn write_named(to: &mut dyn Write, named: &[Snapshot], dry_run: bool) -> io::Result<()> {
+    let zone = TimeZone::system();
+    let rows: Vec<Vec<String>> =
+        named.iter().map(|snapshot| row(snapshot, verdict(dry_run), &zone)).collect();
+    text::table(to, TITLES, &rows)?;
+    let verb = if dry_run { "would forget" } else { "forgot" };
+    writeln!(to, "{verb} {}", text::count(named.len() as u64, "snapshot", "snapshots"))
+}
+
+fn verdict(dry_run: bool) -> &'static str {
+    if dry_run { "would be forgotten" } else { "forgotten" }
+}
+
+fn row(snapshot: &Snapshot, verdict: &str, zone: &TimeZone) -> Vec<String> {
+    vec![
+        json::short(&snapshot.id.to_string()).to_owned(),
+        instant::local(snapshot.time, zone),
+        text::printable(&snapshot.tags.join(",")).into_owned(),
+        verdict.to_owned(),
+    ]
 }

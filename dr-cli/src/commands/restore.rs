@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
-use crate::pattern_lists::{ORDER, PatternLists};
+use crate::pattern_lists::{ORDER, PatternLists, warn_of_unreaching, warn_of_unused};
 use crate::render::{self, Operation, Progress, Skipping, json, text};
 use crate::selector::Selector;
 use crate::session::Session;
@@ -218,6 +218,8 @@ struct Verified {
 pub(crate) fn run(args: &RestoreArgs, session: &Session) -> Result<()> {
     let selector = Selector::parse(&args.snapshot)?;
     let options = options(args, selector.path.clone())?;
+    let RestoreSelection { include, exclude, .. } = &options.selection;
+    [include, exclude].into_iter().for_each(|patterns| warn_of_unreaching(patterns, &session.output));
     let repository = session.open_repository()?;
     let snapshot = selector.find(&repository, &args.filter.to_filter())?;
     let operation = match (args.dry_run, args.no_special) {
@@ -231,6 +233,8 @@ pub(crate) fn run(args: &RestoreArgs, session: &Session) -> Result<()> {
     drop(graceful);
     progress.finish(report.as_ref().map_or(&[], |report| report.problems.as_slice()));
     let report = session.answer(report)?;
+    warn_of_unused([&args.paths.iinclude, &args.paths.include], include, &session.output);
+    warn_of_unused([&args.paths.iexclude, &args.paths.exclude], exclude, &session.output);
     finish(&report, snapshot.id.to_string(), args, &progress, session)
 }
 

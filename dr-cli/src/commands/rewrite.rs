@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
 use crate::instant::{self, DayMeans};
-use crate::pattern_lists::{ORDER, PatternLists};
+use crate::pattern_lists::{ORDER, PatternLists, warn_of_unreaching, warn_of_unused};
 use crate::render::json::{self, TotalsRecord};
 use crate::render::{self, Operation, text};
 use crate::selector::find_whole;
@@ -90,6 +90,7 @@ struct RewrittenRecord {
 /// Runs the command.
 pub(crate) fn run(args: &RewriteArgs, session: &Session) -> Result<()> {
     let options = options(args)?;
+    warn_of_unreaching(&options.exclude, &session.output);
     let repository = session.open_repository()?;
     let snapshots = find_whole(&args.snapshots, &args.filter.to_filter(), &repository)?;
     let unreadable = match args.snapshots.is_empty() {
@@ -98,6 +99,7 @@ pub(crate) fn run(args: &RewriteArgs, session: &Session) -> Result<()> {
     };
     let (rewritten, _) =
         session.call(Operation::Rewrite, |context| repository.rewrite(&snapshots, &options, context))?;
+    warn_of_unused([&args.iexclude, &args.exclude], &options.exclude, &session.output);
     let document = RewriteDocument {
         message_type: "rewrite",
         schema: json::SCHEMA,

@@ -1,22 +1,31 @@
 //! `dr snapshots`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::Args;
-use dr_core::{Group, GroupBy, Snapshot};
+use dr_core::{Group, GroupBy, Repository, Snapshot, SnapshotFilter, SnapshotId};
 use jiff::tz::TimeZone;
 
 use crate::args::FilterArgs;
 use crate::error::{CliError, Result};
+use crate::help;
 use crate::instant;
 use crate::render::json::{self, SnapshotLine};
 use crate::render::text;
+use crate::selector::find_whole;
 use crate::session::Session;
 
 /// Lists the snapshots, oldest first.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Size is what a restore would write, all files together; 'dr stats SNAP' says what a snapshot takes in the repository."
+)]
 pub(crate) struct SnapshotsArgs {
+    /// Only these; all that pass the filter where none is named
+    #[arg(value_name = "SNAP", conflicts_with = "forgotten")]
+    snapshots: Vec<OsString>,
     #[command(flatten)]
     filter: FilterArgs,
     /// Those that are forgotten and can be brought back with 'dr unforget'
@@ -34,12 +43,14 @@ pub(crate) struct SnapshotsArgs {
 pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
     let repository = session.open_repository()?;
     let filter = args.filter.to_filter();
-    let snapshots = if args.forgotten {
-        repository.forgotten_snapshots(&filter)?
-    } else {
-        repository.snapshots(&filter)?
+    let snapshots = match (args.forgotten, args.snapshots.is_empty()) {
+        (true, _) => repository.forgotten_snapshots(&filter)?,
+        (false, true) => repository.snapshots(&filter)?,
+        (false, false) => named(args, &filter, &repository)?,
     };
-    session.warn_of_unreadable(&repository)?;
+    if args.snapshots.is_empty() {
+        session.warn_of_unreadable(&repository)?;
+    }
     let groups = groups(snapshots, args);
     if session.output.is_json() {
         // Grouped or not, they are one list: each says itself what it would be grouped by.
@@ -53,6 +64,19 @@ pub(crate) fn run(args: &SnapshotsArgs, session: &Session) -> Result<()> {
         write_table(&mut data, &groups.into_values().flatten().collect::<Vec<_>>())
     };
     written.and_then(|()| data.flush()).map_err(CliError::output)
+}
+
+/// Those that were named, in the order they were committed.
+fn named(args: &SnapshotsArgs, filter: &SnapshotFilter, repository: &Repository) -> Result<Vec<Snapshot>> {
+    let mut kinds = args.snapshots.iter().filter_map(|name| name.to_str());
+    if let Some((kind, instead)) = kinds.find_map(|kind| Some((kind, help::instead_of_list(kind)?))) {
+        return Err(CliError::usage(format!("'{kind}' is no snapshot")).with_remedy(instead));
+    }
+    let named = find_whole(&args.snapshots, filter, repository)?;
+    let ids: HashSet<SnapshotId> = named.iter().map(|snapshot| snapshot.id).collect();
+    let mut snapshots = repository.snapshots(filter)?;
+    snapshots.retain(|snapshot| ids.contains(&snapshot.id));
+    Ok(snapshots)
 }
 
 /// Sorts snapshots into groups, and leaves out what is not asked for; each group is in the order they were committed.
@@ -90,7 +114,7 @@ fn write_table(to: &mut dyn Write, snapshots: &[Snapshot]) -> io::Result<()> {
     let zone = TimeZone::system();
     let rows: Vec<Vec<String>> = snapshots.iter().flat_map(|snapshot| rows(snapshot, &zone)).collect();
     if !rows.is_empty() {
-        text::table(to, &["ID", "Time", "Host", "Tags", "Paths", ""], &rows)?;
+        text::table(to, &["ID", "Time", "Host", "Tags", "Size", "Paths", ""], &rows)?;
     }
     writeln!(to, "{}", text::count(snapshots.len() as u64, "snapshot", "snapshots"))
 }
@@ -104,10 +128,11 @@ fn rows(snapshot: &Snapshot, zone: &TimeZone) -> Vec<Vec<String>> {
         instant::local(snapshot.time, zone),
         text::printable(&snapshot.host).into_owned(),
         text::printable(&snapshot.tags.join(",")).into_owned(),
+        text::bytes(snapshot.totals.bytes),
         paths.next().unwrap_or_default(),
         flag(snapshot),
     ];
-    let blank = || vec![String::new(); 4];
+    let blank = || vec![String::new(); 5];
     let further = paths.map(|path| [blank(), vec![path]].concat());
     [first].into_iter().chain(further).collect()
 }

@@ -17,7 +17,7 @@ pub(super) struct Glob {
 }
 
 #[derive(Debug, Clone)]
-enum Token {
+pub(super) enum Token {
     /// This byte.
     Byte(u8),
     /// Any byte but `/`.
@@ -64,6 +64,16 @@ impl Glob {
         let suffix = literal(&rest[end..]);
         let last = suffix.last().copied();
         Ok(Glob { prefix: literal(&tokens).into(), rest: rest.into(), suffix: suffix.into(), last })
+    }
+
+    /// Its tokens, one after the other.
+    pub(super) fn into_tokens(self) -> Vec<Token> {
+        self.prefix.iter().map(|byte| Token::Byte(*byte)).chain(self.rest).collect()
+    }
+
+    /// The bytes before the first wildcard.
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.prefix
     }
 
     /// What alone it matches, where it has no wildcards.
@@ -129,7 +139,8 @@ impl Glob {
 }
 
 impl Token {
-    fn takes(&self, byte: u8) -> bool {
+    /// Whether it is this one byte.
+    pub(super) fn takes(&self, byte: u8) -> bool {
         match self {
             Token::Byte(own) => *own == byte,
             Token::Any => byte != b'/',

@@ -5,6 +5,7 @@
 mod exclusion;
 mod glob;
 mod patterns;
+mod unreaching;
 
 #[cfg(test)]
 mod tests;
@@ -12,3 +13,4 @@ mod tests;
 pub use exclusion::Exclusion;
 pub(crate) use patterns::Verdict;
 pub use patterns::{Case, Match, PathKind, Patterns};
+pub use unreaching::Unreaching;

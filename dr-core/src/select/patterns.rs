@@ -1,7 +1,9 @@
 //! Patterns in the syntax of gitignore files, one after the other.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::glob::{Glob, fold};
 use crate::error::{Error, ErrorKind, Result};
@@ -48,39 +50,41 @@ pub enum Match {
 ///
 /// What is below an excluded directory is excluded, and a later pattern with `!` brings it back only where it says where
 /// to look: it has a `/` at its beginning or inside, and does not begin with `**/`. After `/cache`, `!/cache/keep` brings
-/// back `/cache/keep` with all that is in it, and of `/cache` the bare directory that leads there; `!keep` does not. (git
-/// has no such rule: there, such a pattern does nothing.)
+/// back `/cache/keep` with all that is in it, and of `/cache` the bare directory that leads there; `!keep` does not, and
+/// [`unreaching`](Self::unreaching) says so. (git has no such rule: there, such a pattern does nothing.)
 ///
 /// Patterns and paths are bytes, and need not be UTF-8.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
-    patterns: Vec<Pattern>,
+    pub(super) patterns: Vec<Pattern>,
     /// Some pattern is compared without regard to case.
     has_folded: bool,
     /// The numbers of patterns without wildcards, ascending, by their text; long lists are mostly these.
     literal: [Numbers; 4],
     /// The numbers of the others, ascending.
-    wild: Vec<usize>,
+    pub(super) wild: Vec<usize>,
 }
 
 type Numbers = HashMap<Box<[u8]>, Vec<usize>>;
 
 #[derive(Debug, Clone)]
-struct Pattern {
+pub(super) struct Pattern {
     /// As it was written.
-    text: Box<[u8]>,
-    glob: Glob,
+    pub(super) text: Box<[u8]>,
+    pub(super) glob: Glob,
     case: Case,
-    scope: Scope,
-    is_for_directories: bool,
-    is_negated: bool,
+    pub(super) scope: Scope,
+    pub(super) is_for_directories: bool,
+    pub(super) is_negated: bool,
     /// It is negated, and looked for in excluded directories too.
-    is_reaching: bool,
+    pub(super) is_reaching: bool,
+    /// It decided over a path, here or in a clone.
+    is_used: Arc<AtomicBool>,
 }
 
 /// What of a path a pattern is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Scope {
+pub(super) enum Scope {
     /// The last component.
     Name,
     /// All of it.
@@ -192,8 +196,20 @@ impl Patterns {
         verdict.is_excluded() && !(kind == PathKind::Directory && self.leads_on(verdict, path))
     }
 
+    /// The patterns that have decided over no path so far, as they were written: none matched, or a later one matched as
+    /// well. What clones were asked counts too. One that is there several times stands here where none of them decided.
+    pub fn unused(&self) -> Vec<&[u8]> {
+        let is_used = |pattern: &&Pattern| pattern.is_used.load(Ordering::Relaxed);
+        let mut seen: HashSet<&[u8]> =
+            self.patterns.iter().filter(is_used).map(|pattern| &*pattern.text).collect();
+        self.patterns.iter().map(|pattern| &*pattern.text).filter(|text| seen.insert(text)).collect()
+    }
+
     /// Judges a path from what its directory was judged to be.
     pub(crate) fn judge(&self, above: Verdict, path: &[u8], kind: PathKind) -> Verdict {
+        if self.is_empty() {
+            return if above == Verdict::Included { Verdict::Kept } else { above };
+        }
         let decisive = match above {
             Verdict::Kept | Verdict::Included => self.last_match(path, kind, |_, _| true),
             Verdict::Excluded { until } => self.last_match(path, kind, |number, pattern| {
@@ -203,8 +219,10 @@ impl Patterns {
         match decisive {
             None if above == Verdict::Included => Verdict::Kept,
             None => above,
-            Some(number) if self.patterns[number].is_negated => Verdict::Included,
-            Some(number) => Verdict::Excluded { until: number + 1 },
+            Some(number) => match self.patterns[number].decided() {
+                Match::Included => Verdict::Included,
+                _ => Verdict::Excluded { until: number + 1 },
+            },
         }
     }
 
@@ -229,7 +247,7 @@ impl Patterns {
     /// What the patterns say of a path alone, and the pattern that says so, as it was written.
     pub(crate) fn find(&self, path: &[u8], kind: PathKind) -> Option<(Match, &[u8])> {
         let pattern = &self.patterns[self.last_match(path, kind, |_, _| true)?];
-        Some((if pattern.is_negated { Match::Included } else { Match::Excluded }, &pattern.text))
+        Some((pattern.decided(), &pattern.text))
     }
 
     /// Whether something below a directory may be excluded: by a pattern that may match there, or because the directory is.
@@ -247,7 +265,7 @@ impl Patterns {
     }
 
     /// The last pattern that matches, of those that count.
-    fn last_match(
+    pub(super) fn last_match(
         &self,
         path: &[u8],
         kind: PathKind,
@@ -353,7 +371,17 @@ impl Pattern {
         }
         let glob = Glob::parse(body, case).map_err(|why| refused(line, why))?;
         let is_reaching = is_negated && scope == Scope::Path && !glob.begins_anywhere();
-        Ok(Pattern { text: text.into(), glob, case, scope, is_for_directories, is_negated, is_reaching })
+        let (text, is_used) = (text.into(), Arc::default());
+        Ok(Pattern { text, glob, case, scope, is_for_directories, is_negated, is_reaching, is_used })
+    }
+
+    /// Notes that it decides over a path, and returns what it says of it.
+    fn decided(&self) -> Match {
+        // Many threads ask: nothing is written where all is said.
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+        if self.is_negated { Match::Included } else { Match::Excluded }
     }
 
     fn matches(&self, subject: &Subject<'_>) -> bool {

@@ -14,7 +14,7 @@ use crate::tree::{Entry, EntryKind};
 /// The longest file of patterns that is read, and the most bytes of such files that count in one place.
 const IGNORE_FILE_BYTES_MAX: usize = 256 << 10;
 const IGNORE_BYTES_MAX: usize = 1 << 20;
-/// How many bad lines of a file are named.
+/// How many bad lines of a file are named, and how many that do less than they seem to.
 const BAD_LINES_NAMED_MAX: usize = 10;
 
 /// A source without what a [`Selection`] leaves out: that is not listed, not opened, and nothing of it is a problem. Of what
@@ -92,6 +92,13 @@ enum Fate {
     Excluded(Verdict, Exclusion),
 }
 
+impl Rules<'_> {
+    /// Whether nothing in the directory or above it says what to leave out.
+    fn is_empty(&self) -> bool {
+        self.tag.is_none() && self.ignore_files.is_empty()
+    }
+}
+
 impl SelectedTree {
     /// Leaves out of `source` what `selection` says.
     pub fn new(source: Box<dyn Source>, selection: Selection) -> SelectedTree {
@@ -143,25 +150,10 @@ impl SourceDirectory for SelectedDirectory {
         let mut items = self.inner.entries()?;
         let mut listed = Listed { remarks: self.inner.remarks(), ..Listed::default() };
         let rules = self.rules(&items, &mut listed.remarks);
-        let mut path = [self.path.as_slice(), b"/"].concat();
-        let directory_bytes = path.len();
-        items.retain(|item| {
-            path.truncate(directory_bytes);
-            path.extend_from_slice(&item.name);
-            match self.fate(&rules, &path, item) {
-                Fate::Kept | Fate::Included => true,
-                Fate::Way(verdict, exclusion) => {
-                    listed.ways.push((item.name.clone(), verdict, exclusion));
-                    true
-                }
-                Fate::Excluded(_, reason) => {
-                    listed.remarks.push(Remark::Excluded { name: item.name.clone(), reason });
-                    false
-                }
-            }
-        });
-        // What is left may wait for the walk, for a while and with others.
-        items.shrink_to_fit();
+        // Most backups leave nothing out of most directories: then nothing is asked of each entry.
+        if self.place.verdict.is_excluded() || !rules.is_empty() || self.shared.selection.asks_of_entries() {
+            self.leave_out(&mut items, &rules, &mut listed);
+        }
         listed.ignore_files = Some(rules.ignore_files);
         *lock(&self.listed) = listed;
         Ok(items)
@@ -228,6 +220,29 @@ impl SelectedDirectory {
         rules
     }
 
+    /// Takes what is left out from a listing.
+    fn leave_out(&self, items: &mut Vec<SourceItem>, rules: &Rules<'_>, listed: &mut Listed) {
+        let mut path = [self.path.as_slice(), b"/"].concat();
+        let directory_bytes = path.len();
+        items.retain(|item| {
+            path.truncate(directory_bytes);
+            path.extend_from_slice(&item.name);
+            match self.fate(rules, &path, item) {
+                Fate::Kept | Fate::Included => true,
+                Fate::Way(verdict, exclusion) => {
+                    listed.ways.push((item.name.clone(), verdict, exclusion));
+                    true
+                }
+                Fate::Excluded(_, reason) => {
+                    listed.remarks.push(Remark::Excluded { name: item.name.clone(), reason });
+                    false
+                }
+            }
+        });
+        // What is left may wait for the walk, for a while and with others.
+        items.shrink_to_fit();
+    }
+
     fn is_tagged(&self, tag: &TagFile, items: &[SourceItem], remarks: &mut Vec<Remark>) -> bool {
         let Some(item) = find(items, tag.name()) else { return false };
         if tag.header().is_empty() {
@@ -280,6 +295,9 @@ impl SelectedDirectory {
         if refused.len() > BAD_LINES_NAMED_MAX {
             warn(format!("has {} more lines that are no patterns", refused.len() - BAD_LINES_NAMED_MAX));
         }
+        let above: Vec<&Patterns> = known.iter().map(|file| &file.patterns).collect();
+        let unreaching = patterns.unreaching_in_file(&above);
+        unreaching.iter().take(BAD_LINES_NAMED_MAX).for_each(|pattern| warn(pattern.to_string()));
         Some(IgnoreFile {
             path: [self.path.as_slice(), b"/", name].concat(),
             directory_bytes: self.path.len(),

@@ -75,11 +75,12 @@ impl Selection {
 
     /// Whether nothing is left out.
     pub fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
-            && self.ignore_files.is_empty()
-            && self.tag_files.is_empty()
-            && self.file_bytes_max.is_none()
-            && !self.exclude_nodump
+        self.ignore_files.is_empty() && self.tag_files.is_empty() && !self.asks_of_entries()
+    }
+
+    /// Whether something may speak against any entry, wherever it is.
+    pub(super) fn asks_of_entries(&self) -> bool {
+        !self.patterns.is_empty() || self.file_bytes_max.is_some() || self.exclude_nodump
     }
 }
 

@@ -130,6 +130,27 @@ fn forgotten_snapshots_come_back_by_name() {
 }
 
 #[test]
+fn a_dry_run_names_the_snapshots_that_would_be_forgotten() {
+    let (shell, all) = with_snapshots(3);
+    shell.run(shell.command().args(["tag", &all[2], "--add", "marked"]));
+    let dry = said(&shell, &["forget", &all[0], "latest", "-n"]);
+    let rows: Vec<&str> = dry.lines().filter(|line| line.ends_with("would be forgotten")).collect();
+    assert!(rows.len() == 2 && rows[0].starts_with(&all[0][..8]), "{dry}");
+    assert!(rows[1].starts_with(&all[2][..8]) && rows[1].contains("marked"), "{dry}");
+    assert!(dry.ends_with("would forget 2 snapshots\n"), "{dry}");
+    assert_eq!(said(&shell, &["forget", &all[0], "-n", "-q"]), "");
+    shell.run(shell.command().args(["protect", &all[1]]));
+    let told = |more: &[&str]| {
+        let mut command = shell.command();
+        shell.run_to(command.args(["forget", &all[0], &all[1]]).args(more), 2).1
+    };
+    assert_eq!(told(&["-n"]), told(&[]));
+    assert_eq!(shell.snapshots(), all);
+    let real = said(&shell, &["forget", &all[0]]);
+    assert!(real.contains(&all[0][..8]) && real.ends_with("forgot 1 snapshot\n"), "{real}");
+}
+
+#[test]
 fn a_protected_snapshot_is_shown_and_stays() {
     let (shell, all) = with_snapshots(3);
     assert_eq!(json(&shell, &["protect", &all[0]])["snapshots"], serde_json::json!([all[0]]));

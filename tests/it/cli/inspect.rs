@@ -118,6 +118,61 @@ fn an_archive_that_breaks_off_leaves_no_file_behind() {
     assert!(original.starts_with(&output.stdout), "never a wrong byte");
 }
 
+#[test]
+fn snapshots_are_listed_by_name_with_their_sizes() {
+    let shell = shell_with(&TreeSpec::files(&[("file", 3 << 20), ("d/x", 10)]));
+    let source = shell.workshop.source();
+    for number in 0..2 {
+        fs::write(source.join("file"), noise(number, 1000)).unwrap();
+        shell.run(shell.backup().args(["--host", &format!("host{number}")]));
+    }
+    let all = shell.snapshots();
+    let said = |arguments: &[&str]| {
+        String::from_utf8(shell.run(shell.command().arg("snapshots").args(arguments)).stdout).unwrap()
+    };
+    let table = said(&[]);
+    assert!(table.lines().next().unwrap().contains("  Size "), "{table}");
+    assert!(table.contains("  3.0 MiB  ") && table.contains("  1010 B "), "{table}");
+    // Each once, and in the order they were made.
+    let listed =
+        lines(&shell.run(shell.command().args(["list", "latest", &all[0], "latest~2", "--json"])).stdout);
+    let ids: Vec<&str> = listed[0].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [all[0].as_str(), &all[2]]);
+    let table = said(&[&all[1][..10]]);
+    assert!(table.contains(&all[1][..8]) && table.ends_with("1 snapshot\n"), "{table}");
+    assert!(said(&["latest", "--host", "host0"]).contains(&all[1][..8]));
+    for (wrong, code, part) in [
+        (&["ffffffff"][..], 1, "'dr snapshots'"),
+        (&["latest:/etc"], 2, "without a colon"),
+        (&["latest", "--forgotten"], 2, "cannot be used with"),
+        (&["packs"], 2, "'dr stats'"),
+        (&["locks"], 2, "nothing is ever locked"),
+    ] {
+        let (_, said) = shell.run_to(shell.command().arg("list").args(wrong), code);
+        assert!(said.contains(part), "{wrong:?}: {said}");
+    }
+}
+
+#[test]
+fn what_people_know_from_elsewhere_is_answered() {
+    let shell = shell_with(&TreeSpec::files(&[("d/x", 10)]));
+    for (arguments, part) in [
+        (&["stats", "--mode", "raw-data"][..], "hint: 'dr stats' counts"),
+        (&["ls", "latest", "--reverse"], "'tac'"),
+        (&["find", "x", "--sort", "size"], "only 'dr ls' sorts"),
+        (&["recreate"], "'dr rewrite'"),
+        (&["import-tar"], "--from-tar"),
+        (&["transfer"], "'dr copy'"),
+        (&["undelete"], "'dr unforget'"),
+        (&["dump", "latest"], "--archive tar"),
+        (&["dump", "latest:/"], "--archive tar"),
+    ] {
+        let (output, said) = shell.run_to(shell.command().args(arguments), 2);
+        assert!(said.contains("hint: ") && said.contains(part), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
 fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_path_buf()];

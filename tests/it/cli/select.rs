@@ -78,7 +78,6 @@ fn select_options_leave_out_what_they_say() {
         "--exclude-if-present",
         ".nobackup:no backup",
         "--git-ignore",
-        "--ignore-files",
         "--exclude-larger-than",
         "1K",
         "--exclude-nodump",
@@ -161,13 +160,99 @@ fn select_refuses_what_can_never_match_and_files_that_are_not_there() {
 fn select_warns_of_a_bad_ignore_file_and_succeeds() {
     let shell = with_files(&["a"]);
     write(&shell, ".drignore", "[x\na\n");
-    let (output, said) = shell.run_to(&mut backup(&shell, &["source", "--ignore-files"]), 0);
+    let (output, said) = shell.run_to(&mut backup(&shell, &["source"]), 0);
     assert!(said.starts_with("warning: ") && said.contains(".drignore: line 1"), "{said}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 entry left out"));
-    let (_, said) = shell.run_to(&mut backup(&shell, &["source", "--ignore-files", "--json"]), 0);
+    let (_, said) = shell.run_to(&mut backup(&shell, &["source", "--json"]), 0);
     let warning: Value = serde_json::from_str(said.trim()).unwrap();
     assert_eq!(warning["message_type"], "warning");
     assert!(warning["item"].as_str().unwrap().ends_with("source/.drignore"));
+}
+
+#[test]
+fn select_reads_files_of_patterns_unless_told_otherwise() {
+    let shell = with_files(&["a", "b", "sub/a", "sub/c"]);
+    write(&shell, ".drignore", "/a\n");
+    write(&shell, "sub/.drignore", "c\n");
+    let all = set(&[".drignore", "a", "b", "sub", "sub/.drignore", "sub/a", "sub/c"]);
+    said(&shell, &["source"]);
+    assert_eq!(saved(&shell), set(&[".drignore", "b", "sub", "sub/.drignore", "sub/a"]));
+    said(&shell, &["source", "--no-ignore-files"]);
+    assert_eq!(saved(&shell), all);
+    shell.run(backup(&shell, &["source"]).env("DR_BACKUP_NO_IGNORE_FILES", "1"));
+    assert_eq!(saved(&shell), all);
+    let (_, why) = shell.run_to(&mut backup(&shell, &["source", "--ignore-files"]), 2);
+    assert!(why.contains("hint: leave it away"), "{why}");
+}
+
+#[test]
+fn select_warns_of_exceptions_below_what_is_excluded() {
+    let shell = with_files(&["cache/keep.txt", "cache/other", "keep.txt", "sub/cache/keep.txt"]);
+    fs::write(shell.workshop.path().join("patterns"), "cache\n!**/keep.txt\n").unwrap();
+    let cases: [&[&str]; 2] =
+        [&["--exclude", "cache", "--exclude", "!keep.txt"], &["--exclude-file", "patterns"]];
+    let advice = "or '**/cache/*' in place of 'cache'";
+    for patterns in cases {
+        let (_, warned) = shell.run_to(&mut backup(&shell, &[&["source"], patterns].concat()), 0);
+        assert!(warned.starts_with("warning: the pattern '!") && warned.contains(advice), "{warned}");
+        assert_eq!(warned.lines().count(), 1, "{warned}");
+        assert_eq!(saved(&shell), set(&["keep.txt", "sub"]));
+        let mut rewrite = shell.command();
+        rewrite.current_dir(shell.workshop.path()).args(["rewrite", "latest", "-n"]).args(patterns);
+        assert!(shell.run_to(&mut rewrite, 0).1.contains(advice));
+        let mut restore = shell.restore("latest", &shell.workshop.room());
+        restore.current_dir(shell.workshop.path()).args(patterns);
+        assert!(shell.run_to(&mut restore, 0).1.contains(advice));
+    }
+    let advised = ["source", "--exclude", "**/cache/*", "--exclude", "!keep.txt"];
+    assert_eq!(shell.run_to(&mut backup(&shell, &advised), 0).1, "");
+    let kept = ["cache", "cache/keep.txt", "keep.txt", "sub", "sub/cache", "sub/cache/keep.txt"];
+    assert_eq!(saved(&shell), set(&kept));
+    // In a file of patterns, no exception reaches.
+    write(&shell, ".drignore", "/cache\n!/cache/keep.txt\n");
+    let (_, warned) = shell.run_to(&mut backup(&shell, &["source", "--json"]), 0);
+    let warning: Value = serde_json::from_str(warned.trim()).unwrap();
+    assert!(warning["item"].as_str().unwrap().ends_with("source/.drignore"), "{warning}");
+    assert!(warning["message"].as_str().unwrap().contains("'/cache/*' in place of '/cache'"), "{warning}");
+    write(&shell, ".drignore", "/cache/*\n!/cache/keep.txt\n");
+    assert_eq!(shell.run_to(&mut backup(&shell, &["source"]), 0).1, "");
+    assert!(saved(&shell).contains("cache/keep.txt") && !saved(&shell).contains("cache/other"));
+}
+
+#[test]
+fn select_warns_of_patterns_that_begin_at_the_root_and_had_no_effect() {
+    let shell = with_files(&["src/a", "src/b", "b"]);
+    let expected = "warning: the pattern 'src/a' had no effect: it begins at '/'; write '**/src/a' to match at any depth, \
+                    or '/src/a' where '/' is meant\n";
+    let told = |arguments: &[&str]| shell.run_to(&mut backup(&shell, arguments), 0).1;
+    assert_eq!(told(&["source", "--exclude", "src/a"]), expected);
+    assert_eq!(told(&["source", "--iexclude", "src/a", "--dry-run"]), expected);
+    assert!(saved(&shell).contains("src/a"));
+    let warning: Value =
+        serde_json::from_str(told(&["source", "--exclude", "src/a", "--json"]).trim()).unwrap();
+    assert!(warning["message"].as_str().unwrap().contains("**/src/a"), "{warning}");
+    let mut rewrite = shell.command();
+    assert_eq!(shell.run_to(rewrite.args(["rewrite", "latest", "-n", "--exclude", "src/a"]), 0).1, expected);
+    let mut restore = shell.restore("latest", &shell.workshop.room());
+    assert_eq!(shell.run_to(restore.args(["--exclude", "src/a"]), 0).1, expected);
+    let mut restore = shell.restore("latest", &shell.workshop.room());
+    let told_last = shell.run_to(restore.args(["--include", "src/a", "--dry-run"]), 0).1;
+    assert!(told_last.starts_with(expected), "{told_last}");
+    // What says where it begins, what had an effect, and what came from a file.
+    let own = shell.workshop.source();
+    let whole = own.join("src/a").display().to_string();
+    let whole = whole.trim_start_matches('/');
+    fs::write(shell.workshop.path().join("patterns"), "src/a\n").unwrap();
+    for silent in [
+        ["--exclude", "/src/a"],
+        ["--exclude", "**/src/x"],
+        ["--exclude", "nothing/"],
+        ["--exclude", whole],
+        ["--exclude-file", "patterns"],
+    ] {
+        assert_eq!(told(&["source", silent[0], silent[1]]), "", "{silent:?}");
+    }
+    assert!(!told(&["source", "-e", whole, "-e", whole]).contains("no effect"));
 }
 
 #[test]
@@ -241,6 +326,9 @@ fn select_explains_paths_and_patterns() {
         "A relative one starts at the working directory",
         "'a/../b' is 'b'",
         "!name",
+        "and neither '!keep' nor '!**/keep'",
+        ".drignore",
+        "--no-ignore-files",
         "--exclude-if-present",
         "--files-from-raw",
     ] {

@@ -274,7 +274,7 @@ fn what_selects_files_is_refused_where_there_is_one_stream_or_archive() {
         &["--iexclude", "one"],
         &["--exclude-file", list],
         &["--iexclude-file", list],
-        &["--ignore-files"],
+        &["--no-ignore-files"],
         &["--git-ignore"],
         &["--exclude-caches"],
         &["--exclude-if-present", ".nobackup"],
