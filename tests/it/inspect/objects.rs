@@ -152,7 +152,7 @@ fn every_kind_of_object_is_shown() {
     let named = |kind| repo.repository.stored_objects(kind).unwrap();
     assert!(named(ObjectKind::Log).into_iter().eq((0..slots).map(StoredObject::Log)));
     let of = |folders: &[&str], object: fn(ObjectHash) -> StoredObject| {
-        let names = store.objects().into_keys().map(|name| name.as_str().to_owned());
+        let names = store.objects().into_iter().map(|(name, _)| name.as_str().to_owned());
         let names = names.filter(|name| folders.contains(&name.split('/').next().unwrap()));
         let mut hashes: Vec<ObjectHash> =
             names.map(|name| ObjectHash::from_hex(name.rsplit('/').next().unwrap()).unwrap()).collect();
