@@ -132,7 +132,7 @@ fn a_restore_names_a_large_file_once_when_it_begins() {
     let workshop = Workshop::new();
     TreeSpec::files(&[("large", 20 << 20), ("small", 2000)]).write(&workshop.source());
     let repo = TestRepo::in_memory();
-    repo.backup(&[&workshop.source()]).unwrap();
+    assert!(repo.backup(&[&workshop.source()]).unwrap().is_complete());
     let latest = repo.latest().unwrap();
     let target = workshop.room();
     let path = workshop.source().join("large").as_os_str().as_bytes().to_vec();
