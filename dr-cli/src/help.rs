@@ -245,7 +245,6 @@ const LISTED_ELSEWHERE: &[(&str, &str)] = &[
 const OPTIONS_ELSEWHERE: &[(&str, &str)] = &[
     ("-p", "use --password-file FILE"),
     ("--no-lock", "leave it away: nothing is ever locked"),
-    ("--no-scan", "leave it away: nothing is counted before it is saved"),
     ("--recursive", "leave it away: everything below is listed unless --no-recursive is given"),
     ("--compact", "leave it away: the list has one line for each snapshot"),
     ("--hostname", "use --host"),

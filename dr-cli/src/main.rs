@@ -4,6 +4,7 @@ mod app;
 mod args;
 mod child;
 mod commands;
+mod counting;
 mod credentials;
 mod error;
 mod exit_code;

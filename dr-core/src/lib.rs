@@ -97,8 +97,8 @@ pub use history::{
 pub use id::{ChunkId, ObjectHash, SnapshotId};
 pub use inspect::{
     Description, DiffKind, DiffOptions, DiffReport, DiffTotals, Difference, EntryType, FindQuery, FindReport,
-    LocalDiffOptions, PathVersion, SnapshotUsage, StoredObject, UsageReport, VersionsReport, VisitDifference,
-    VisitFound,
+    LocalDiffOptions, ObjectKind, PathVersion, SnapshotUsage, StoredObject, UsageReport, VersionsReport,
+    VisitDifference, VisitFound,
 };
 pub use observer::{Change, Context, Event, Observer, RecordingObserver, Stage};
 pub use prune::{MaxUnused, PruneOptions, PruneReport, Shard};
@@ -115,7 +115,7 @@ pub use snapshot::{
 };
 pub use source::{
     BucketTree, Fetched, LocalTree, LocalTreeOptions, Remark, SelectedTree, Selection, Source,
-    SourceDirectory, SourceFile, SourceItem, TagFile,
+    SourceDirectory, SourceFile, SourceItem, SourceTotals, TagFile, count_source,
 };
 pub use time::{Clock, SystemClock, Timestamp};
 pub use tree::{ChunkRef, Entry, EntryKind, Extent, FileContent, Metadata, SparseMap, Stream, Xattr};

@@ -9,6 +9,9 @@ use crate::id::{ObjectHash, SnapshotId};
 use crate::select::Exclusion;
 use crate::snapshot::Problem;
 
+/// A file of at least so many bytes is told when it begins.
+pub(crate) const TOLD_BYTES_MIN: u64 = 8 << 20;
+
 /// Something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,7 +25,7 @@ pub enum Event {
         /// Its length in bytes; 0 for what is no regular file.
         bytes: u64,
     },
-    /// A long file begins to be read. Of a short one only its end is told.
+    /// A long file begins to be read, compared or written. Of a short one only its end is told.
     Reading {
         /// Its path, in bytes.
         path: Vec<u8>,
@@ -53,15 +56,24 @@ pub enum Event {
         /// Bytes.
         bytes: u64,
     },
-    /// The amount of work is probably this: what the parent snapshot held. It may turn out to be more or less.
+    /// The amount of work is probably this: what the parent snapshot held, what [`count_source`](crate::count_source) found, or
+    /// what the index lists of the trees that are followed. It may turn out to be more or less.
     Expected {
         /// Entries.
         entries: u64,
         /// Bytes.
         bytes: u64,
     },
-    /// Another part of the work begins, whose bytes are counted by themselves.
+    /// A backup begins, and how much there is nobody knows: no whole snapshot is there to go by. Whoever wants to know may call
+    /// [`count_source`](crate::count_source) on another thread.
+    Uncounted,
+    /// Another part of the work begins, whose entries and bytes are counted by themselves.
     Stage(Stage),
+    /// Everything in a snapshot's tree was looked at.
+    SnapshotDone {
+        /// Its id.
+        snapshot: SnapshotId,
+    },
     /// A pack is in the store.
     PackStored {
         /// Its name.

@@ -29,6 +29,7 @@ mod metadata;
 mod model;
 mod mount;
 mod processes;
+mod progress;
 mod prune;
 mod put;
 mod repair;

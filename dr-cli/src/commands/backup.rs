@@ -14,6 +14,7 @@ use dr_core::{
 use serde::Serialize;
 
 use crate::child::SourceCommand;
+use crate::counting;
 use crate::error::{CliError, Result};
 use crate::filing_args::FilingArgs;
 use crate::path_lists::PathListArgs;
@@ -80,6 +81,9 @@ pub(crate) struct BackupArgs {
     /// Take at most SIZE of memory, 64M or more, beside 300 bytes for each new chunk
     #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
     max_memory: Option<u64>,
+    /// Do not count beforehand how much there is: a first backup then shows no end
+    #[arg(long)]
+    no_scan: bool,
     /// Do not open and hash what was sealed again before it leaves this machine
     #[arg(long)]
     no_verify_frames: bool,
@@ -154,16 +158,22 @@ struct Summary {
 
 /// What is saved.
 enum Input {
-    /// Files, without what the patterns exclude.
-    Tree(Box<dyn Source>, Patterns),
+    Local(Selected),
+    Bucket(Selected),
     Stream(Bytes),
     Tar(Bytes),
+}
+
+/// Files, without what the patterns exclude.
+struct Selected {
+    tree: Box<dyn Source>,
+    patterns: Patterns,
 }
 
 impl Input {
     fn patterns(&self) -> Patterns {
         match self {
-            Input::Tree(_, patterns) => patterns.clone(),
+            Input::Local(files) | Input::Bucket(files) => files.patterns.clone(),
             Input::Stream(_) | Input::Tar(_) => Patterns::new(),
         }
     }
@@ -188,7 +198,12 @@ pub(crate) fn run(args: BackupArgs, session: &Session) -> Result<()> {
     let graceful = session.signals.graceful();
     let name = args.stdin_filename.clone();
     let report = match input {
-        Input::Tree(tree, _) => repository.backup(&*tree, &options, &context),
+        Input::Local(files) if progress.is_shown() && !args.no_scan => {
+            counting::beside(&*files.tree, &progress, |watched| {
+                repository.backup(&*files.tree, &options, &session.context(watched))
+            })
+        }
+        Input::Local(files) | Input::Bucket(files) => repository.backup(&*files.tree, &options, &context),
         Input::Stream(Bytes::Read(file)) => {
             let input = StreamInput::new(name.unwrap_or_else(|| "stdin".to_owned()), file);
             repository.backup_stream(input, &options, &context)
@@ -248,7 +263,7 @@ fn input(args: &BackupArgs, session: &Session) -> Result<Input> {
         }
         refuse_lists(args, "a bucket")?;
         let bucket = Box::new(args.source.open(location, session)?);
-        return selected(args, bucket);
+        return selected(args, bucket).map(Input::Bucket);
     }
     if !args.source.is_empty() {
         return Err(CliError::usage("--source-opt is for a bucket that is backed up: s3://BUCKET/PREFIX"));
@@ -259,14 +274,15 @@ fn input(args: &BackupArgs, session: &Session) -> Result<Input> {
 fn local_tree(args: &BackupArgs) -> Result<Input> {
     let mut paths: Vec<PathBuf> = args.paths.iter().map(PathBuf::from).collect();
     paths.extend(args.lists.read()?);
-    selected(args, Box::new(LocalTree::open(&paths, tree_options(args))?))
+    selected(args, Box::new(LocalTree::open(&paths, tree_options(args))?)).map(Input::Local)
 }
 
-fn selected(args: &BackupArgs, tree: Box<dyn Source>) -> Result<Input> {
+fn selected(args: &BackupArgs, tree: Box<dyn Source>) -> Result<Selected> {
     let selection = args.selection.to_selection()?;
     let patterns = selection.patterns.clone();
+    // Where nothing is left out, nothing is asked of each entry.
     let tree = if selection.is_empty() { tree } else { Box::new(SelectedTree::new(tree, selection)) };
-    Ok(Input::Tree(tree, patterns))
+    Ok(Selected { tree, patterns })
 }
 
 /// Refuses lists of paths where something else is saved: they would not be.

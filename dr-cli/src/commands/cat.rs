@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use clap::Args;
-use dr_core::{ChunkId, Description, ObjectHash, StoredObject};
+use dr_core::{ChunkId, Description, ObjectHash, ObjectKind, StoredObject};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -24,7 +24,8 @@ dr cat snapshot SNAP      a snapshot's record\n\
 dr cat log SLOT           an entry of the log, by its number from 0\n\
 dr cat tree ID            a tree chunk: entries, or a list of chunks\n\
 dr cat pack HASH          the frames and chunks of a pack\n\
-dr cat index HASH         the packs that an index segment lists")]
+dr cat index HASH         the packs that an index segment lists\n\n\
+Without a name, 'dr cat log', 'pack' and 'index' name all that there are.")]
 pub(crate) struct CatArgs {
     /// SNAP:path, or what kind of object
     #[arg(value_name = "WHAT")]
@@ -49,7 +50,10 @@ pub(crate) fn run(args: &CatArgs, session: &Session) -> Result<()> {
         ("pack", Some(hash)) => StoredObject::Pack(hash_of(hash)?),
         ("index", Some(hash)) => StoredObject::Index(hash_of(hash)?),
         ("config" | "keys", Some(_)) => return Err(CliError::usage(format!("there is only one {kind}"))),
-        ("snapshot" | "log" | "tree" | "pack" | "index", None) => {
+        ("log", None) => return list(kind, ObjectKind::Log, session),
+        ("pack", None) => return list(kind, ObjectKind::Pack, session),
+        ("index", None) => return list(kind, ObjectKind::Index, session),
+        ("snapshot" | "tree", None) => {
             return Err(CliError::usage(format!("which {kind}? its name is missing")));
         }
         (_, None) => return cat_file(args, session),
@@ -89,6 +93,32 @@ fn cat_file(args: &CatArgs, session: &Session) -> Result<()> {
     let view = repository.view(&snapshot)?;
     let mut stdout = dump::raw_stdout()?;
     dump::write_content(&view, path, &mut stdout, &session.context(&())).map(drop)
+}
+
+#[derive(Debug, Serialize)]
+struct NamesDocument<'a> {
+    message_type: &'static str,
+    schema: u32,
+    kind: &'a str,
+    names: Vec<String>,
+}
+
+/// Names all objects of a kind, as this command takes them.
+fn list(kind: &str, of: ObjectKind, session: &Session) -> Result<()> {
+    let objects = session.open_repository()?.stored_objects(of)?;
+    let name = |object: &StoredObject| match object {
+        StoredObject::Log(slot) => Some(slot.to_string()),
+        StoredObject::Pack(hash) | StoredObject::Index(hash) => Some(hash.to_string()),
+        _ => None,
+    };
+    let mut names = objects.iter().filter_map(name);
+    if session.output.is_json() {
+        let names = names.collect();
+        let document = NamesDocument { message_type: "object_names", schema: json::SCHEMA, kind, names };
+        return session.output.document(&document);
+    }
+    let mut data = session.output.data();
+    names.try_for_each(|name| writeln!(data, "{name}")).and_then(|()| data.flush()).map_err(CliError::output)
 }
 
 #[derive(Debug, Serialize)]

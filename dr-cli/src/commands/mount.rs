@@ -21,9 +21,9 @@ use crate::shelf::Shelf;
 #[command(
     after_help = "The directory then holds snapshots/TIME, hosts/HOST/TIME, tags/TAG/TIME and ids/ID, with times in \
 UTC, and in each of these a link 'latest' to the newest whole snapshot. New snapshots appear after some seconds.\nEnds \
-with code 0 when it is unmounted ('umount DIR', 'fusermount3 -u DIR'), and with 130 after it unmounted itself on a \
-signal.\nWhat is damaged cannot be read and is named on standard error; all else can. Who is not root needs the program \
-fusermount3."
+with code 0 when it is unmounted ('umount DIR', 'fusermount3 -u DIR'), also after it unmounted itself \
+on a signal.\nWhat is damaged cannot be read and is named on standard error; all else can. Who is not root needs the \
+program fusermount3."
 )]
 pub(crate) struct MountArgs {
     /// Where to mount: a directory

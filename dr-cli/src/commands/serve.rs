@@ -33,7 +33,7 @@ enum Protocol {
     after_help = "The server shows the same folders as 'dr mount'. It leaves out symbolic links, devices, pipes and \
 sockets, which WebDAV does not know; 'latest' is a folder of its own.\nWithout --user it answers programs of this \
 machine only, but those of all its users: owners and modes of files do not matter here. What it sends is not \
-encrypted: to reach it from elsewhere, put a server with TLS before it, or use 'ssh -L'.\nEnds with code 130 on a \
+encrypted: to reach it from elsewhere, put a server with TLS before it, or use 'ssh -L'.\nEnds with code 0 on a \
 signal."
 )]
 struct WebdavArgs {

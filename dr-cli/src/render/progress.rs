@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dr_core::{Change, Event, Exclusion, Observer, Problem, Stage};
+use dr_core::{Change, Event, Exclusion, Observer, Problem, SnapshotId, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::meter::{Meter, coarse};
@@ -41,7 +41,7 @@ pub(super) struct State {
     stored_bytes: AtomicU64,
     entries_total: AtomicU64,
     bytes_total: AtomicU64,
-    /// The total is what the parent snapshot held.
+    /// The total is what is likely.
     is_estimate: AtomicBool,
     problems: AtomicU64,
     minor_problems: AtomicU64,
@@ -53,9 +53,9 @@ pub(super) struct State {
 /// How well a total is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Certainty {
-    /// It was counted.
+    /// It is what there is to do.
     Known,
-    /// It is what the parent snapshot held.
+    /// It is what the parent snapshot held, or what was found meanwhile.
     Expected,
 }
 
@@ -146,6 +146,11 @@ impl Progress {
         }
     }
 
+    /// Whether anybody is shown how far it is.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.0.shown != Shown::Nowhere
+    }
+
     /// How many problems there are that nobody asked for.
     pub(crate) fn problems(&self) -> u64 {
         self.0.problems.load(Ordering::Relaxed)
@@ -230,6 +235,14 @@ impl State {
         self.tick();
     }
 
+    fn snapshot_done(&self, snapshot: &SnapshotId) {
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        if let Ok(mut current) = self.current.try_lock() {
+            *current = format!("snapshot {}", json::short(&snapshot.to_string())).into_bytes();
+        }
+        self.tick();
+    }
+
     /// Whether an entry is named: where nothing else is done, that is what was asked for.
     fn names(&self, change: Change) -> bool {
         let is_idle = matches!(change, Change::Unchanged | Change::Kept);
@@ -305,10 +318,10 @@ impl State {
         self.bytes_total.store(bytes, Ordering::Relaxed);
     }
 
-    /// A stage begins: its bytes count by themselves.
+    /// A stage begins: its entries and bytes count by themselves.
     fn begin_stage(&self, stage: Stage) {
         *lock(&self.stage) = Some(stage);
-        for count in [&self.bytes, &self.entries_total, &self.bytes_total] {
+        for count in [&self.entries, &self.bytes, &self.entries_total, &self.bytes_total] {
             count.store(0, Ordering::Relaxed);
         }
         lock(&self.current).clear();
@@ -383,15 +396,18 @@ impl State {
             (meter.rate(), meter.remaining())
         };
         let current = lock(&self.current).clone();
+        let stage = *lock(&self.stage);
+        let counts_snapshots = stage == Some(Stage::Trees);
         StatusLine {
             message_type: "status",
             schema: json::SCHEMA,
             operation: self.operation.name(),
-            stage: lock(&self.stage).map(stage_name),
+            stage: stage.map(stage_name),
+            counts_snapshots,
             seconds_elapsed: elapsed.as_secs(),
             seconds_remaining: remaining.map(|time| time.as_secs()),
             entries_done: self.entries.load(Ordering::Relaxed),
-            entries_total: known(&self.entries_total).filter(|_| bytes_total.is_some()),
+            entries_total: known(&self.entries_total).filter(|_| bytes_total.is_some() || counts_snapshots),
             bytes_done: bytes,
             bytes_total,
             total_is_estimate: is_estimate && bytes_total.is_some(),
@@ -419,6 +435,7 @@ impl Observer for Progress {
             Event::Total { entries, bytes } => state.total(*entries, *bytes, Certainty::Known),
             Event::Expected { entries, bytes } => state.total(*entries, *bytes, Certainty::Expected),
             Event::Stage(stage) => state.begin_stage(*stage),
+            Event::SnapshotDone { snapshot } => state.snapshot_done(snapshot),
             Event::PackStored { bytes, .. } => {
                 state.stored_bytes.fetch_add(*bytes, Ordering::Relaxed);
             }

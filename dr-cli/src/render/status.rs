@@ -18,13 +18,16 @@ pub(super) struct StatusLine {
     pub(super) schema: u32,
     pub(super) operation: &'static str,
     pub(super) stage: Option<&'static str>,
+    /// The entries are snapshots.
+    #[serde(skip)]
+    pub(super) counts_snapshots: bool,
     pub(super) seconds_elapsed: u64,
     pub(super) seconds_remaining: Option<u64>,
     pub(super) entries_done: u64,
     pub(super) entries_total: Option<u64>,
     pub(super) bytes_done: u64,
     pub(super) bytes_total: Option<u64>,
-    /// The totals are those of the parent snapshot.
+    /// The totals are what is likely.
     pub(super) total_is_estimate: bool,
     /// Between 0 and 1.
     pub(super) part_done: Option<f64>,
@@ -56,8 +59,12 @@ impl StatusLine {
         if let Some(left) = self.seconds_remaining {
             parts.push(format!("eta {}", coarse(Duration::from_secs(left))));
         }
-        if self.entries_done > 0 {
-            parts.push(text::count(self.entries_done, "entry", "entries"));
+        match self.entries_total.filter(|_| self.counts_snapshots) {
+            Some(total) => {
+                parts.push(format!("{}/{}", self.entries_done, text::count(total, "snapshot", "snapshots")));
+            }
+            None if self.entries_done == 0 || self.counts_snapshots => {}
+            None => parts.push(text::count(self.entries_done, "entry", "entries")),
         }
         if self.problem_count > 0 {
             parts.push(text::count(self.problem_count, "problem", "problems"));
@@ -123,5 +130,45 @@ pub(super) fn reason_in_words(reason: &Exclusion) -> (&'static str, String, Stri
         }
         Exclusion::NoDump => ("nodump", "nodump".to_owned(), "marked nodump".to_owned()),
         _ => ("other", String::new(), "left out".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_counts_what_there_is() {
+        let mut line = StatusLine {
+            message_type: "status",
+            schema: json::SCHEMA,
+            operation: "prune",
+            stage: Some("following trees"),
+            counts_snapshots: true,
+            seconds_elapsed: 9,
+            seconds_remaining: Some(20),
+            entries_done: 0,
+            entries_total: Some(3),
+            bytes_done: 512,
+            bytes_total: Some(1024),
+            total_is_estimate: true,
+            part_done: Some(0.5),
+            bytes_per_second: 100,
+            bytes_stored: 0,
+            problem_count: 0,
+            current_item: String::new(),
+            current_item_b64: None,
+            current: b"snapshot 1a2b3c4d".to_vec(),
+        };
+        let shown =
+            "~50%  512 B/~1.0 KiB  100 B/s  eta 0:20  0/3 snapshots  following trees  snapshot 1a2b3c4d";
+        assert_eq!(line.text(), shown);
+        (line.entries_total, line.seconds_remaining, line.stage, line.current) =
+            (None, None, None, Vec::new());
+        assert_eq!(line.text(), "~50%  512 B/~1.0 KiB  100 B/s");
+        (line.counts_snapshots, line.entries_total) = (false, Some(3));
+        assert_eq!(line.text(), "~50%  512 B/~1.0 KiB  100 B/s");
+        line.entries_done = 2;
+        assert_eq!(line.text(), "~50%  512 B/~1.0 KiB  100 B/s  2 entries");
     }
 }

@@ -9,7 +9,7 @@ use super::workers;
 use crate::error::Error;
 use crate::format::snapshot::{Problem, ProblemKind};
 use crate::format::tree::encode_extents;
-use crate::observer::{Change, Event};
+use crate::observer::{Change, Event, TOLD_BYTES_MIN};
 use crate::source::{SourceDirectory, SourceFile};
 use crate::time::Timestamp;
 use crate::tree::{Entry, EntryKind, Extent, FileContent, SparseMap, Stream, StreamWriter, store_bytes};
@@ -49,9 +49,6 @@ pub(crate) struct FileDone {
     /// Another file took its place while it was read.
     replaced: bool,
 }
-
-/// Of a file that is as long as this its reader is told when it begins: it takes a while.
-const TOLD_BYTES_MIN: u64 = 8 << 20;
 
 impl FileJob {
     /// Reads and stores the file. What is wrong with the file is part of the result; an error is the store's or ours.

@@ -67,13 +67,13 @@ impl<'a> Parents<'a> {
         Ok(Parents { reader, snapshots, read_at: log.fold.next, must_look })
     }
 
-    /// Tells that there will probably be as much as in the whole snapshot among the parents.
+    /// Tells that there will probably be as much as in the whole snapshot among the parents, or that there is none.
     pub(crate) fn expect_as_much(&self, ctx: Context<'_>) {
-        if let Some(whole) = self.snapshots.iter().find(|snapshot| !snapshot.partial) {
-            let totals = &whole.totals;
-            let entries = totals.files + totals.directories + totals.others;
-            ctx.observer.event(&Event::Expected { entries, bytes: totals.bytes });
-        }
+        let whole = self.snapshots.iter().find(|snapshot| !snapshot.partial);
+        ctx.observer.event(&whole.map_or(Event::Uncounted, |Snapshot { totals, .. }| Event::Expected {
+            entries: totals.files + totals.directories + totals.others,
+            bytes: totals.bytes,
+        }));
     }
 
     /// Whether everything that a file of a parent consists of is there, where that is in doubt.

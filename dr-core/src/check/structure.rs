@@ -221,6 +221,9 @@ pub(super) fn check_snapshots(
         outage: Cell::new(false),
     };
     let bodies = ChunkReader::new(repository, log, index.clone()).without_condemned();
+    let expected = log.fold.uncollected_snapshots().count() as u64;
+    // What is garbage is not looked at, so that it may be less.
+    ctx.observer.event(&Event::Expected { entries: expected, bytes: index.tree_bytes() });
     let mut count = 0;
     for state in log.fold.uncollected_snapshots() {
         ctx.cancel.check()?;
@@ -230,6 +233,7 @@ pub(super) fn check_snapshots(
             Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => return Err(error),
             Err(error) => findings.failure(format_args!("snapshot {}", state.record.id), &error),
         }
+        ctx.observer.event(&Event::SnapshotDone { snapshot: state.record.id });
     }
     Ok(count)
 }
@@ -276,7 +280,9 @@ impl Walk<'_> {
                 if !self.is_new(&chunk.id) {
                     return Ok(Vec::new());
                 }
-                Ok(decode_entries(&self.reader.read_tree(&chunk)?)?)
+                let read = self.reader.read_tree(&chunk);
+                self.ctx.observer.event(&Event::Progress { bytes: chunk.bytes.into() });
+                Ok(decode_entries(&read?)?)
             });
             let entries = match entries {
                 Ok(entries) => entries,
@@ -297,7 +303,6 @@ impl Walk<'_> {
                         if let Some(SparseMap::Stream(extents)) = &content.sparse {
                             self.references(PackClass::Tree, extents, &below);
                         }
-                        self.ctx.observer.event(&Event::Progress { bytes: content.bytes });
                     }
                     _ => {}
                 }

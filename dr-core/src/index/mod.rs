@@ -27,7 +27,7 @@ pub(crate) use table::Table;
 use concordance::{Answer, Concording};
 
 use crate::error::Result;
-use crate::format::envelope::Header;
+use crate::format::envelope::{Header, PackClass};
 use crate::format::pack::FrameShape;
 use crate::format::segment::SegmentPack;
 use crate::id::{ChunkId, ObjectHash};
@@ -317,6 +317,27 @@ impl Index {
     /// How many chunks the segments list, copies counted each time.
     pub(crate) fn chunks(&self) -> u64 {
         self.parts.iter().map(|part| part.chunks() as u64).sum()
+    }
+
+    /// How long all that lies in tree packs is: what whoever follows all trees reads of them, unless some of it is garbage.
+    /// Packs that may be deleted are left out.
+    pub(crate) fn tree_bytes(&self) -> u64 {
+        let mut seen = HashSet::new();
+        let mut counts = |pack: SegmentPack| {
+            let is_tree = pack.class == PackClass::Tree && !self.condemned.contains_key(&pack.hash);
+            is_tree && seen.insert(pack.hash)
+        };
+        let mut bytes = 0u64;
+        for table in self.tables() {
+            let packs = 0..table.pack_count();
+            let counted: Vec<bool> =
+                packs.map(|number| table.pack(number).is_some_and(&mut counts)).collect();
+            let numbers = 0..u32::try_from(table.frames()).unwrap_or(u32::MAX);
+            let frames = numbers.filter_map(|number| table.frame(number));
+            let frames = frames.filter(|frame| counted.get(frame.pack as usize) == Some(&true));
+            bytes = frames.fold(bytes, |sum, frame| sum.saturating_add(frame.shape.raw_bytes.into()));
+        }
+        bytes
     }
 
     /// Every pack that is listed and may not be deleted, once.

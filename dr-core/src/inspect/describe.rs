@@ -37,6 +37,18 @@ pub enum StoredObject {
     Index(ObjectHash),
 }
 
+/// Stored objects of which there may be many, and whose names nobody knows by heart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ObjectKind {
+    /// The slots of the log.
+    Log,
+    /// The packs in the store, also those that no segment lists.
+    Pack,
+    /// The live segments of the index.
+    Index,
+}
+
 /// What is in an object, as a value that a program can print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -73,6 +85,30 @@ impl Repository {
             StoredObject::Pack(hash) => pack(repository, hash),
             StoredObject::Index(hash) => segment(repository, hash),
         }
+    }
+
+    /// Names all objects of a kind, in ascending order of number or hash; those of the index in the order of the log.
+    /// [`Repository::describe`] shows each of them.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn stored_objects(&self, kind: ObjectKind) -> Result<Vec<StoredObject>> {
+        let repository = &*self.0;
+        if kind == ObjectKind::Pack {
+            let mut packs = Vec::new();
+            repository.list_pack_folders(&mut |_, hash, _| packs.extend(hash))?;
+            packs.sort_unstable();
+            // One that stands in both folders, by somebody's mistake, has one name.
+            packs.dedup();
+            return Ok(packs.into_iter().map(StoredObject::Pack).collect());
+        }
+        let log = repository.synchronise()?;
+        Ok(match kind {
+            ObjectKind::Index => {
+                log.fold.segments().iter().map(|place| StoredObject::Index(*place.hash())).collect()
+            }
+            _ => (0..log.fold.next).map(StoredObject::Log).collect(),
+        })
     }
 }
 

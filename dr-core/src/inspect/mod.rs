@@ -8,7 +8,7 @@ mod local;
 mod usage;
 mod versions;
 
-pub use describe::{Description, StoredObject};
+pub use describe::{Description, ObjectKind, StoredObject};
 pub use diff::{DiffKind, DiffOptions, DiffReport, DiffTotals, Difference, VisitDifference};
 pub use find::{FindQuery, FindReport, VisitFound};
 pub use local::LocalDiffOptions;

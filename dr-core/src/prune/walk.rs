@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::checkpoint::SnapshotState;
 use crate::format::envelope::PackClass;
 use crate::format::log::SnapshotPlace;
-use crate::observer::{Context, lock};
+use crate::observer::{Context, Event, lock};
 use crate::repository::{ChunkReader, Inner};
 use crate::threads::Threads;
 use crate::tree::{ChunkRef, RUNS_STEP, TreeKeeper};
@@ -24,6 +24,9 @@ pub(super) fn mark_snapshots(
     marks: &Marks<'_>,
     ctx: Context<'_>,
 ) -> Result<()> {
+    // What is garbage is not looked at, so that it may be less.
+    let (entries, bytes) = (snapshots.len() as u64, reader.index.tree_bytes());
+    ctx.observer.event(&Event::Expected { entries, bytes });
     let walk = Walk {
         repository,
         snapshots,
@@ -62,8 +65,8 @@ struct State {
     /// Runs of entries to look at, and the numbers of the snapshots that they were found in; the last one comes first, so
     /// that there are no more of them than a few directories have.
     runs: Vec<(usize, ChunkRef)>,
-    /// How many snapshots were begun.
-    begun: usize,
+    /// For each snapshot that was begun, how much of it is still to do: its runs, and one until it is read.
+    left: Vec<usize>,
     /// How many threads have work, and may find more.
     busy: usize,
     failure: Option<Error>,
@@ -94,11 +97,16 @@ impl Walk<'_> {
         let mut keeper = TreeKeeper::new(self.reader, Marker::new(self.marks), self.ctx.cancel);
         let mut new = Vec::new();
         while let Some(work) = self.next() {
-            let (number, done) = match work {
-                Work::Snapshot(number) => (number, self.begin(number, &mut keeper, &mut new)),
-                Work::Runs(number, runs) => (number, self.named(number, keeper.keep_runs(&runs, &mut new))),
+            let (number, steps, done) = match work {
+                Work::Snapshot(number) => (number, 1, self.begin(number, &mut keeper, &mut new)),
+                Work::Runs(number, runs) => {
+                    let done = self.named(number, keeper.keep_runs(&runs, &mut new));
+                    let bytes = runs.iter().map(|run| u64::from(run.bytes)).sum();
+                    self.ctx.observer.event(&Event::Progress { bytes });
+                    (number, runs.len(), done)
+                }
             };
-            self.finish(number, done, &mut new);
+            self.finish((number, steps), done, &mut new);
         }
     }
 
@@ -113,10 +121,10 @@ impl Walk<'_> {
                 state.busy += 1;
                 return Some(Work::Runs(number, self.take_runs(number, &mut state.runs)));
             }
-            if state.begun < self.snapshots.len() {
-                state.begun += 1;
+            if state.left.len() < self.snapshots.len() {
+                state.left.push(1);
                 state.busy += 1;
-                return Some(Work::Snapshot(state.begun - 1));
+                return Some(Work::Snapshot(state.left.len() - 1));
             }
             if state.busy == 0 {
                 return None;
@@ -132,9 +140,13 @@ impl Walk<'_> {
         runs.drain(runs.len() - same..).map(|(_, run)| run).collect()
     }
 
-    fn finish(&self, number: usize, done: Result<()>, new: &mut Vec<ChunkRef>) {
+    /// Ends some steps for a snapshot, which found new ones.
+    fn finish(&self, (number, steps): (usize, usize), done: Result<()>, new: &mut Vec<ChunkRef>) {
         let mut state = lock(&self.state);
         state.busy -= 1;
+        state.left[number] += new.len();
+        state.left[number] -= steps;
+        let is_followed = state.left[number] == 0 && done.is_ok();
         state.runs.extend(new.drain(..).map(|run| (number, run)));
         if let Err(error) = done {
             state.failure.get_or_insert(error);
@@ -142,6 +154,11 @@ impl Walk<'_> {
         let is_over = state.busy == 0 || state.failure.is_some();
         if is_over || !state.runs.is_empty() {
             self.changed.notify_all();
+        }
+        drop(state);
+        if is_followed {
+            let snapshot = self.snapshots[number].record.id;
+            self.ctx.observer.event(&Event::SnapshotDone { snapshot });
         }
     }
 

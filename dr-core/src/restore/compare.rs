@@ -74,6 +74,7 @@ fn run_one(
     different: &Mutex<Vec<Different>>,
 ) -> Result<()> {
     let (job, file) = (batch.job, &comparison.file);
+    file.tell(job);
     let bases = file.open_bases(job);
     let mut buffer = Vec::new();
     for (chunk, stream_offset) in &comparison.chunks {

@@ -98,6 +98,7 @@ fn write_frame(
         } else {
             chunk_of(batch, &located, &needed, &raw).and_then(|chunk| {
                 if open.is_none() {
+                    file.tell(batch.job);
                     open = Some((file.clone(), file.open(batch.job)?));
                 }
                 match &open {

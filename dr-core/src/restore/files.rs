@@ -15,7 +15,7 @@ use super::places::split;
 use super::policy::has_mark;
 use super::target::{Holes, MetadataProblem, Present, TargetDir, below, bytes, failed, look_at};
 use crate::error::{Error, ErrorKind, Result};
-use crate::observer::lock;
+use crate::observer::{Event, TOLD_BYTES_MIN, lock};
 use crate::tree::{Entry, EntryKind};
 
 /// A new file of at least so many bytes has a temporary name until it is whole. For smaller ones that costs too much.
@@ -62,6 +62,8 @@ pub(super) struct RestoredFile {
     differs: AtomicBool,
     /// Bytes that are still to be written, and one while more may be planned.
     left: AtomicU64,
+    /// Whether it was told that it begins.
+    told: AtomicBool,
     failed: AtomicBool,
     ended: AtomicBool,
 }
@@ -133,6 +135,7 @@ impl RestoredFile {
             work: Mutex::default(),
             differs: AtomicBool::new(has_other_length),
             left: AtomicU64::new(1),
+            told: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         }
@@ -158,6 +161,13 @@ impl RestoredFile {
         match &self.entry.kind {
             EntryKind::File(content) => content.bytes,
             _ => 0,
+        }
+    }
+
+    /// Tells that it begins, where it is long and that was not told before.
+    pub(super) fn tell(&self, job: &Job<'_>) {
+        if self.bytes() >= TOLD_BYTES_MIN && !self.told.swap(true, Ordering::Relaxed) {
+            job.ctx.observer.event(&Event::Reading { path: self.path.clone() });
         }
     }
 

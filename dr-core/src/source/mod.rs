@@ -4,6 +4,7 @@
 //! reads only what changed. [`LocalTree`] is the local file system, [`BucketTree`] a bucket of objects; an embedding program may bring its own.
 
 mod bucket;
+mod count;
 mod local;
 mod selected;
 mod selection;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use bucket::BucketTree;
+pub use count::{SourceTotals, count_source};
 pub use local::{LocalTree, LocalTreeOptions};
 pub use selected::SelectedTree;
 pub use selection::{Selection, TagFile};

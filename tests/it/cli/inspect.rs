@@ -189,6 +189,24 @@ fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn objects_are_named_where_none_is() {
+    let shell = shell_with(&TreeSpec::files(&[("file", 3000)]));
+    for kind in ["log", "pack", "index"] {
+        let names = String::from_utf8(shell.run(shell.command().args(["cat", kind])).stdout).unwrap();
+        let names: Vec<&str> = names.lines().collect();
+        assert!(!names.is_empty(), "{kind}");
+        for name in &names {
+            shell.run(shell.command().args(["cat", kind, name]));
+        }
+        let json = &lines(&shell.run(shell.command().args(["cat", kind, "--json"])).stdout)[0];
+        assert_eq!((&json["message_type"], &json["kind"]), (&"object_names".into(), &kind.into()));
+        assert_eq!(json["names"], Value::from(names));
+    }
+    shell.run_to(shell.command().args(["cat", "tree"]), 2);
+    shell.run_to(shell.command().args(["cat", "snapshot"]), 2);
+}
+
+#[test]
 fn everything_speaks_json() {
     let mut tree = TreeSpec::files(&[("file", 3000), ("d/x", 10)]);
     tree.0.insert(b"n\xff".to_vec(), Node::File { seed: 1, bytes: 9 });

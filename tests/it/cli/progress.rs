@@ -53,13 +53,21 @@ fn lines_are_written_where_they_are_asked_for_and_totals_come_from_the_parent() 
         command.arg("backup").arg(shell.workshop.source()).args(arguments);
         shell.run(command.env("DR_PROGRESS_FPS", "1000000"))
     };
+    let unscanned = run(&["--json", "--no-scan", "--dry-run"]);
     let first = run(&["--json"]);
     let statuses = |output: &std::process::Output| -> Vec<Value> {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.filter(|line| line["message_type"] == "status").collect()
     };
-    assert!(statuses(&first).iter().all(|status| status["bytes_total"].is_null()));
+    assert!(statuses(&unscanned).iter().all(|status| status["bytes_total"].is_null()));
+    for status in statuses(&first) {
+        // Whether that was counted before the end is a matter of luck.
+        let total = status["bytes_total"].as_u64();
+        assert!(total.is_none_or(|total| total == 50_000), "{status}");
+        assert_eq!(status["total_is_estimate"], total.is_some());
+        assert_eq!(status["part_done"].is_null(), total.is_none());
+    }
     std::fs::write(shell.workshop.source().join("more"), vec![1; 30_000]).unwrap();
     let second = statuses(&run(&["--json", "--progress-interval", "1ms"]));
     for status in &second {
@@ -91,6 +99,17 @@ fn stages_are_named_when_asked_for() {
         shell.run_to(shell.command().args(["check", "--json"]).env("DR_PROGRESS_FPS", "1000000"), 0);
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
     assert!(said.lines().all(|line| line.contains("\"message_type\":\"status\"")), "{said}");
+    for command in ["check", "prune"] {
+        let mut run = shell.command();
+        run.args([command, "--json"]).env("DR_PROGRESS_FPS", "1000000");
+        let output = shell.run(&mut run);
+        let said = [output.stdout, output.stderr].concat();
+        let lines = String::from_utf8_lossy(&said).into_owned();
+        let all = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let followed: Vec<Value> = all.filter(|line| line["stage"] == "following trees").collect();
+        assert!(followed.iter().all(|line| line["entries_total"] == 1), "{command}: {lines}");
+        assert!(followed.iter().all(|line| line["total_is_estimate"] == true), "{command}: {lines}");
+    }
     let (_, said) = shell.run_to(shell.command().args(["prune", "-v"]), 0);
     assert!(said.starts_with("prune: following trees ("), "{said}");
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::sync::Arc;
 
 use dr_core::{
-    ChunkId, CreateOptions, Credentials, Description, EntryKind, ErrorKind, ObjectHash, Repository,
-    RepositoryOptions, Snapshot, SnapshotId, StoredObject,
+    ChunkId, CreateOptions, Credentials, Description, EntryKind, ErrorKind, ObjectHash, ObjectKind,
+    Repository, RepositoryOptions, Snapshot, SnapshotId, StoredObject,
 };
 use dr_store::sim::SimStore;
 use dr_tests::garbage::prune;
@@ -154,6 +154,19 @@ fn every_kind_of_object_is_shown() {
             _ => {}
         }
     }
+    let named = |kind| repo.repository.stored_objects(kind).unwrap();
+    assert!(named(ObjectKind::Log).into_iter().eq((0..slots).map(StoredObject::Log)));
+    let of = |folders: &[&str], object: fn(ObjectHash) -> StoredObject| {
+        let names = store.objects().into_iter().map(|(name, _)| name.as_str().to_owned());
+        let names = names.filter(|name| folders.contains(&name.split('/').next().unwrap()));
+        let mut hashes: Vec<ObjectHash> =
+            names.map(|name| ObjectHash::from_hex(name.rsplit('/').next().unwrap()).unwrap()).collect();
+        hashes.sort_unstable();
+        hashes.into_iter().map(object).collect::<Vec<_>>()
+    };
+    assert_eq!(named(ObjectKind::Pack), of(&["data", "tree"], StoredObject::Pack));
+    assert!(named(ObjectKind::Pack).len() >= 2);
+    assert_eq!(named(ObjectKind::Index), of(&["index"], StoredObject::Index));
     let unknown = [7; 32];
     for object in [
         StoredObject::Snapshot(SnapshotId::from_bytes(unknown)),
