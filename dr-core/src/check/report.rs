@@ -49,7 +49,7 @@ pub struct CheckReport {
     pub bytes_read: u64,
     /// Damage: something is lost, or would not be noticed if it were.
     pub errors: Vec<Finding>,
-    /// What is there and of no use, and costs nothing but space.
+    /// What is there and of no use, and costs nothing but space; and what only forgotten snapshots lack.
     pub notes: Vec<Finding>,
     /// How many errors there are; `errors` holds at most 1,000.
     pub error_count: u64,

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use dr_store::StoreErrorKind;
@@ -18,7 +19,7 @@ use crate::index::{Index, RecordSet, Table};
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::log::{Log, read_list};
 use crate::observer::{Context, Event, as_path, lock};
-use crate::repository::{ChunkReader, Inner, check_bytes, missing_chunk, read_table};
+use crate::repository::{ChunkReader, Inner, check_bytes, is_given_up, missing_chunk, read_table};
 use crate::snapshot::Snapshot;
 use crate::tree::{ChunkRef, EntryKind, ReadChunk, SparseMap, Stream, stream_chunks};
 
@@ -218,6 +219,8 @@ pub(super) fn check_snapshots(
         ctx,
         seen: RecordSet::new(index),
         what: String::new(),
+        is_forgotten: false,
+        is_noted: Cell::new(false),
         outage: Cell::new(false),
     };
     let bodies = ChunkReader::new(repository, log, index.clone()).without_condemned();
@@ -225,13 +228,19 @@ pub(super) fn check_snapshots(
     // What is garbage is not looked at, so that it may be less.
     ctx.observer.event(&Event::Expected { entries: expected, bytes: index.tree_bytes() });
     let mut count = 0;
-    for state in log.fold.uncollected_snapshots() {
+    let states = log.fold.uncollected_snapshots();
+    // Every tree chunk is read once: what both kinds need is looked at for those that are not forgotten.
+    let (forgotten, live): (Vec<_>, Vec<_>) = states.partition(|state| state.forgotten.is_some());
+    for state in live.into_iter().chain(forgotten) {
         ctx.cancel.check()?;
         count += 1;
+        walk.what = format!("snapshot {}", state.record.id);
+        walk.is_forgotten = state.forgotten.is_some();
+        walk.is_noted.set(false);
         match repository.read_snapshot_through(state, &bodies) {
             Ok(snapshot) => walk.snapshot(&snapshot)?,
             Err(error) if error.kind() == ErrorKind::Cancelled || error.is_retryable() => return Err(error),
-            Err(error) => findings.failure(format_args!("snapshot {}", state.record.id), &error),
+            Err(error) => walk.lose(&walk.what, &error),
         }
         ctx.observer.event(&Event::SnapshotDone { snapshot: state.record.id });
     }
@@ -246,14 +255,17 @@ struct Walk<'a> {
     ctx: Context<'a>,
     /// Runs of entries that were looked at.
     seen: RecordSet,
+    /// The snapshot that is being looked at.
     what: String,
+    is_forgotten: bool,
+    /// It is forgotten, and the note says that it lacks something.
+    is_noted: Cell<bool>,
     /// The store did not answer: nothing can be said of what is damaged.
     outage: Cell<bool>,
 }
 
 impl Walk<'_> {
     fn snapshot(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.what = format!("snapshot {}", snapshot.id);
         self.references(PackClass::Tree, &snapshot.problem_list, b"the list of problems");
         let mut stack = vec![(Vec::new(), snapshot.root.clone())];
         while let Some((path, stream)) = stack.pop() {
@@ -359,6 +371,17 @@ impl Walk<'_> {
         if error.is_retryable() {
             self.outage.set(true);
         }
-        self.findings.failure(format_args!("{}:{}", self.what, as_path(path).display()), error);
+        self.lose(format_args!("{}:{}", self.what, as_path(path).display()), error);
+    }
+
+    /// Something is lost. Where the index does not promise it any more, and only forgotten snapshots need it, nothing is left
+    /// to repair: one note for each of them says so.
+    fn lose(&self, place: impl Display, error: &Error) {
+        if !(self.is_forgotten && is_given_up(&self.reader.index, error)) {
+            self.findings.failure(place, error);
+        } else if !self.is_noted.replace(true) {
+            let why = "the snapshot is forgotten, and 'dr prune' collects it";
+            self.findings.note(place, format_args!("{error}; {why}"));
+        }
     }
 }

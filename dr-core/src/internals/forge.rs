@@ -38,6 +38,11 @@ impl<'r> Forger<'r> {
         Ok(ChunkRef { id, bytes })
     }
 
+    /// The id of a chunk that is not stored.
+    pub fn chunk_id(&self, class: Class, chunk: &[u8]) -> Result<ChunkId> {
+        self.keys.chunk_id(class, chunk)
+    }
+
     /// Stores a frame, true or not.
     pub fn frame(&mut self, class: Class, frame: ForgedFrame) {
         self.frames[class as usize].push(frame);

@@ -24,6 +24,8 @@ pub(crate) const RANGE_STEP_BYTES: u64 = 256 << 10;
 /// Raw frames kept for the next chunk that is asked for.
 pub(super) const KEPT_BYTES_MAX: usize = 24 << 20;
 
+/// What the objects of errors about single chunks begin with.
+const CHUNK: &str = "chunk ";
 /// How often the log is read again in vain because a chunk is not where the index says, before that is believed.
 const REFRESHES_MAX: u32 = 8;
 /// After so many seconds it is doubted again, for those who read for longer than a call takes.
@@ -311,9 +313,14 @@ pub(crate) fn missing_chunk(index: &Index, id: &ChunkId) -> Error {
         let gap = index.gap().map(|gap| format!(" ({gap})")).unwrap_or_default();
         format!("a chunk is in no pack that the readable part of the index knows{gap}")
     };
-    Error::corrupt(message).with_object(format!("chunk {id}")).with_remedy(
+    Error::corrupt(message).with_object(format!("{CHUNK}{id}")).with_remedy(
         "run 'dr check' to see what is damaged; a backup of the same files stores the chunk again",
     )
+}
+
+/// Whether an error says that a chunk is in no pack, and the whole index agrees: nobody will count on it any more.
+pub(crate) fn is_given_up(index: &Index, error: &Error) -> bool {
+    index.is_whole() && error.object().is_some_and(|object| object.starts_with(CHUNK))
 }
 
 /// Cuts a chunk out of its raw frame and verifies its id.

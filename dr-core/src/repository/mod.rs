@@ -37,7 +37,7 @@ pub(crate) use cache::Cache;
 pub use caches::{CacheCleanup, CacheInfo, CacheReport, clean_caches, list_caches};
 pub(crate) use chunk_writer::ChunkWriter;
 pub(crate) use chunks::{
-    ChunkBytes, ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, missing_chunk,
+    ChunkBytes, ChunkReader, RANGE_STEP_BYTES, cut_chunk, cut_short, fetch_frame, is_given_up, missing_chunk,
     open_located, pack_name,
 };
 pub use create::CreateOptions;

@@ -85,7 +85,7 @@ impl Records {
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattr(name, value);
+                    self.xattr(&unescaped(name), value);
                 } else if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.get_or_insert_default().take(key, value)?;
                 } else if key.starts_with(b"LIBARCHIVE.xattr.") {
@@ -174,6 +174,22 @@ impl Records {
         let is_double = |note: &&'static str| note.contains("libarchive") && !xattrs.is_empty();
         notes.extend(self.notes.into_iter().filter(|note| !is_double(note)));
         metadata.xattrs = xattrs;
+    }
+}
+
+/// The name of an attribute as GNU tar writes it, whose keys hold no `=`: with `%3D`, and `%25` for `%`.
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut unescaped = Vec::with_capacity(name.len());
+    let mut rest = name;
+    loop {
+        let (byte, after) = match rest {
+            [b'%', b'2', b'5', after @ ..] => (b'%', after),
+            [b'%', b'3', b'D', after @ ..] => (b'=', after),
+            [byte, after @ ..] => (*byte, after),
+            [] => return unescaped,
+        };
+        unescaped.push(byte);
+        rest = after;
     }
 }
 
