@@ -7,9 +7,12 @@ use clap::{Args, ValueEnum};
 use dr_core::{Credentials, KdfStrength};
 
 use crate::credentials::{self, Place, Purpose};
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::key_file::{self, Origin};
 use crate::session::Session;
+
+/// The longest label, in bytes.
+const LABEL_BYTES_MAX: usize = 128;
 
 /// What is written of a password or key.
 #[derive(Debug, Args)]
@@ -57,6 +60,9 @@ pub(crate) struct NewKeyArgs {
 impl NewKeyArgs {
     /// Reads or asks for the new secret. Gives the key file that was made for it, too.
     pub(crate) fn read(&self, session: &Session) -> Result<(Credentials, Option<PathBuf>)> {
+        if self.slot.label.len() > LABEL_BYTES_MAX {
+            return Err(CliError::usage("the label is longer than 128 bytes"));
+        }
         let place = credentials::place_new(self, |name| env::var_os(name))?;
         let made = make_key_file(&place)?;
         let read = credentials::read(&place, Purpose::Change, &session.signals, &session.output)?;

@@ -269,9 +269,7 @@ impl Store for Odd {
 
 #[test]
 fn what_cannot_be_deleted_is_named_and_opens_nothing() {
-    let sim = SimStore::new();
-    sim.set_now_ms(1_000_000_000);
-    let store: Arc<dyn Store> = Arc::new(sim.clone());
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     TestRepo::create(store.clone()).unwrap();
     let odd = Arc::new(Odd { inner: store.clone(), denies: true, alters: Mutex::default() });
     let repository = open_as(odd, &key(), 3).unwrap();
@@ -280,8 +278,7 @@ fn what_cannot_be_deleted_is_named_and_opens_nothing() {
     assert_eq!(change.left_behind.len(), 2, "{change:?}");
     assert!(change.left_behind.contains(&format!("keys/{old}")), "{change:?}");
     assert_closed(store.clone(), &key());
-    // Whoever may delete sweeps up with the next change; what nobody can open any more once it is old.
-    sim.set_now_ms(1_000_000_000 + 3_600_000);
+    // Whoever may delete sweeps up with the next change.
     let repository = open_as(store.clone(), &numbered(1), 4).unwrap();
     assert!(repository.add_key_slot(&numbered(2), &labelled("")).unwrap().left_behind.is_empty());
     assert_tidy(&repository, &*store);
@@ -304,6 +301,31 @@ fn a_store_that_alters_new_keys_changes_nothing() {
     }
 }
 
+/// The entry that puts a ring in force is damaged, or was not copied with the ring: the new key opens all the same.
+#[test]
+fn a_lost_entry_locks_nobody_out() {
+    let sim = SimStore::new();
+    let store: Arc<dyn Store> = Arc::new(sim.clone());
+    let workshop = Workshop::new();
+    TreeSpec::files(&[("a", 5000)]).write(&workshop.source());
+    let repo = TestRepo::create(store.clone()).unwrap();
+    let _ = backup(&repo.repository, &workshop.source()).unwrap();
+    repo.repository.change_key_slot(&numbered(1), &labelled("")).unwrap();
+    let slots_of_log = sim.objects().into_iter().map(|(name, _)| name);
+    let entry = slots_of_log.filter(|name| name.as_str().starts_with("log/")).min().unwrap();
+    let damages: [fn(&SimStore, &Name) -> Result<()>; 2] =
+        [|sim, name| sim.corrupt(name, 200, 1), |sim, name| sim.remove(name)];
+    for damage in damages {
+        let copy = sim.crash_image();
+        damage(&copy, &entry).unwrap();
+        let copy: Arc<dyn Store> = Arc::new(copy);
+        assert_closed(copy.clone(), &key());
+        let opened = open_as(copy, &numbered(1), 9).unwrap();
+        assert_eq!(opened.snapshots(&SnapshotFilter::new()).unwrap().len(), 1);
+        assert_eq!(slots(&opened).len(), 1);
+    }
+}
+
 #[test]
 fn keys_change_where_slots_hold_siblings() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
@@ -312,7 +334,8 @@ fn keys_change_where_slots_hold_siblings() {
     let repository = Repository::create(store.clone(), &key(), &options, RepositoryOptions::new()).unwrap();
     repository.add_key_slot(&numbered(1), &labelled("")).unwrap();
     let other = open_as(store.clone(), &numbered(1), 2).unwrap();
-    other.remove_key_slot(&slots(&other)[0]).unwrap();
+    let change = other.remove_key_slot(&slots(&other)[0]).unwrap();
+    assert_eq!(change.left_behind.len(), 3, "{change:?}");
     assert_closed(store.clone(), &key());
     assert_eq!(slots(&open_as(store.clone(), &numbered(1), 3).unwrap()).len(), 1);
 }

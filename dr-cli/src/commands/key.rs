@@ -4,9 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use dr_core::{
-    Error, ErrorKind, KdfCost, KeySlotChange, KeySlotInfo, KeySlotOptions, ObjectHash, Repository,
-};
+use dr_core::{KdfCost, KeySlotChange, KeySlotInfo, KeySlotOptions, ObjectHash, Repository};
 use serde::Serialize;
 
 use crate::error::{CliError, Result};
@@ -97,7 +95,7 @@ pub(crate) fn run(args: &KeyArgs, session: &Session) -> Result<()> {
     }
 }
 
-/// Adds what the arguments say. A key file that was made for it is taken back where nothing was changed.
+/// Adds what the arguments say. A key file that was made for it stays, whatever happens: something may need it.
 fn set(
     new: &NewKeyArgs,
     session: &Session,
@@ -107,15 +105,8 @@ fn set(
     let mut options = KeySlotOptions::new();
     options.kdf = new.slot.kdf();
     options.label.clone_from(&new.slot.label);
-    let change = change(&credentials, &options).inspect_err(|error| withdraw(made.as_deref(), error))?;
+    let change = change(&credentials, &options)?;
     say(&change, made.as_deref(), session)
-}
-
-/// Deletes a key file that provably nothing was sealed for. Otherwise it stays: it may be needed.
-fn withdraw(made: Option<&Path>, error: &Error) {
-    if let Some(path) = made.filter(|_| error.kind() == ErrorKind::InvalidInput) {
-        let _ = std::fs::remove_file(path);
-    }
 }
 
 /// The key slot whose id begins so.

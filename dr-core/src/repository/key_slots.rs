@@ -2,9 +2,10 @@
 //! the key slots that stay, which an entry of the log puts in force; nothing else is sealed anew, and nobody else's password
 //! is needed.
 //!
-//! What opens a repository is never touched before the new ring was read back and opened, and rings are deleted only once the
-//! log holds a newer one: whoever was about to put an older one in force finds that it does not follow the ring that it was
-//! made from, and begins anew, with a key slot of another name. So nothing that was deleted can come into force.
+//! What opens a repository is never touched before the new ring was read back and opened, and before the log puts it in
+//! force. Then every ring goes that was there before the new one: whoever was about to put one of those in force finds that
+//! it does not follow the ring in force, and begins anew, with a key slot of another name. So nothing that was deleted can
+//! come into force. Where slots hold siblings nobody can say that, and nothing is deleted.
 
 use std::collections::HashSet;
 
@@ -21,7 +22,7 @@ use crate::format::key_slot::{Derivation, KeySlot};
 use crate::format::log::{Event, Keys};
 use crate::format::names;
 use crate::id::ObjectHash;
-use crate::limits::{CLOCKS_DIFFER_MS, KEY_SLOT_BYTES_MAX, KEY_SLOTS_MAX};
+use crate::limits::{KEY_SLOT_BYTES_MAX, KEY_SLOTS_MAX};
 use crate::log::Log;
 use crate::observer::lock;
 
@@ -104,17 +105,7 @@ impl Repository {
     /// `AlreadyExists` where it opens the repository already, `InvalidInput` for too long a label, `LimitExceeded` with more
     /// than 64 slots; what the store answers.
     pub fn add_key_slot(&self, credentials: &Credentials, options: &KeySlotOptions) -> Result<KeySlotChange> {
-        let repository = &self.0;
-        let in_force = repository.ring_in_force(&repository.synchronise()?)?;
-        let known = in_force.ring.slots().iter().map(|(slot, _)| *slot).collect();
-        let store = &*repository.store;
-        if !open_slots(store, &repository.config, credentials, &known, &mut None)?.is_empty() {
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                "this password or key opens the repository already",
-            ));
-        }
-        repository.change_slots(Some((credentials, options)), |_| Ok(None))
+        self.0.change_slots(Some((credentials, options)), |_| Ok(None))
     }
 
     /// Takes a password or key out. Whoever kept copies of the objects that it opens, and of all others, still reads what was
@@ -140,7 +131,7 @@ impl Repository {
     /// Puts a password or key in the place of the one that the repository was opened with.
     ///
     /// # Errors
-    /// Those of [`add_key_slot`](Repository::add_key_slot), but that the new one may be the old one.
+    /// Those of [`add_key_slot`](Repository::add_key_slot); the new one may be the old one.
     pub fn change_key_slot(
         &self,
         credentials: &Credentials,
@@ -185,7 +176,8 @@ impl Inner {
     /// The ring in force, and the slot that opens it here. Somebody may have changed the keys since the repository was opened.
     pub(crate) fn ring_in_force(&self, log: &Log) -> Result<OpenedRing> {
         let mut known = lock(&self.in_force);
-        if let Some((_, hash)) = log.fold.ring.filter(|(_, hash)| *hash != known.hash) {
+        let newest = known.ring.generation;
+        if let Some((_, hash)) = log.fold.ring.filter(|(generation, _)| *generation > newest) {
             let ring = self.read_ring(&hash)?;
             // Keys of other slots would open it as well; but who opened this repository is in or out by the own one.
             let own: Vec<_> =
@@ -214,17 +206,14 @@ impl Inner {
         removed: impl Fn(&OpenedRing) -> Result<Option<ObjectHash>>,
     ) -> Result<KeySlotChange> {
         self.prepare_to_write(&self.synchronise()?)?;
-        // The slots that this call put, so that rings which came to nothing can be opened.
-        let mut tried = Vec::new();
         for _ in 0..ATTEMPTS_MAX {
             let base = self.ring_in_force(&self.synchronise()?)?;
             let gone = removed(&base)?;
-            let added =
-                added.map(|(credentials, options)| self.put_slot(credentials, options)).transpose()?;
-            tried.extend(added.iter().map(|slot| (slot.hash, slot.key.clone())));
-            let known = [base.ring.slots(), &tried].concat();
+            let added = added.map(|new| self.put_slot(&base, gone, new)).transpose()?;
+            // All of these were made from the ring in force, or from an older one: none counts behind the entry that follows.
+            let older = list_rings(&*self.store)?;
             let follows = |log: &Log| log.fold.ring.is_some_and(|(_, ring)| ring == base.hash);
-            let new = match self.put_ring(&base, &known, added.as_ref(), gone) {
+            let new = match self.put_ring(&base, &older, added.as_ref(), gone) {
                 // Somebody else's change may have swept it away.
                 Err(error) if error.is_damage() && !follows(&self.synchronise()?) => continue,
                 new => new?,
@@ -232,11 +221,13 @@ impl Inner {
             let event = Event::Keys(Keys { generation: new.ring.generation, ring: new.hash });
             let appended = self.append_if(&mut |log| Ok(follows(log).then(|| event.clone())))?;
             // Where slots hold siblings, somebody else's ring may count.
-            let decides = self.config.mode == LogMode::CreateIfAbsent;
             let is_ours = |log: &Log| log.fold.ring == Some((new.ring.generation, new.hash));
-            if appended.is_some_and(|log| decides || is_ours(&log)) {
-                *lock(&self.in_force) = new.clone();
-                let left_behind = self.delete_older_rings(&known, &new)?;
+            if appended.is_some_and(|log| self.decides() || is_ours(&log)) {
+                let left_behind = self.delete_older(&base, &older, &new);
+                let mut known = lock(&self.in_force);
+                if known.ring.generation < new.ring.generation {
+                    *known = new;
+                }
                 return Ok(KeySlotChange { added: added.map(|slot| slot.hash), removed: gone, left_behind });
             }
         }
@@ -247,18 +238,44 @@ impl Inner {
         .with_remedy("nothing was changed: try again"))
     }
 
-    fn put_slot<'c>(&self, credentials: &'c Credentials, options: &KeySlotOptions) -> Result<NewSlot<'c>> {
+    /// Whether the store decides which of two entries comes first.
+    fn decides(&self) -> bool {
+        self.config.mode == LogMode::CreateIfAbsent
+    }
+
+    /// Writes a key slot for what opens none of the slots that stay.
+    fn put_slot<'c>(
+        &self,
+        base: &OpenedRing,
+        gone: Option<ObjectHash>,
+        (credentials, options): (&'c Credentials, &KeySlotOptions),
+    ) -> Result<NewSlot<'c>> {
+        let stays = base.ring.slots().iter().map(|(slot, _)| *slot).filter(|slot| Some(*slot) != gone);
+        let stays: HashSet<ObjectHash> = stays.collect();
+        if stays.len() >= KEY_SLOTS_MAX {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "a repository has 64 passwords and keys at most",
+            )
+            .with_remedy("take one out with 'dr key remove'"));
+        }
+        if !open_slots(&*self.store, &self.config, credentials, &stays, &mut None)?.is_empty() {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "this password or key opens the repository already",
+            ));
+        }
         let (slot, key) =
             new_slot(self.config.repository, credentials, options.kdf, &options.label, &*self.entropy)?;
         let hash = put_hashed(&*self.store, names::KEYS, slot.encode())?;
         Ok(NewSlot { credentials, hash, key })
     }
 
-    /// Writes the ring that follows another one, and opens it as the store gives it back. `known` slots open older ones.
+    /// Writes the ring that follows another one, and opens it as the store gives it back.
     fn put_ring(
         &self,
         base: &OpenedRing,
-        known: &[(ObjectHash, Secret)],
+        older: &[(Name, u64)],
         added: Option<&NewSlot<'_>>,
         gone: Option<ObjectHash>,
     ) -> Result<OpenedRing> {
@@ -271,16 +288,10 @@ impl Inner {
         if let Some(added) = added {
             ring.add_slot(added.hash, added.key.clone());
         }
-        if ring.slots().len() > KEY_SLOTS_MAX {
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                "a repository has 64 passwords and keys at most",
-            )
-            .with_remedy("take one out with 'dr key remove'"));
-        }
-        // Above all that can be opened, also those that were never put in force: these go with the older ones.
-        let stored = read_rings(&*self.store, &self.config, &list_rings(&*self.store)?, &mut None)?;
-        let generations = stored.iter().filter_map(|ring| ring.open(&self.config, known).ok().flatten());
+        // Above all that can be opened, also those that were never put in force.
+        let stored = read_rings(&*self.store, &self.config, older, &mut None)?;
+        let generations =
+            stored.iter().filter_map(|ring| ring.open(&self.config, base.ring.slots()).ok().flatten());
         let newest = generations.map(|opened| opened.ring.generation).fold(base.ring.generation, u64::max);
         ring.generation = newest.checked_add(1).ok_or_else(|| {
             Error::new(ErrorKind::LimitExceeded, "the keys of the repository cannot be changed any more")
@@ -312,40 +323,29 @@ impl Inner {
         Ok(opened)
     }
 
-    /// Deletes the rings that are older than the one in force, and the slots that only those are wrapped for. Gives what could
-    /// not be deleted. Rings that none of the `known` slots opens, as they are wrapped for nobody who is left, are older where the
-    /// store says so; but where slots hold siblings, nobody can say what may still count.
-    fn delete_older_rings(&self, known: &[(ObjectHash, Secret)], new: &OpenedRing) -> Result<Vec<String>> {
+    /// Deletes the rings that were there before the one in force, and the slots that only those are wrapped for. Gives what
+    /// could not be deleted, or must not be.
+    fn delete_older(&self, base: &OpenedRing, older: &[(Name, u64)], new: &OpenedRing) -> Vec<String> {
         let stays: HashSet<ObjectHash> = new.ring.slots().iter().map(|(slot, _)| *slot).collect();
-        let put_ms = self.store.stat(&names::hashed(names::RING, &new.hash)).map(|meta| meta.modified_ms);
-        let mut gone: Vec<Name> = Vec::new();
-        for stored in read_rings(&*self.store, &self.config, &list_rings(&*self.store)?, &mut None)? {
-            let name = names::hashed(names::RING, &stored.hash);
-            let is_older = match stored.open(&self.config, known) {
-                Ok(Some(opened)) => opened.ring.generation < new.ring.generation,
-                Ok(None) if self.config.mode == LogMode::CreateIfAbsent => {
-                    let meta = self.store.stat(&name);
-                    let is_before = |put_ms| {
-                        meta.is_ok_and(|meta| meta.modified_ms.saturating_add(CLOCKS_DIFFER_MS) < put_ms)
-                    };
-                    // Without an answer, or where somebody has replaced it already, a later change sweeps.
-                    put_ms.as_ref().is_ok_and(|put_ms| is_before(*put_ms))
-                }
-                _ => false,
-            };
-            if is_older {
-                let slots =
-                    stored.wraps.wraps.iter().map(|wrap| wrap.slot).filter(|slot| !stays.contains(slot));
-                gone.extend(slots.map(|slot| names::hashed(names::KEYS, &slot)));
-                gone.push(name);
+        // Those of the ring before, whatever a listing shows of it.
+        let mut slots: Vec<ObjectHash> = base.ring.slots().iter().map(|(slot, _)| *slot).collect();
+        let mut gone = vec![names::hashed(names::RING, &base.hash)];
+        let is_other = |name: &Name| names::parse_hash(name).is_some_and(|hash| hash != new.hash);
+        for (name, bytes) in older.iter().filter(|(name, _)| is_other(name)) {
+            if let Ok(stored) = StoredRing::read(&*self.store, &self.config, name.clone(), *bytes) {
+                slots.extend(stored.wraps.wraps.iter().map(|wrap| wrap.slot));
             }
+            gone.push(name.clone());
         }
+        let slots = slots.iter().filter(|slot| !stays.contains(*slot));
+        gone.extend(slots.map(|slot| names::hashed(names::KEYS, slot)));
         gone.sort_unstable();
         gone.dedup();
         let is_left = |name: &Name| match self.store.delete(name) {
             Err(error) => error.kind() != StoreErrorKind::NotFound,
             Ok(()) => false,
         };
-        Ok(gone.iter().filter(|name| is_left(name)).map(ToString::to_string).collect())
+        let decides = self.decides();
+        gone.iter().filter(|name| !decides || is_left(name)).map(ToString::to_string).collect()
     }
 }

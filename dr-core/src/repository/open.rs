@@ -317,6 +317,7 @@ fn choose_ring(
 ) -> Result<(OpenedRing, Log)> {
     rings.sort_by_key(|opened| std::cmp::Reverse(opened.ring.generation));
     let mut failure = None;
+    let mut newest = None;
     for opened in rings {
         let log = read_log(store, &opened.ring, config.mode, cache)?;
         if log.fold.next == 0 {
@@ -334,7 +335,8 @@ fn choose_ring(
             );
             continue;
         }
-        if !in_force {
+        let is_newer = log.fold.ring.is_some_and(|(generation, _)| opened.ring.generation > generation);
+        if !in_force && (!is_newer || newest.is_some()) {
             continue;
         }
         let named = log.fold.genesis.map_or(opened.config, |(hash, _)| hash);
@@ -348,6 +350,20 @@ fn choose_ring(
             );
             continue;
         }
+        if in_force {
+            return Ok((opened, log));
+        }
+        newest = Some((opened, log));
+    }
+    // The entry that put a newer ring in force is lost or damaged, or was not copied with it: the ring before is deleted only
+    // behind that entry.
+    let is_gone = |ring: &ObjectHash| {
+        let stat = store.stat(&names::hashed(names::RING, ring));
+        stat.is_err_and(|error| error.kind() == StoreErrorKind::NotFound)
+    };
+    if let Some((opened, log)) = newest
+        && log.fold.ring.is_some_and(|(_, ring)| is_gone(&ring))
+    {
         return Ok((opened, log));
     }
     Err(failure.unwrap_or_else(|| {
