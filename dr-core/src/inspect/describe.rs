@@ -45,7 +45,7 @@ pub enum ObjectKind {
     Log,
     /// The packs in the store, also those that no segment lists.
     Pack,
-    /// The live segments of the index.
+    /// The live segments of the index, also those that stand in the log.
     Index,
 }
 

@@ -166,7 +166,11 @@ fn every_kind_of_object_is_shown() {
     };
     assert_eq!(named(ObjectKind::Pack), of(&["data", "tree"], StoredObject::Pack));
     assert!(named(ObjectKind::Pack).len() >= 2);
-    assert_eq!(named(ObjectKind::Index), of(&["index"], StoredObject::Index));
+    // A small segment stands in the log.
+    let segments = named(ObjectKind::Index);
+    assert!(of(&["index"], StoredObject::Index).iter().all(|stored| segments.contains(stored)));
+    assert!(!segments.is_empty());
+    assert!(segments.into_iter().all(|segment| count(field(&show(segment), "packs")) > 0));
     let unknown = [7; 32];
     for object in [
         StoredObject::Snapshot(SnapshotId::from_bytes(unknown)),
