@@ -295,7 +295,7 @@ fn names_of_one_file_stay_one_as_far_as_they_are_restored() {
         "--include",
         "two",
         "--include",
-        "b/alone",
+        "**/b/alone",
     ]));
     for folder in [below, restored(&chosen, &source).join("b")] {
         for (name, links) in [("alone", 1), ("one", 2), ("two", 2)] {
