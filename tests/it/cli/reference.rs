@@ -113,9 +113,8 @@ fn rsync_and_getfacl_find_no_difference_in_what_was_restored() {
     if !is_possible() {
         return;
     }
-    let mut shell = Shell::default();
     // A disk's file system keeps attributes and lists.
-    shell.workshop = Workshop::on_disk();
+    let shell = Shell { workshop: Workshop::on_disk() };
     shell.init();
     let source = shell.workshop.source();
     make(&source);

@@ -106,8 +106,7 @@ fn an_archive_that_is_none_is_cut_off_or_whose_command_fails_leaves_no_snapshot(
 /// GNU tar writes `%` and `=` in such names in its own way.
 #[test]
 fn names_of_attributes_pass_through_archives_of_gnu_tar() {
-    let mut shell = Shell::default();
-    shell.workshop = dr_tests::steps::Workshop::on_disk();
+    let shell = Shell { workshop: dr_tests::steps::Workshop::on_disk() };
     shell.init();
     let source = shell.workshop.source();
     TreeSpec::files(&[("file", 10)]).write(&source);
