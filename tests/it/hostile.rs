@@ -284,6 +284,50 @@ fn bombs_are_refused_before_they_grow() {
     }
 }
 
+/// A frame that authenticates, and whose bytes are not what its chunk's id says.
+#[test]
+fn a_well_sealed_frame_of_other_bytes_is_named_refused_and_given_up() {
+    let trap = Trap::new(|forger| {
+        let good = forger.chunk(Class::Data, b"12345678").unwrap();
+        let said = forger.chunk_id(Class::Data, b"original").unwrap();
+        forger.frame(
+            Class::Data,
+            ForgedFrame {
+                is_zstd: false,
+                raw_bytes: 8,
+                bytes: b"replaced".to_vec(),
+                chunks: vec![(said, 8)],
+            },
+        );
+        let bad = ChunkRef { id: said, bytes: 8 };
+        let file_of = |name: &[u8], chunk| file(name, 8, stream_of(vec![chunk]), None);
+        forger.directory(&[file_of(b"bad", bad), file_of(b"good", good)]).unwrap()
+    });
+    let report = trap.spring();
+    let problems: Vec<_> = report.problems.iter().map(|problem| problem.path.as_slice()).collect();
+    assert_eq!((problems, names_in(&trap.target())), (vec![&b"/bad"[..]], vec!["good".to_owned()]));
+    let repository = &trap.repository;
+    let check =
+        || with_context(|ctx| repository.check(&dr_core::CheckOptions::new().read_data(), ctx)).unwrap();
+    let found = check();
+    let [pack] = found.damaged_packs[..] else { panic!("{found:#?}") };
+    let names_it = |error: &dr_core::Finding| {
+        error.object.ends_with(&pack.to_string()) && error.detail.contains("does not hash to its id")
+    };
+    assert!(found.errors.iter().any(names_it), "{found:#?}");
+    let repaired = with_context(|ctx| repository.repair_packs(&[pack], ctx)).unwrap();
+    assert_eq!((repaired.chunks_saved, repaired.chunks_lost.len()), (1, 1));
+    let repairs = with_context(|ctx| repository.repair_snapshots(true, true, ctx)).unwrap();
+    assert_eq!(repairs[0].lost.iter().map(|lost| lost.path.as_slice()).collect::<Vec<_>>(), [b"/bad"]);
+    assert!(check().is_intact());
+    let left = repository.snapshots(&SnapshotFilter::new()).unwrap().remove(0);
+    let target = trap.target().join("again");
+    let report = with_context(|ctx| repository.restore(&left, &target, &RestoreOptions::new(), ctx)).unwrap();
+    assert!(report.is_complete());
+    assert_eq!(fs::read(target.join("good")).unwrap(), b"12345678");
+    assert_eq!(names_in(&target), ["good"]);
+}
+
 /// A zstd frame of 1 GiB of zeros, made of one raw block that is repeated: RFC 8878, RLE blocks of 128 KiB.
 fn zstd_of_zeros() -> Vec<u8> {
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x88];

@@ -15,6 +15,7 @@ mod crash;
 mod damage;
 mod deep;
 mod faults;
+mod forbidden;
 mod garage;
 mod hostile;
 mod incremental;

@@ -170,6 +170,7 @@ fn attributes_and_access_lists_come_back() {
     set_xattr(&file, "user.empty", b"");
     set_xattr(&file, "user.bytes", &[0, 255, 10]);
     set_xattr(&file, "user.long", &[7; 3000]);
+    set_xattr(&file, "user.100%25 = %n", b"%s");
     let (listed, folder) = (trip.file("listed"), trip.path("folder"));
     fs::create_dir(&folder).unwrap();
     set_xattr(&folder, "user.of-a-folder", b"x");
@@ -207,12 +208,25 @@ fn times_come_back_to_the_nanosecond() {
         ("before", (-1, 999_999_999)),
         ("far", (9_000_000_000, 1)),
         ("old", (-1_000_000_000, 5)),
+        ("beyond-nanoseconds-in-64-bits", (9_300_000_000, 999_999_999)),
     ] {
         set_times(&trip.file(name), time);
     }
     set_times(&trip.path("link"), (1_234_567_890, 123_456_789));
     set_times(&trip.path("folder/inside"), (1, 1));
     set_times(&trip.path("folder"), (1_000_000_000, 987_654_321));
+    trip.run();
+}
+
+/// A file system in memory keeps any second of 64 bits.
+#[test]
+fn times_far_beyond_every_calendar_come_back() {
+    let trip = RoundTrip { workshop: Workshop::new(), repo: TestRepo::in_memory() };
+    fs::create_dir(trip.workshop.source()).unwrap();
+    // Unix time in the year 9,300,000,000, and as long before 1970.
+    for (name, seconds) in [("after", 293_477_904_000_000_000), ("before", -293_477_904_000_000_000)] {
+        set_times(&trip.file(name), (seconds, 7));
+    }
     trip.run();
 }
 

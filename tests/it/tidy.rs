@@ -150,8 +150,9 @@ fn the_features_that_the_readme_lists_have_tests() {
     assert!(named.len() > 30, "{named:?}");
     let tests: Vec<SourceFile> = sources(&[".rs"]).into_iter().filter(SourceFile::is_test).collect();
     let is_there = |name: &str| {
-        let function = format!("fn {}(", name.rsplit("::").next().unwrap_or(name));
-        tests.iter().any(|file| file.text.contains(&function))
+        let (module, function) = name.rsplit_once("::").unwrap_or(("", name));
+        let function = format!("fn {function}(");
+        tests.iter().any(|file| module_of(&file.path) == module && file.text.contains(&function))
     };
     let broken: Vec<String> =
         named.iter().filter(|name| !is_there(name)).map(|name| (*name).to_owned()).collect();
@@ -306,6 +307,13 @@ fn dependencies(package: &str) -> Vec<String> {
     let names: Vec<String> = names.map(|name| name.replace('-', "_")).filter(|it| it != "dr_store").collect();
     assert!(names.len() > 5, "{package}: {names:?}");
     names
+}
+
+/// The module that a file of the integration tests is, as names of its tests begin.
+fn module_of(path: &str) -> String {
+    let path = path.strip_prefix("tests/it/").unwrap_or(path);
+    let path = path.strip_suffix(".rs").unwrap_or(path);
+    path.strip_suffix("/mod").unwrap_or(path).replace('/', "::")
 }
 
 fn below<'f>(files: &'f [SourceFile], folder: &str) -> Vec<&'f SourceFile> {

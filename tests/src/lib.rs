@@ -18,6 +18,7 @@ pub mod servers;
 pub mod shell;
 pub mod simulation;
 pub mod steps;
+pub mod terminal;
 pub mod tidy;
 pub mod tree;
 

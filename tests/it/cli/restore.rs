@@ -277,3 +277,63 @@ fn heavy_a_restore_that_two_resume_at_once_is_whole() {
         assert_same_tree(&source, &there);
     }
 }
+
+#[test]
+fn names_of_one_file_stay_one_as_far_as_they_are_restored() {
+    let shell = Shell::new();
+    let source = shell.workshop.source();
+    TreeSpec::files(&[("a/alone", 900), ("a/pair", 70_000), ("b/other", 5)]).write(&source);
+    for (name, other) in [("a/alone", "b/alone"), ("a/pair", "b/one"), ("a/pair", "b/two")] {
+        fs::hard_link(source.join(name), source.join(other)).unwrap();
+    }
+    shell.run(&mut shell.backup());
+    let [below, chosen] = [shell.workshop.room(), shell.workshop.room()];
+    shell.run(&mut shell.restore(format!("latest:{}", source.join("b").display()), &below));
+    shell.run(shell.restore("latest", &chosen).args([
+        "--include",
+        "one",
+        "--include",
+        "two",
+        "--include",
+        "**/b/alone",
+    ]));
+    for folder in [below, restored(&chosen, &source).join("b")] {
+        for (name, links) in [("alone", 1), ("one", 2), ("two", 2)] {
+            let found = folder.join(name);
+            assert_eq!(fs::read(&found).unwrap(), fs::read(source.join("b").join(name)).unwrap());
+            assert_eq!(fs::metadata(&found).unwrap().nlink(), links, "{}", found.display());
+        }
+    }
+}
+
+/// What this machine keeps of a repository goes with the repository, not with its place.
+#[test]
+fn repositories_that_change_places_are_not_taken_for_one_another() {
+    let shell = Shell::new();
+    let source = shell.workshop.source();
+    let [first, second] = [shell.repository(), shell.workshop.room()];
+    let at = |repository: &Path, arguments: &[&str]| {
+        let mut command = shell.command();
+        command.env("DR_REPOSITORY", repository).args(arguments);
+        String::from_utf8(shell.run(&mut command).stdout).unwrap()
+    };
+    let path = source.to_str().unwrap();
+    at(&second, &["init"]);
+    for (repository, seed) in [(&first, 1), (&second, 2)] {
+        let mut tree = TreeSpec::files(&[("same", 90_000)]);
+        tree.put("other", Node::File { seed, bytes: 200_000 });
+        tree.write(&source);
+        at(repository, &["backup", "-q", path]);
+    }
+    let place = shell.workshop.room();
+    for (from, to) in [(&first, &place), (&second, &first), (&place, &second)] {
+        fs::rename(from, to).unwrap();
+    }
+    for repository in [&first, &second] {
+        at(repository, &["backup", "-q", path]);
+        at(repository, &["check", "--read-data"]);
+        let target = shell.workshop.room();
+        at(repository, &["restore", "latest", "--target", target.to_str().unwrap()]);
+        assert_same_tree(&source, &restored(&target, &source));
+    }
+}

@@ -103,6 +103,61 @@ fn an_archive_that_is_none_is_cut_off_or_whose_command_fails_leaves_no_snapshot(
     assert_eq!(shell.snapshots().len(), 1);
 }
 
+/// GNU tar writes `%` and `=` in such names in its own way.
+#[test]
+fn names_of_attributes_pass_through_archives_of_gnu_tar() {
+    let shell = Shell { workshop: dr_tests::steps::Workshop::on_disk() };
+    shell.init();
+    let source = shell.workshop.source();
+    TreeSpec::files(&[("file", 10)]).write(&source);
+    let names = ["user.100%25 = %n", "user.a%", "user.=%3D"];
+    for name in names {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(source.join("file"), name, b"value", flags).unwrap();
+    }
+    let tar = |mode: &str, archive: &Path, folder: &Path, members: &[&str]| {
+        let mut command = Command::new("tar");
+        command.args(["--xattrs", "--xattrs-include=*"]).arg(mode).arg("-f").arg(archive).arg("-C");
+        assert!(command.arg(folder).args(members).status().unwrap().success());
+    };
+    let [base, again] = ["base.tar", "again.tar"].map(|name| shell.workshop.path().join(name));
+    tar("-c", &base, &source, &["."]);
+    shell.run(shell.command().args(["backup", "-q", "--from-tar"]).arg(&base));
+    let [restored, untarred] = [shell.workshop.room(), shell.workshop.room()];
+    shell.run(&mut shell.restore("latest", &restored));
+    shell.run(shell.command().args(["dump", "latest:/base", "--archive", "tar", "--target"]).arg(&again));
+    fs::create_dir(&untarred).unwrap();
+    tar("-x", &again, &untarred, &[]);
+    for file in [restored.join("base/file"), untarred.join("file")] {
+        for name in names {
+            let mut value = [0; 5];
+            rustix::fs::getxattr(&file, name, &mut value).unwrap();
+            assert_eq!(&value, b"value", "{}: {name}", file.display());
+        }
+    }
+}
+
+/// However little it wrote: that it failed is what counts.
+#[test]
+fn a_command_that_fails_without_a_word_leaves_no_snapshot() {
+    let shell = Shell::new();
+    for script in ["exit 1", "exit 7", "kill -9 $$", "printf x; exit 1"] {
+        let mut command = shell.command();
+        command.args(["backup", "-q", "--stdin-from-command", "--", "sh", "-c", script]);
+        let (output, said) = shell.run_to(&mut command, 1);
+        assert!(output.stdout.is_empty() && said.contains("'sh' failed"), "{script}: {said}");
+    }
+    let mut command = shell.command();
+    let (_, said) =
+        shell.run_to(command.args(["backup", "--stdin-from-command", "--", "/no/such/program"]), 1);
+    assert!(said.contains("/no/such/program"), "{said}");
+    assert_eq!(shell.snapshots().len(), 0);
+    // One that succeeds without a word saved nothing, and that is what it wanted.
+    shell.run(shell.command().args(["backup", "-q", "--stdin-from-command", "--", "true"]));
+    assert_eq!(shell.snapshots().len(), 1);
+    shell.check();
+}
+
 fn put(shell: &Shell, input: &[u8], arguments: &[&str]) -> serde_json::Value {
     let file = shell.workshop.room();
     fs::write(&file, input).unwrap();
