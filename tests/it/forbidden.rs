@@ -171,7 +171,7 @@ fn without_leave_to_write_all_that_reads_works_and_the_rest_says_so() {
     let first = patient.copies[0].0;
     assert_refused("backup", backup(&repository, &patient.source));
     assert_refused("forget", repository.forget(&[first]));
-    assert_refused("protect", repository.protect(&[first], true));
+    assert_refused("protect", repository.protect(&[first]));
     assert_eq!(store.objects(), before);
     assert!(alone(&(), |ctx| repository.repair_snapshots(true, true, ctx)).unwrap().is_empty());
     assert_eq!(store.objects(), before);
