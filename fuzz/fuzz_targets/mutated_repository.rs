@@ -77,7 +77,7 @@ fn base() -> &'static Base {
         let pruned = with_context(|ctx| repository.prune(&options, ctx)).expect("a collection");
         assert!(pruned.packs_repacked > 0 && pruned.objects_deleted > 0);
         write_checkpoint(&repository).expect("memory takes it");
-        repository.protect(&snapshots[2..], true).expect("it is there");
+        repository.protect(&snapshots[2..]).expect("it is there");
         let mut objects = Vec::new();
         store
             .list("", None, &mut |meta| {

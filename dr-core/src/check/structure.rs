@@ -183,18 +183,21 @@ pub(super) fn check_objects(repository: &Inner, log: &Log, findings: &Findings) 
             }
         }
     }
-    // Somebody may have changed the keys meanwhile.
-    let is_current = repository.synchronise()?.fold.ring == log.fold.ring;
-    for (slot, _) in ring.slots().iter().filter(|_| is_current) {
-        if needed.contains(slot) {
+    let slots: Vec<ObjectHash> =
+        ring.slots().iter().map(|(slot, _)| *slot).filter(|slot| needed.contains(slot)).collect();
+    let ring = log.fold.ring.map(|(_, ring)| ring).filter(|ring| needed.contains(ring));
+    let is_missing = !slots.is_empty() || ring.is_some();
+    // Unless somebody has changed the keys meanwhile.
+    if is_missing && repository.synchronise()?.fold.ring == log.fold.ring {
+        for slot in slots {
             findings.error(
-                names::hashed(names::KEYS, slot),
+                names::hashed(names::KEYS, &slot),
                 "the key slot is missing: its password opens nothing any more",
             );
         }
-    }
-    if let Some((_, ring)) = log.fold.ring.filter(|(_, ring)| is_current && needed.contains(ring)) {
-        findings.error(names::hashed(names::RING, &ring), "the key ring is missing");
+        if let Some(ring) = ring {
+            findings.error(names::hashed(names::RING, &ring), "the key ring is missing");
+        }
     }
     for (_, checkpoint) in log.fold.checkpoints.iter().filter(|(_, hash)| needed.contains(hash)) {
         findings.note(
